@@ -1,0 +1,140 @@
+"""Layout: what every axis of a field means.
+
+A field has shape `(channel, *space)`; a layout names its variables with their units, its grid axes in
+metres (or index space) and the model step. Its digest stands in every product and weight card, so that
+fields that differ in any of these are never mixed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cycler_da.errors import LayoutMismatch
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One channel of the state."""
+
+    name: str
+    units: str
+    long_name: str
+    valid_min: float | None = None
+    valid_max: float | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One grid axis: cell centres at `origin + spacing * index`."""
+
+    name: str
+    size: int
+    spacing: float = 1.0
+    origin: float = 0.0
+    units: str = "m"
+    periodic: bool = False
+
+    @property
+    def length(self) -> float:
+        """Extent of the axis in its units (size times spacing)."""
+        return self.size * self.spacing
+
+    def centres(self) -> np.ndarray:
+        """Coordinates of the cell centres, float64, in `units`."""
+        return self.origin + self.spacing * np.arange(self.size, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Grid axes in array order (y before x) and, for maps, the CF grid mapping attributes."""
+
+    axes: tuple[Axis, ...]
+    grid_mapping: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of cells along each axis."""
+        return tuple(axis.size for axis in self.axes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the axes, in array order."""
+        return tuple(axis.name for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Variables, grid and model step of a system's state."""
+
+    system: str
+    variables: tuple[Variable, ...]
+    grid: Grid
+    step: np.timedelta64
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the variables, in channel order."""
+        return tuple(variable.name for variable in self.variables)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of one state, `(channel, *space)`."""
+        return (len(self.variables), *self.grid.shape)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain, JSON-ready description; equal layouts give equal text."""
+        return {
+            "system": self.system,
+            "variables": [asdict(variable) for variable in self.variables],
+            "axes": [asdict(axis) for axis in self.grid.axes],
+            "grid_mapping": dict(self.grid.grid_mapping),
+            "step_seconds": int(self.step / np.timedelta64(1, "s")),
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of `describe()`."""
+        text = json.dumps(self.describe(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def require_same(self, other: Layout, *, what: str) -> None:
+        """Raise LayoutMismatch, naming the first difference, unless `other` is this layout."""
+        mine, theirs = _flatten(self.describe()), _flatten(other.describe())
+        for key in sorted(mine.keys() | theirs.keys()):
+            if mine.get(key) != theirs.get(key):
+                raise LayoutMismatch(
+                    f"layout of {what} differs at {key}: got {theirs.get(key)!r}, expected {mine.get(key)!r}"
+                )
+
+
+def layout_from_description(description: Mapping[str, Any]) -> Layout:
+    """Rebuild a layout from what `describe` wrote."""
+    return Layout(
+        system=description["system"],
+        variables=tuple(Variable(**variable) for variable in description["variables"]),
+        grid=Grid(
+            axes=tuple(Axis(**axis) for axis in description["axes"]),
+            grid_mapping=dict(description["grid_mapping"]),
+        ),
+        step=np.timedelta64(int(description["step_seconds"]), "s"),
+    )
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        items = [(f"{prefix}.{key}" if prefix else str(key), inner) for key, inner in value.items()]
+    elif isinstance(value, list):
+        items = [(f"{prefix}[{index}]", inner) for index, inner in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, inner in items:
+        flat.update(_flatten(inner, key))
+    return flat

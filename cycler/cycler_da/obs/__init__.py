@@ -1,0 +1,1 @@
+"""Observation space: operators, observation files, synthetic networks and quality control."""

@@ -1,0 +1,55 @@
+"""Registry: the name after `kind:` in a config leads to the Spec that builds the thing.
+
+A Spec is a frozen, keyword-only dataclass in the same file as the class it builds. It needs nothing but
+the standard library; `config.py` reads YAML into it strictly (unknown keys are refused).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+from cycler_da.errors import ConfigError
+
+GROUPS = ("system", "network_of_sites", "operator", "error", "forecast", "scheme", "executor", "start", "nature", "network")
+
+T = TypeVar("T", bound=type)
+
+
+class Spec:
+    """Base of everything that is built from a config block; subclasses are frozen dataclasses."""
+
+    #: Read by pydantic when a config is validated: unknown keys are errors.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "arbitrary_types_allowed": True}
+
+
+_SPECS: dict[str, dict[str, type[Spec]]] = {group: {} for group in GROUPS}
+
+
+def register(group: str, kind: str) -> Callable[[T], T]:
+    """Class decorator: enter a Spec under a group and a kind, each kind once."""
+
+    def enter(spec: T) -> T:
+        known = _SPECS[group]
+        if kind in known and known[kind].__qualname__ != spec.__qualname__:
+            raise ValueError(f"{group} kind {kind!r} is registered twice: {known[kind]} and {spec}")
+        known[kind] = spec
+        return spec
+
+    return enter
+
+
+def lookup(group: str, kind: str) -> type[Spec]:
+    """Find the Spec of a kind; raises ConfigError that lists the valid names."""
+    known = _SPECS[group]
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"unknown {group} kind {kind!r}; valid: {', '.join(sorted(known))}.{hint}")
+    return known[kind]
+
+
+def registered(group: str) -> dict[str, type[Spec]]:
+    """All kinds of a group with their Specs (for the contract tests and `cycler check --list`)."""
+    return dict(_SPECS[group])

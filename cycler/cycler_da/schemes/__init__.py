@@ -1,0 +1,1 @@
+"""Analysis schemes, one published method per file."""

@@ -1,0 +1,69 @@
+"""What an analysis scheme receives, returns and may ask for.
+
+A scheme never owns the cycle loop. What it must remember from cycle to cycle (adaptive inflation, say)
+goes through `carry`, which is saved with the cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.forecast import ForecastModel
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a scheme cannot do without; checked when the config is built."""
+
+    couples_members: bool = True  # False: members may be analysed in separate batches
+    previous: bool = False  # reads the previous analysis and the forecast model
+    linear_operators: bool = False
+    n_members: int = 2
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Everything known before the observations of the window are used."""
+
+    background: Ensemble  # forecast valid at the cycle time, its last time
+    previous: Ensemble | None = None  # analysis (with history) the background started from
+    model: ForecastModel | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The analysis ensemble, valid at the cycle time, with what the scheme says about it."""
+
+    ensemble: Ensemble
+    carry: Mapping[str, Tensor] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SchemeContext:
+    """What a scheme may use when it is built."""
+
+    layout: Layout
+    model: ForecastModel | None = None
+
+
+@runtime_checkable
+class AnalysisScheme(Protocol):
+    """One analysis method. `observations` holds only what may be used, possibly nothing."""
+
+    needs: Needs
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Correct the background. Without observations the analysis is the background, bit for bit."""
+        ...

@@ -1,0 +1,1 @@
+"""Prefect flows of Cycler: orchestration only, no arithmetic."""
