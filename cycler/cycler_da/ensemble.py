@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ensemble:
     """States of several members at one or more valid times.
 
-    Raises LayoutMismatch when the shape of `values` does not follow members, times and layout.
+    Raises LayoutMismatch when the shape of `values` does not follow members, times and layout, or when the
+    valid times do not increase. Two ensembles are equal only when they are the same object.
     """
 
     values: Float[Tensor, "member time channel *space"]
@@ -38,6 +39,10 @@ class Ensemble:
             raise LayoutMismatch(
                 f"ensemble of {self.layout.system}: values have shape {tuple(self.values.shape)}, "
                 f"expected {expected} (member, time, channel, *space)"
+            )
+        if not (np.diff(self.valid_times) > np.timedelta64(0)).all():
+            raise LayoutMismatch(
+                f"ensemble of {self.layout.system}: valid times must increase, got {self.valid_times.tolist()}"
             )
 
     @property
@@ -60,7 +65,12 @@ class Ensemble:
         return self.values.to(torch.float64).mean(dim=0)
 
     def spread(self) -> Float[Tensor, "time channel *space"]:
-        """Standard deviation over members with denominator n - 1, in float64; needs two members."""
+        """Standard deviation over members with denominator n - 1, in float64.
+
+        Raises LayoutMismatch for fewer than two members: the spread of one is undefined, not zero.
+        """
+        if self.n_members < 2:
+            raise LayoutMismatch(f"spread of {self.layout.system}: got {self.n_members} members, expected 2 or more")
         return self.values.to(torch.float64).std(dim=0, correction=1)
 
     def at_latest(self) -> Ensemble:

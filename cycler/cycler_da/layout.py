@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cycler_da.errors import LayoutMismatch
+from cycler_da.errors import ConfigError, LayoutMismatch
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Grid:
     axes: tuple[Axis, ...]
     grid_mapping: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Plain values, so that a mapping read back from a file or JSON equals the one that was written.
+        object.__setattr__(self, "grid_mapping", {key: _plain(value) for key, value in self.grid_mapping.items()})
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Number of cells along each axis."""
@@ -71,12 +75,25 @@ class Grid:
 
 @dataclass(frozen=True)
 class Layout:
-    """Variables, grid and model step of a system's state."""
+    """Variables, grid and model step of a system's state.
+
+    Raises ConfigError when names repeat, or when the step is not a positive whole number of seconds.
+    """
 
     system: str
     variables: tuple[Variable, ...]
     grid: Grid
     step: np.timedelta64
+
+    def __post_init__(self) -> None:
+        for what, names in (("variables", self.channels), ("axes", self.grid.names)):
+            if len(set(names)) != len(names):
+                raise ConfigError(f"layout of {self.system}: names of {what} repeat: got {', '.join(names)}")
+        step = self.step.astype("timedelta64[s]")
+        if step != self.step or step <= np.timedelta64(0, "s"):
+            raise ConfigError(
+                f"layout of {self.system}: got step {self.step!r}, expected a positive whole number of seconds"
+            )
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -92,8 +109,8 @@ class Layout:
         """Plain, JSON-ready description; equal layouts give equal text."""
         return {
             "system": self.system,
-            "variables": [asdict(variable) for variable in self.variables],
-            "axes": [asdict(axis) for axis in self.grid.axes],
+            "variables": [_with_floats(asdict(variable), "valid_min", "valid_max") for variable in self.variables],
+            "axes": [_with_floats(asdict(axis), "spacing", "origin") for axis in self.grid.axes],
             "grid_mapping": dict(self.grid.grid_mapping),
             "step_seconds": int(self.step / np.timedelta64(1, "s")),
         }
@@ -125,6 +142,19 @@ def layout_from_description(description: Mapping[str, Any]) -> Layout:
         ),
         step=np.timedelta64(int(description["step_seconds"]), "s"),
     )
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back: numpy scalars and arrays, and tuples, become Python numbers and lists."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _with_floats(description: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The description with real numbers as floats, so that 3000 and 3000.0 have one digest."""
+    floats = {name: float(description[name]) for name in names if description[name] is not None}
+    return {key: _plain(value) for key, value in description.items()} | floats
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

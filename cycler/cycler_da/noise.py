@@ -51,7 +51,7 @@ class Noise:
         Drawn in float64 and rounded to `dtype`.
         """
         draws = [self.generator(stream, member=m, step=step).standard_normal(tuple(shape)) for m in members]
-        return torch.from_numpy(np.stack(draws)).to(dtype)
+        return torch.from_numpy(np.stack(draws) if draws else np.empty((0, *shape))).to(dtype)
 
     def shared_normal(self, stream: str, shape: Sequence[int], *, step: int = 0, dtype: torch.dtype) -> Tensor:
         """Standard normal draws that belong to the whole ensemble."""

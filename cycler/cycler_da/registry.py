@@ -12,7 +12,18 @@ from typing import Any, ClassVar, TypeVar
 
 from cycler_da.errors import ConfigError
 
-GROUPS = ("system", "network_of_sites", "operator", "error", "forecast", "scheme", "executor", "start", "nature", "network")
+GROUPS = (
+    "system",
+    "network_of_sites",
+    "operator",
+    "error",
+    "forecast",
+    "scheme",
+    "executor",
+    "start",
+    "nature",
+    "network",
+)
 
 T = TypeVar("T", bound=type)
 
@@ -32,7 +43,7 @@ def register(group: str, kind: str) -> Callable[[T], T]:
 
     def enter(spec: T) -> T:
         known = _SPECS[group]
-        if kind in known and known[kind].__qualname__ != spec.__qualname__:
+        if kind in known and _full_name(known[kind]) != _full_name(spec):
             raise ValueError(f"{group} kind {kind!r} is registered twice: {known[kind]} and {spec}")
         known[kind] = spec
         return spec
@@ -53,3 +64,7 @@ def lookup(group: str, kind: str) -> type[Spec]:
 def registered(group: str) -> dict[str, type[Spec]]:
     """All kinds of a group with their Specs (for the contract tests and `cycler check --list`)."""
     return dict(_SPECS[group])
+
+
+def _full_name(spec: type) -> str:
+    return f"{spec.__module__}.{spec.__qualname__}"
