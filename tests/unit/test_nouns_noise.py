@@ -118,7 +118,7 @@ def test_draws_are_standard_normal_and_uncorrelated_over_members_and_steps():
     draws = torch.cat(
         [NOISE.normal("s", (n_draws,), members=range(n_members), step=step, dtype=torch.float64) for step in range(2)]
     ).numpy()
-    # Five standard errors: 1/sqrt(n) of a mean and of a correlation, sqrt(2/n) of a variance, sqrt(96/n) of a 4th moment.
+    # Five standard errors: 1/sqrt(n) of a mean or correlation, sqrt(2/n) of a variance, sqrt(96/n) of a 4th moment.
     error = 5 / np.sqrt(n_draws)
     assert np.abs(draws.mean(axis=1)).max() < error
     assert np.abs(draws.var(axis=1) - 1).max() < np.sqrt(2) * error
