@@ -1,0 +1,141 @@
+"""The executor over dask workers; which workers is told by a function that connects to them.
+
+Why no scatter: data that lives on one worker is lost with it. The states of a batch travel inside its task, so
+that the scheduler can hand the whole task to another worker when the first one is killed. dask does so by
+itself, up to `distributed.scheduler.allowed-failures` times (3), then it gives the batch up (KilledWorker).
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import dask
+import numpy as np
+from distributed import Client, wait
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.executor.base import ExecutorFailed, ModelSource, SchedulerLost
+from cycler_da.executor.batches import BatchJob, forecast_batch, join, split
+from cycler_da.noise import Noise
+
+if TYPE_CHECKING:
+    from distributed.deploy.cluster import Cluster
+
+log = logging.getLogger(__name__)
+
+#: How often the executor looks whether there still are workers, and how long it bears to see none (s).
+LOOK_EVERY = 10.0
+WITHOUT_WORKERS = 120.0
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A client and, when this process started the workers itself, their cluster."""
+
+    client: Client
+    address: str
+    cluster: Cluster | None = None
+
+    def workers(self) -> set[str]:
+        """Addresses of the workers that are alive now."""
+        return set(self.client.scheduler_info()["workers"])
+
+    def close(self) -> None:
+        """Close the client and stop the workers that were started with it."""
+        self.client.close(timeout=10)
+        if self.cluster is not None:
+            self.cluster.close(timeout=10)
+
+
+class WorkersExecutor:
+    """Forecasts batches on dask workers; connects with the first forecast.
+
+    `connect` starts or finds the workers. `resources` are what a batch takes of its worker ({"GPU": 1}).
+    """
+
+    def __init__(
+        self, connect: Callable[[], Connection], *, device: str = "cpu", resources: dict[str, float] | None = None
+    ) -> None:
+        self._connect = connect
+        self._device = device
+        self._resources = resources
+        self._connection: Connection | None = None
+
+    def forecast(
+        self, source: ModelSource, start: Ensemble, valid_times: np.ndarray, *, noise: Noise, batch: int
+    ) -> Ensemble:
+        """Forecast all members; see `Executor.forecast`."""
+        jobs = split(source, start, valid_times, noise=noise, batch=batch, device=self._device)
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        try:
+            results = self._run(connection, jobs)
+        except KilledWorker as error:
+            raise ExecutorFailed(_killed_text(error, batch)) from error
+        except (CommClosedError, CancelledError, TimeoutError) as error:
+            self.close()  # the next try connects anew
+            raise SchedulerLost(
+                f"lost the dask workers of {connection.address} during a forecast ({type(error).__name__}: {error}); "
+                "nothing of this stage was written. Run the same command again; if this repeats, look at the "
+                "scheduler's log"
+            ) from error
+        return join(results, start, valid_times)
+
+    def close(self) -> None:
+        """Stop the workers this executor started; may be called twice."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def _run(self, connection: Connection, jobs: list[BatchJob]) -> list[np.ndarray]:
+        before = connection.workers()
+        call = uuid.uuid4().hex  # a key is never met again, so that no result is taken for another one
+        with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
+            futures = [
+                connection.client.submit(forecast_batch, job, key=f"forecast-{call}-{i}", resources=self._resources)
+                for i, job in enumerate(jobs)
+            ]
+        try:
+            _wait_while_there_are_workers(connection, futures)
+            results: list[np.ndarray] = connection.client.gather(futures)
+        finally:
+            connection.client.cancel(futures, reason="the forecast has ended")
+        lost = before - connection.workers()
+        if lost:
+            log.warning("event=workers_lost count=%d redone=yes workers=%s", len(lost), ",".join(sorted(lost)))
+        return results
+
+
+def _wait_while_there_are_workers(connection: Connection, futures: list) -> None:
+    """Wait for all futures; raises TimeoutError when there has been no worker for too long."""
+    alone = 0.0
+    while True:
+        try:
+            wait(futures, timeout=LOOK_EVERY)
+            return
+        except TimeoutError:
+            alone = 0.0 if connection.workers() else alone + LOOK_EVERY
+            if alone >= WITHOUT_WORKERS:
+                raise TimeoutError(f"no worker for {alone:.0f} s") from None
+
+
+def _killed_text(error: KilledWorker, batch: int) -> str:
+    return (
+        f"forecast: {error.allowed_failures + 1} workers died over the same batch of {batch} members, most likely "
+        "killed for memory (dmesg or the journal names the process). Use fewer workers or a smaller forecast batch, "
+        "or give the job more memory"
+    )
