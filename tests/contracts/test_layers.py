@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 # Imports every module of the core while all other distributions than the allowed ones look uninstalled. The
@@ -55,6 +57,17 @@ def test_every_import_follows_the_layers(repository):
     linter = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run([linter], cwd=repository, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_module_has_its_place_in_the_layers(repository):
+    linter = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in linter["contracts"] if contract["id"] == "layers")
+    placed = set(re.findall(r"cycler_da\.(\w+)", " ".join(layers)))
+    package = repository / "cycler" / "cycler_da"
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    assert modules - {"__init__"} <= placed, "give new modules a place in the layers contract of pyproject.toml"
 
 
 def test_the_numerical_core_imports_on_a_machine_with_torch_numpy_and_safetensors_alone():
