@@ -1,0 +1,119 @@
+"""Sampling by stochastic localisation: the Foellmer member of the interpolant's family, in few steps.
+
+    U_tau = tau x1 + B_tau,   p(x1 | U_tau, x0) needs no earlier part of the path
+
+One step from tau_i to tau_{i+1} (dt their difference) draws an endpoint and moves on:
+
+    e ~ N(m(tau_i, U_i), C(tau_i)),   U_{i+1} = U_i + dt e + sqrt(dt) z,   at the last grid point return e
+
+With a Gaussian transition and the right C this is exact for any number of steps, one included. Drawing the
+mean instead of e loses spread: 43-57 % of the covariance at five steps (tests/exact).
+Sources: El Alaoui, Montanari (2022), arXiv:2109.04344 (localisation); Chen et al. (2024), arXiv:2403.13724
+(the interpolant's diffusions).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import torch
+
+from cycler_da.generative.covariance import Covariance
+from cycler_da.noise import Noise
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@runtime_checkable
+class EndpointModel(Protocol):
+    """What is known of x1 given U_tau: bound to the start states of a batch."""
+
+    def mean(self, tau: float, u: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """E[x1 | U_tau = u, x0]; at tau = 0, u is zero and carries nothing."""
+        ...
+
+    def covariance(self, tau: float) -> Covariance:
+        """Model of Cov[x1 | U_tau, x0]."""
+        ...
+
+
+@runtime_checkable
+class EndpointDraw(Protocol):
+    """Draws endpoints; guidance is a draw that wraps another."""
+
+    def __call__(self, tau: float, u: Float[Tensor, "batch channel *space"], *, step: int) -> Tensor:
+        """One endpoint for every state of the batch."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemberNoise:
+    """Keyed noise of the members of one batch, in the dtype and on the device of their states."""
+
+    noise: Noise
+    members: Sequence[int]
+    stream: str
+    dtype: torch.dtype = torch.float64
+    device: torch.device | str = "cpu"
+
+    def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
+        """Standard normal draws `(batch, *shape)`."""
+        draws = self.noise.normal(
+            f"{self.stream}.{name}", shape, members=self.members, step=step, dtype=self.dtype
+        )
+        return draws.to(self.device)
+
+
+@dataclass(frozen=True)
+class GaussianDraw:
+    """Unguided endpoint e = m + C^1/2 z."""
+
+    model: EndpointModel
+    noise: MemberNoise
+
+    def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
+        """Draw from N(m, C)."""
+        z = self.noise.normal("endpoint", u.shape[1:], step=step)
+        return self.model.mean(tau, u) + self.model.covariance(tau).color(z)
+
+
+def tau_grid(n_points: int, tau_max: float = 3.0) -> tuple[float, ...]:
+    """Grid with tau_0 = 0, geometric in 1 + tau: tau_i = (1 + tau_max)^(i / (n - 1)) - 1.
+
+    In units of the whitened residual; two points with tau_max 3, five with 20, ten with 60 were good.
+    """
+    if n_points < 1:
+        raise ValueError(f"a tau grid needs at least one point, got {n_points}")
+    if n_points == 1:
+        return (0.0,)
+    return tuple((1.0 + tau_max) ** (i / (n_points - 1)) - 1.0 for i in range(n_points))
+
+
+def localise(
+    draw: EndpointDraw,
+    taus: Sequence[float],
+    *,
+    like: Float[Tensor, "batch channel *space"],
+    noise: MemberNoise,
+    on_step: Callable[[float, Tensor, Tensor], None] | None = None,
+) -> Float[Tensor, "batch channel *space"]:
+    """Run the chain over a tau grid that starts at 0 and return the last endpoint.
+
+    `like` gives shape, dtype and device. `on_step(tau, u, endpoint)` sees every draw (path weights).
+    """
+    if taus[0] != 0.0 or any(b <= a for a, b in zip(taus, taus[1:], strict=False)):
+        raise ValueError(f"a tau grid starts at 0 and increases, got {tuple(taus)}")
+    u = torch.zeros_like(like)
+    endpoint = u
+    for step, tau in enumerate(taus):
+        endpoint = draw(tau, u, step=step)
+        if on_step is not None:
+            on_step(tau, u, endpoint)
+        if step + 1 < len(taus):
+            dt = taus[step + 1] - tau
+            u = u + dt * endpoint + dt**0.5 * noise.normal("path", u.shape[1:], step=step)
+    return endpoint

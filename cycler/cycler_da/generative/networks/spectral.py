@@ -1,0 +1,100 @@
+"""Quadratic spectral network: translation-equivariant, exact on a torus, made of learned filters and products.
+
+    a_i, b_i = A_i z_{i-1}, B_i z_{i-1}            learned linear filters, C -> K fields each
+    n_i      = a_i * b_i                           products on the grid
+    z_i      = x + L_i x + sum_{j <= i} R_ij n_j   learned linear filters, K -> C
+
+for i = 1 ... S; the output is z_S - x. A linear filter acts on Fourier coefficients,
+
+    W(k) = s(|k|) + i (k_x / |k|) a(|k|) + i (k_y / |k|) b(|k|),
+
+with three learned profiles for each pair of channels: a scalar part and the two directional parts of a
+derivative. Fluid dynamics with quadratic advection and a linear inversion lies in this family, and so do
+its Runge-Kutta steps; no constant of any equation is given. It is a relative of the Fourier neural operator
+(Li et al. 2021, ICLR) with products in place of pointwise activations, and of quadratic neural ODEs.
+
+Known limits: periodic square grids only; products are not de-aliased (the filters learn to damp them).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cycler_da.generative.networks.base import network
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float
+    from torch import Tensor
+
+
+class RadialFilter(nn.Module):
+    """A bank of linear filters, `(batch, n_in, y, k)` -> `(batch, n_out, y, k)` on Fourier coefficients."""
+
+    def __init__(self, size: int, n_in: int, n_out: int, *, n_parts: int = 3) -> None:
+        super().__init__()
+        k = torch.arange(size // 2 + 1, dtype=torch.float64)[None, :].expand(size, -1)
+        l = torch.fft.fftfreq(size, 1.0 / size, dtype=torch.float64)[:, None].expand(-1, size // 2 + 1)
+        radius = torch.sqrt(k**2 + l**2)
+        shell = radius.floor().long()
+        n_shells = int(shell.max()) + 2
+        safe = torch.where(radius == 0, torch.ones_like(radius), radius)
+        direction = torch.stack([torch.ones_like(k), k / safe, l / safe])
+        nyquist = (k == size // 2) | (l == -size // 2)
+        direction[1:, nyquist] = 0.0  # a real field has no sign of wave number there
+        self.register_buffer("_shell", shell, persistent=False)
+        self.register_buffer("_fraction", (radius - shell).float(), persistent=False)
+        self.register_buffer("_direction", direction.float(), persistent=False)
+        self.register_buffer("radii", torch.arange(n_shells, dtype=torch.float32), persistent=False)
+        self.profile = nn.Parameter(torch.zeros(n_parts, n_out, n_in, n_shells))
+
+    def weights(self) -> Complex[Tensor, "out inn y k"]:
+        """Filter values on all modes."""
+        low, high = self.profile[..., self._shell], self.profile[..., self._shell + 1]
+        parts = low + self._fraction * (high - low)
+        scalar = parts[0]
+        turned = (self._direction[1:, None, None] * parts[1:]).sum(dim=0)
+        return torch.complex(scalar, turned)
+
+    def forward(self, x: Complex[Tensor, "batch inn y k"]) -> Complex[Tensor, "batch out y k"]:
+        """Apply all filters."""
+        return torch.einsum("bi...,oi...->bo...", x, self.weights())
+
+
+@network("quadratic_spectral")
+class QuadraticSpectralNet(nn.Module):
+    """The network; input and output are `(batch, channel, y, x)` in scaled units."""
+
+    def __init__(self, *, size: int, channels: int, products: int = 8, stages: int = 4) -> None:
+        super().__init__()
+        self.size, self.channels, self.products, self.stages = size, channels, products, stages
+        self.factors = nn.ModuleList(RadialFilter(size, channels, 2 * products) for _ in range(stages))
+        self.linear = nn.ModuleList(RadialFilter(size, channels, channels) for _ in range(stages))
+        self.returns = nn.ModuleList(
+            RadialFilter(size, (i + 1) * products, channels) for i in range(stages)
+        )
+
+    def initialise(self) -> None:
+        """Draw the first filters: one factor falls off like a velocity, the other is nearly local."""
+        for bank in self.factors:
+            profile = torch.randn(bank.profile.shape[:-1])[..., None]
+            fall = 1.0 / (1.0 + bank.radii)
+            smooth, local = fall, torch.ones_like(fall)
+            slope = torch.cat([smooth.expand(self.products, 1, -1), local.expand(self.products, 1, -1)])
+            with torch.no_grad():
+                bank.profile.copy_(profile * slope)
+
+    def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
+        """Predict the scaled increment over one model step."""
+        start = torch.fft.rfft2(x, norm="ortho")
+        state, products = start, []
+        grid = (self.size, self.size)
+        for factors, linear, returns in zip(self.factors, self.linear, self.returns, strict=True):
+            fields = torch.fft.irfft2(factors(state), s=grid, norm="ortho")
+            left, right = fields.chunk(2, dim=1)
+            products.append(torch.fft.rfft2(left * right, norm="ortho"))
+            change = returns(torch.cat(products, dim=1)) + linear(start)
+            state = start + change
+        return torch.fft.irfft2(change, s=grid, norm="ortho")

@@ -1,0 +1,215 @@
+"""Training of a transition: fit the mean network, measure the residual, score on held-out trajectories.
+
+The loss is the mean squared error of the increment in units of its own standard deviation for each
+channel, so that slow layers count as much as fast ones. Adam with a linear warm-up and a cosine decay over
+a fixed number of steps (a run that was interrupted and resumed takes the same steps), gradient clipping,
+and an exponential moving average of the weights, which is what is released. The residual covariance comes
+from calibration pairs, the scores from test trajectories; neither was fitted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.covariance import shells_from_residuals
+from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.pairs import Pairs
+from cycler_da.generative.scaling import Scaling
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How a mean network is fitted."""
+
+    network: NetworkSpec
+    steps: int
+    batch: int = 8
+    learning_rate: float = 1e-2
+    warm_up: int = 50
+    clip: float = 1.0
+    average_decay: float = 0.998
+    checkpoint_every: int = 500
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a running training says of itself."""
+
+    step: int
+    steps: int
+    loss: float
+    validation_rmse: float | None  # scaled units, one step
+    persistence_rmse: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A fitted mean network (averaged weights) and the covariance of what it leaves."""
+
+    network: nn.Module
+    covariance_shells: Tensor
+    seconds: float
+
+
+def train(
+    training: Pairs,
+    calibration: Pairs,
+    scaling: Scaling,
+    settings: TrainSettings,
+    *,
+    folder: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Trained:
+    """Fit a network; with a folder, continue from the checkpoint found there and keep one there.
+
+    Raises ConfigError when the checkpoint belongs to other settings.
+    """
+    device = settings.device
+    network = build_network(settings.network, seed=settings.seed).to(device)
+    average = build_network(settings.network, seed=settings.seed).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
+    done, spent = _resume(folder, settings, network, average, optimiser)
+    frames, targets = _scaled(training, scaling, device)
+    deviation = _increment_deviation(frames, targets)
+    held_frames, held_targets = _scaled(calibration, scaling, device)
+    persistence = _rmse(held_targets - held_frames[:, -held_targets.shape[1] :])
+    began, last = time.monotonic(), 0.0
+    for step in range(done, settings.steps):
+        picked = _draw(len(training), settings, step).to(device)
+        last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation)
+        _average(average, network, min(settings.average_decay, (step + 1) / (step + 10)))
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            seconds = spent + time.monotonic() - began
+            _keep(folder, settings, step + 1, seconds, network, average, optimiser)
+            if on_progress is not None:
+                check = _rmse(_residuals(average, held_frames, held_targets))
+                on_progress(Progress(step + 1, settings.steps, last, check, persistence, seconds))
+    average.eval()
+    shells = shells_from_residuals(_residuals(average, held_frames, held_targets).cpu())
+    return Trained(average.cpu(), shells, spent + time.monotonic() - began)
+
+
+def _fit(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainSettings,
+    step: int,
+    frames: Tensor,
+    targets: Tensor,
+    deviation: Tensor,
+) -> float:
+    for group in optimiser.param_groups:
+        group["lr"] = _rate(settings, step)
+    error = (network(frames) - _increment(frames, targets)) / deviation
+    loss = (error**2).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _rate(settings: TrainSettings, step: int) -> float:
+    warm = min(1.0, (step + 1) / settings.warm_up)
+    return settings.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
+
+
+def _draw(n_pairs: int, settings: TrainSettings, step: int) -> Tensor:
+    """Samples of a step: a function of (seed, step) alone, so that a resumed run draws the same."""
+    generator = np.random.Generator(np.random.Philox(key=(settings.seed << 40) + step))
+    return torch.from_numpy(generator.integers(0, n_pairs, settings.batch))
+
+
+def _scaled(pairs: Pairs, scaling: Scaling, device: str) -> tuple[Tensor, Tensor]:
+    frames = scaling.to_scaled(pairs.frames.to(torch.float32)).flatten(1, 2)
+    return frames.to(device), scaling.to_scaled(pairs.targets.to(torch.float32)).to(device)
+
+
+def _increment(frames: Tensor, targets: Tensor) -> Tensor:
+    return targets - frames[:, -targets.shape[1] :]
+
+
+def _increment_deviation(frames: Tensor, targets: Tensor) -> Tensor:
+    dims = (0, *range(2, targets.ndim))
+    return _increment(frames, targets).std(dim=dims).reshape(-1, *(1,) * (targets.ndim - 2))
+
+
+@torch.no_grad()
+def _residuals(network: nn.Module, frames: Tensor, targets: Tensor) -> Tensor:
+    parts = zip(frames.split(32), targets.split(32), strict=True)
+    return torch.cat([_increment(f, t) - network(f) for f, t in parts])
+
+
+def _rmse(error: Tensor) -> float:
+    return float((error.to(torch.float64) ** 2).mean().sqrt())
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
+        mine.lerp_(theirs, 1.0 - decay)
+
+
+def _keep(
+    folder: Path | None,
+    settings: TrainSettings,
+    step: int,
+    seconds: float,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{CHECKPOINT}.partial"
+    state = {
+        "settings": repr(settings),
+        "step": step,
+        "seconds": seconds,
+        "network": network.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    torch.save(state, partial)
+    partial.replace(folder / CHECKPOINT)
+
+
+def _resume(
+    folder: Path | None,
+    settings: TrainSettings,
+    network: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> tuple[int, float]:
+    path = None if folder is None else folder / CHECKPOINT
+    if path is None or not path.is_file():
+        return 0, 0.0
+    state = torch.load(path, weights_only=True, map_location=settings.device)
+    if state["settings"] != repr(settings):
+        raise ConfigError(
+            f"checkpoint {path} was made with other settings: {state['settings']}; "
+            f"now {settings!r}. Remove it or train in another folder"
+        )
+    network.load_state_dict(state["network"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"]), float(state["seconds"])

@@ -1,0 +1,150 @@
+"""The learned transition x_k -> x_{k+1}: a mean network and a localised, whitened residual.
+
+In scaled units, with frames the present state and its history,
+
+    x1 = mu(frames) + L r,   L L^T = C0 (spectral covariance of the residual, held-out pairs)
+
+and r is localised: U = tau r + B, E[r | U] = U / (1 + tau) + F(frames, U, tau) / sqrt(1 + tau), with
+Cov[r | U] = I / (1 + tau). F is a residual denoiser; without one the residual is Gaussian, which makes
+every number of sampling steps exact under the learned model.
+
+The mean path is the same function in training, validation and cycling: it takes no noise channel, so that
+it cannot be asked at tau = 0 for something it never saw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from cycler_da.generative.covariance import SpectralCovariance, WhiteCovariance
+from cycler_da.generative.scaling import Scaling
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class ResidualDenoiser(Protocol):
+    """F(frames, U, tau): what is known of the whitened residual beyond a Gaussian."""
+
+    def __call__(self, frames: Tensor, u: Tensor, tau: float) -> Tensor:
+        """Scaled correction of the residual's mean, `(batch, channel, *space)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A learned transition; all methods take and give physical units.
+
+    `mean_network` maps scaled frames `(batch, history * channel, *space)` to the scaled increment.
+    """
+
+    mean_network: nn.Module
+    scaling: Scaling
+    residual_covariance: SpectralCovariance  # of the scaled residual
+    history: int = 1
+    denoiser: ResidualDenoiser | None = None
+
+    def mean(self, frames: Float[Tensor, "batch time channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """Mean of the next state given the last `history` frames."""
+        with torch.inference_mode():
+            scaled = self.scaling.to_scaled(frames[:, -self.history :].to(torch.float32))
+            increment = self.mean_network(scaled.flatten(1, 2))
+            return (frames[:, -1] + self.scaling.stretch(increment).to(frames.dtype)).clone()
+
+    def endpoint(self, frames: Float[Tensor, "batch time channel *space"]) -> TransitionEndpoint:
+        """The whitened residual's endpoint model, bound to these frames."""
+        return TransitionEndpoint(self, frames)
+
+    def to_state(self, mean: Float[Tensor, "batch channel *space"], residual: Tensor) -> Tensor:
+        """mean + L r, from the whitened residual."""
+        return mean + self.spread_residual(residual).to(mean.dtype)
+
+    def spread_residual(self, residual: Float[Tensor, "batch channel *space"]) -> Tensor:
+        """L r in physical units; L is symmetric up to the scaling."""
+        return self.scaling.stretch(self.residual_covariance.color(residual))
+
+    def gather_residual(self, v: Float[Tensor, "batch channel *space"]) -> Tensor:
+        """L^T v, the transpose of `spread_residual`."""
+        return self.residual_covariance.color(self.scaling.stretch(v))
+
+
+@dataclass(frozen=True)
+class TransitionEndpoint:
+    """Endpoint model of the whitened residual r given U_tau and the frames."""
+
+    transition: Transition
+    frames: Float[Tensor, "batch time channel *space"]
+
+    def mean(self, tau: float, u: Tensor) -> Tensor:
+        """E[r | U]."""
+        linear = u / (1.0 + tau)
+        if self.transition.denoiser is None:
+            return linear
+        scaled = self.transition.scaling.to_scaled(self.frames[:, -self.transition.history :].to(torch.float32))
+        learned = self.transition.denoiser(scaled.flatten(1, 2), u.to(torch.float32), tau)
+        return linear + learned.to(u.dtype) / (1.0 + tau) ** 0.5
+
+    def covariance(self, tau: float) -> WhiteCovariance:
+        """Cov[r | U]."""
+        return WhiteCovariance(1.0 / (1.0 + tau))
+
+
+class StateObservation(Protocol):
+    """What guidance needs of `obs.base.Observations`."""
+
+    @property
+    def values(self) -> Float[Tensor, "obs"]:
+        """Observed values, float64."""
+        ...
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """Diagonal of R, float64."""
+        ...
+
+    def hx(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """H x, linear in x."""
+        ...
+
+    def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
+        """H^T v."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResidualObservation:
+    """Linear observations of the state seen as observations of the whitened residual, for guidance.
+
+    `hx` and `adjoint` act on physical states; `mean` is the transition's mean of each member.
+    """
+
+    transition: Transition
+    mean: Float[Tensor, "batch channel *space"]
+    observations: StateObservation
+
+    @property
+    def values(self) -> Tensor:
+        """Observed values."""
+        return self.observations.values
+
+    @property
+    def error_variance(self) -> Tensor:
+        """Diagonal of R."""
+        return self.observations.error_variance
+
+    def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """H(mean + L r) of every member."""
+        return self.observations.hx(self.mean.to(x.dtype) + self.transition.spread_residual(x))
+
+    def linear(self, v: Float[Tensor, "any channel *space"]) -> Float[Tensor, "any obs"]:
+        """H L v."""
+        return self.observations.hx(self.transition.spread_residual(v))
+
+    def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
+        """L^T H^T v."""
+        return self.transition.gather_residual(self.observations.adjoint(v))

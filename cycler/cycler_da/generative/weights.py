@@ -1,0 +1,139 @@
+"""Released weights: a safetensors file and a card, and nothing that can execute code.
+
+`<folder>/weights.safetensors` holds network tensors under "network." and the residual covariance under
+"covariance.". `<folder>/card.json` says which network, layout, scaling and history they need, their sha256,
+how they were trained and how they scored on held-out data beside baselines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load, save
+
+from cycler_da.errors import WeightsMismatch
+from cycler_da.generative.covariance import spectral_from_shells
+from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.transition import Transition
+from cycler_da.layout import Layout, layout_from_description
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+CARD, WEIGHTS = "card.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class WeightCard:
+    """Everything that must agree before weights are used, and what is known of them."""
+
+    name: str
+    layout: Layout
+    network: NetworkSpec
+    scaling: Scaling
+    history: int
+    sha256: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)  # config, seeds, commit, data, steps, seconds
+    scores: Mapping[str, Any] = field(default_factory=dict)  # held-out scores beside baselines
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain description, as stored."""
+        return {
+            "name": self.name,
+            "layout": self.layout.describe(),
+            "layout_digest": self.layout.digest,
+            "network": {"kind": self.network.kind, "arguments": dict(self.network.arguments)},
+            "scaling": {"mean": list(self.scaling.mean), "std": list(self.scaling.std)},
+            "history": self.history,
+            "sha256": self.sha256,
+            "training": dict(self.training),
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(text: Mapping[str, Any]) -> WeightCard:
+        """Read back what `to_json` wrote."""
+        return WeightCard(
+            name=text["name"],
+            layout=layout_from_description(text["layout"]),
+            network=NetworkSpec(text["network"]["kind"], text["network"]["arguments"]),
+            scaling=Scaling(tuple(text["scaling"]["mean"]), tuple(text["scaling"]["std"])),
+            history=int(text["history"]),
+            sha256=text["sha256"],
+            training=text.get("training", {}),
+            scores=text.get("scores", {}),
+        )
+
+
+def save_weights(
+    folder: Path,
+    card: WeightCard,
+    *,
+    state: Mapping[str, Tensor],
+    covariance_shells: Float[Tensor, "shell channel channel"],
+) -> WeightCard:
+    """Write tensors and card; returns the card with its sha256."""
+    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors["covariance.shells"] = covariance_shells.to(torch.float64).cpu().contiguous()
+    raw = save(tensors)
+    digest = hashlib.sha256(raw).hexdigest()
+    stored = WeightCard(**{**card.__dict__, "sha256": digest})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in ((WEIGHTS, raw), (CARD, (json.dumps(stored.to_json(), indent=1) + "\n").encode())):
+        partial = folder / f".{name}.partial"
+        partial.write_bytes(content)
+        partial.replace(folder / name)
+    return stored
+
+
+def read_card(folder: Path) -> WeightCard:
+    """Read the card of a weights folder; raises WeightsMismatch when it is absent or damaged."""
+    path = folder / CARD
+    try:
+        return WeightCard.from_json(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise WeightsMismatch(
+            f"weights {folder}: no {CARD} there; give a folder with {CARD} and {WEIGHTS}, or train one with `cycler train`"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsMismatch(f"weights {folder}: {CARD} cannot be read ({error})") from error
+
+
+def load_transition(folder: Path, *, layout: Layout | None = None, sha256: str | None = None) -> Transition:
+    """Load a transition, refusing another layout, a damaged file or another hash than asked for.
+
+    Raises WeightsMismatch or LayoutMismatch before any number is computed.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise WeightsMismatch(f"weights {folder}: {WEIGHTS} is missing beside its card")
+    raw = path.read_bytes()
+    found = hashlib.sha256(raw).hexdigest()
+    for wanted, source in ((card.sha256, "its card"), (sha256, "the config")):
+        if wanted is not None and not found.startswith(wanted):
+            raise WeightsMismatch(
+                f"weights {path}: sha256 is {found[:16]}, {source} says {wanted[:16]}; "
+                "the file is damaged or not the one meant"
+            )
+    if layout is not None:
+        layout.require_same(card.layout, what=f"weights {folder}")
+    tensors = load(raw)
+    network = build_network(card.network)
+    prefix = "network."
+    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsMismatch(f"weights {path} do not fit network {card.network.kind!r}: {error}") from error
+    network.eval()
+    covariance = spectral_from_shells(tensors["covariance.shells"], card.layout.grid.shape[-1])
+    return Transition(network, card.scaling, covariance, history=card.history)
