@@ -1,0 +1,204 @@
+"""What every registered analysis scheme keeps, whatever its method; a new scheme needs no change here.
+
+The toy problem: a linear model on a periodic 8 x 8 grid of two variables, with a climatology.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pkgutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import cycler_da.schemes
+from cycler_da.ensemble import Ensemble
+from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Locations, ObsBatch, Observations
+from cycler_da.obs.points import CellSpec
+from cycler_da.registry import Spec, registered
+from cycler_da.schemes.base import AnalysisScheme, Needs, Prior, SchemeContext
+
+for _module in pkgutil.iter_modules(cycler_da.schemes.__path__):
+    importlib.import_module(f"cycler_da.schemes.{_module.name}")
+every_scheme = pytest.mark.parametrize("kind", sorted(registered("scheme")))
+
+STEP = np.timedelta64(3600, "s")
+TIME = np.datetime64("2020-01-01T12:00:00", "s")
+LAYOUT = Layout(
+    system="toy",
+    variables=(Variable("q1", "1", "first"), Variable("q2", "1", "second")),
+    grid=Grid((Axis("y", 8, periodic=True), Axis("x", 8, periodic=True))),
+    step=STEP,
+)
+
+
+class White:
+    """The identity as a covariance."""
+
+    def apply(self, x):
+        return x
+
+    def color(self, z):
+        return z
+
+
+class ToyModel:
+    """x' = 0.9 x + white noise of standard deviation 0.1."""
+
+    layout, history, digest = LAYOUT, 1, "toy"
+    climatology = SimpleNamespace(mean=torch.zeros(2, dtype=torch.float64), covariance=White())
+
+    def forecast(self, start, valid_times, *, noise):
+        frames, x = [], start.latest
+        for step in range(len(valid_times)):
+            shock = noise.normal("toy", LAYOUT.state_shape, members=start.members, step=step, dtype=x.dtype)
+            x = 0.9 * x + 0.1 * shock
+            frames.append(x)
+        return Ensemble(torch.stack(frames, dim=1), np.asarray(valid_times), start.members, start.layout)
+
+
+def make_prior(dtype=torch.float64) -> Prior:
+    """Six members, started 2 steps ago: the background holds a history frame and the cycle time."""
+    members, noise = (3, 5, 8, 9, 12, 20), Noise(4)
+    # Most of the variance is the same everywhere, so that five directions can follow the observations.
+    offset = noise.normal("offset", (1, 1, 1, 1), members=members, dtype=dtype)
+    ripple = noise.normal("ripple", (1, *LAYOUT.state_shape), members=members, dtype=dtype)
+    start_values = 2 * offset + 0.2 * ripple
+    start = Ensemble(start_values, np.array([TIME - 2 * STEP]), members, LAYOUT)
+    model = ToyModel()
+    return Prior(model.forecast(start, TIME - STEP * np.arange(1, -1, -1), noise=noise), start, model)
+
+
+def make_observations(*, n_obs=24, error=0.2) -> Observations:
+    """Accurate observations of cells, all 1.5 above the climatological mean."""
+    generator = torch.Generator().manual_seed(6)
+    where = Locations(
+        torch.randint(0, 8, (n_obs, 2), generator=generator).to(torch.float64),
+        torch.randint(0, 2, (n_obs,), generator=generator),
+    )
+    batch = ObsBatch(
+        stream="toy",
+        operator=CellSpec().build(LAYOUT),
+        where=where,
+        values=torch.full((n_obs,), 1.5, dtype=torch.float64),
+        error=torch.full((n_obs,), error, dtype=torch.float64),
+        times=np.full(n_obs, TIME),
+        ids=np.array([f"o{i}" for i in range(n_obs)]),
+        flags=torch.zeros(n_obs, dtype=torch.int32),
+    )
+    return Observations((batch,), LAYOUT)
+
+
+def build(kind: str) -> AnalysisScheme:
+    return registered("scheme")[kind]().build(SchemeContext(LAYOUT, ToyModel()))
+
+
+def analyse(kind, prior, observations, *, seed=1, carry=None):
+    return build(kind).analyse(prior, observations, noise=Noise(seed), carry=carry or {})
+
+
+@every_scheme
+def test_options_are_a_frozen_spec_with_defaults(kind):
+    spec = registered("scheme")[kind]
+    assert issubclass(spec, Spec)
+    assert spec.__dataclass_params__.frozen
+    assert all(field.kw_only for field in dataclasses.fields(spec))
+    scheme = build(kind)
+    assert isinstance(scheme, AnalysisScheme)
+    assert isinstance(scheme.needs, Needs)
+
+
+@every_scheme
+@pytest.mark.parametrize(
+    "empty", [Observations((), LAYOUT), make_observations(n_obs=0)], ids=["no batch", "empty batch"]
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_analysis_equals_background_without_observations(kind, empty, dtype):
+    prior = make_prior(dtype)
+    analysis = analyse(kind, prior, empty)
+    assert torch.equal(analysis.ensemble.values, prior.background.values)
+    assert analysis.diagnostics["n_obs"] == 0
+
+
+@every_scheme
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_members_times_layout_and_dtype_stay(kind, dtype):
+    prior = make_prior(dtype)
+    ensemble = analyse(kind, prior, make_observations()).ensemble
+    assert ensemble.members == prior.background.members
+    assert np.array_equal(ensemble.valid_times, prior.background.valid_times)
+    assert ensemble.layout == prior.background.layout
+    assert ensemble.values.dtype == dtype
+    assert bool(ensemble.values.isfinite().all())
+
+
+@every_scheme
+def test_only_the_last_time_is_changed(kind):
+    prior = make_prior()
+    ensemble = analyse(kind, prior, make_observations()).ensemble
+    assert torch.equal(ensemble.values[:, :-1], prior.background.values[:, :-1])
+
+
+@every_scheme
+def test_the_analysis_moves_towards_the_observations_that_it_uses(kind):
+    prior, observations = make_prior(), make_observations()
+    analysis = analyse(kind, prior, observations)
+    if analysis.diagnostics["n_obs"] == 0:
+        assert torch.equal(analysis.ensemble.values, prior.background.values)
+        return
+    before = observations.values - observations.hx(prior.background.latest).mean(dim=0)
+    after = observations.values - observations.hx(analysis.ensemble.latest).mean(dim=0)
+    assert after.square().mean() < 0.8 * before.square().mean()
+
+
+@every_scheme
+def test_inputs_are_not_changed(kind):
+    prior, observations = make_prior(), make_observations()
+    background, previous = prior.background.values.clone(), prior.previous.values.clone()
+    values = observations.values.clone()
+    analyse(kind, prior, observations)
+    assert torch.equal(prior.background.values, background)
+    assert torch.equal(prior.previous.values, previous)
+    assert torch.equal(observations.values, values)
+
+
+@every_scheme
+def test_the_same_noise_gives_the_same_bytes(kind):
+    first = analyse(kind, make_prior(), make_observations())
+    second = analyse(kind, make_prior(), make_observations())
+    assert torch.equal(first.ensemble.values, second.ensemble.values)
+    assert first.diagnostics == second.diagnostics
+
+
+@every_scheme
+def test_diagnostics_are_finite_numbers_for_json(kind):
+    diagnostics = analyse(kind, make_prior(), make_observations()).diagnostics
+    assert json.loads(json.dumps(diagnostics, allow_nan=False)) == diagnostics
+    assert {"n_obs", "dof_signal"} <= diagnostics.keys()
+    assert 0 <= diagnostics["dof_signal"] <= len(make_observations())
+
+
+@every_scheme
+def test_what_is_carried_can_be_given_back(kind):
+    first = analyse(kind, make_prior(), make_observations())
+    assert all(isinstance(value, torch.Tensor) for value in first.carry.values())
+    second = analyse(kind, make_prior(), make_observations(), carry=dict(first.carry))
+    assert first.carry.keys() == second.carry.keys()
+
+
+@every_scheme
+def test_members_that_are_not_coupled_can_be_analysed_alone(kind):
+    if build(kind).needs.couples_members:
+        pytest.skip(f"{kind} couples its members")
+    prior = make_prior()
+    together = analyse(kind, prior, make_observations()).ensemble
+    for i_member in range(prior.background.n_members):
+        part = Prior(prior.background.select([i_member]), prior.previous.select([i_member]), prior.model)
+        alone = analyse(kind, part, make_observations()).ensemble
+        assert torch.equal(alone.values[0], together.values[i_member])
