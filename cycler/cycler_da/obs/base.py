@@ -55,8 +55,15 @@ class ObservationOperator(Protocol):
     `is_linear` promises that `adjoint` exists and is the exact transpose (dot-product test).
     """
 
-    name: str
-    is_linear: bool
+    @property
+    def name(self) -> str:
+        """Name of the operator, as in a config."""
+        ...
+
+    @property
+    def is_linear(self) -> bool:
+        """True when `adjoint` exists."""
+        ...
 
     def __call__(
         self, x: Float[Tensor, "batch channel *space"], where: Locations, layout: Layout

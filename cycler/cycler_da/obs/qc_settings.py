@@ -1,0 +1,51 @@
+"""Settings of the quality control, as written in a config under `quality_control`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from cycler_da.errors import ConfigError
+from cycler_da.registry import Spec
+from cycler_da.times import parse_duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class QCSettings(Spec):
+    """Limits of the quality control; everything off is `None`, an empty list or 0."""
+
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # variable: [min, max], its units
+    missing_values: tuple[float, ...] = (-99.0, -999.0, -9999.0, 1e20)
+    background_check: float | None = 5.0  # standard deviations
+    duplicate_distance: float = 0.01  # grid cells, along every axis
+    duplicate_time: str = "1min"
+    blacklist: tuple[str, ...] = ()  # station names
+    thinning_box: float | None = None  # edge of a box in units of the grid axes
+    withheld_fraction: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in self.bounds.items():
+            if not low < high:
+                raise ConfigError(f"quality control: bounds of {name}: got [{low}, {high}], expected min < max")
+        if self.background_check is not None and not self.background_check > 0:
+            raise ConfigError(f"quality control: got background_check {self.background_check}, expected > 0 or null")
+        if not 0 <= self.duplicate_distance <= 1:
+            raise ConfigError(
+                f"quality control: got duplicate_distance {self.duplicate_distance}, expected 0 to 1 grid cells"
+            )
+        if self.thinning_box is not None and not self.thinning_box > 0:
+            raise ConfigError(f"quality control: got thinning_box {self.thinning_box}, expected > 0 or null")
+        if not 0 <= self.withheld_fraction < 1:
+            raise ConfigError(
+                f"quality control: got withheld_fraction {self.withheld_fraction}, expected 0 <= fraction < 1"
+            )
+        parse_duration(self.duplicate_time)
+
+    def require_variables(self, valid: Iterable[str]) -> None:
+        """Raise ConfigError when `bounds` names something that is not among the observed variables."""
+        valid = sorted(valid)
+        unknown = sorted(set(self.bounds) - set(valid))
+        if unknown:
+            raise ConfigError(
+                f"quality control: bounds of unknown variable {', '.join(unknown)}; valid: {', '.join(valid)}"
+            )

@@ -1,0 +1,131 @@
+"""Observations of a twin experiment: H of the nature run plus Gaussian error.
+
+    y = H(x_nature) + sigma_v e,    e ~ N(0, 1) independent
+
+Sites and errors are keyed by (seed, valid time, stream, variable), so a file is the same in every run,
+whatever other streams, variables or windows are drawn with it. All observations of a window are made at its
+end, the valid time. Values are not clipped to the valid range of their variable: the part of the error that
+leaves it is needed for the errors to have mean zero.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.obs.base import QC, ObsBatch, ObservationOperator
+from cycler_da.obs.file_writer import write_obs_file
+from cycler_da.obs.identity import names_of, observation_ids
+from cycler_da.obs.networks import SiteNetwork
+from cycler_da.obs.points import PointsSpec
+from cycler_da.times import time_stamp
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+def draw_observations(
+    states: Float[Tensor, "channel *space"],
+    layout: Layout,
+    valid_time: np.datetime64,
+    *,
+    network: SiteNetwork,
+    error: Mapping[str, float],
+    noise: Noise,
+    stream: str,
+    operator: ObservationOperator | None = None,
+) -> ObsBatch:
+    """Observe a true state (`operator` defaults to interpolation to the site).
+
+    `error` gives the standard deviation for each observed variable, in its units; `noise` is that of the
+    cycle. Raises ConfigError when `error` lacks a variable or is not positive.
+    """
+    operator = operator or PointsSpec().build(layout)
+    sites = network.sites(valid_time, noise=noise, stream=stream)
+    names = names_of(operator, sites.where, layout)
+    std = _errors_of(names, error, stream=stream)
+    hx = operator(states.to(torch.float64).unsqueeze(0), sites.where, layout)[0]
+    values = hx.cpu().numpy() + std * _draws(names, noise=noise, stream=stream)
+    times = np.full(len(sites), valid_time.astype("datetime64[s]"))
+    position = sites.where.position.numpy()
+    return ObsBatch(
+        stream=stream,
+        operator=operator,
+        where=sites.where,
+        values=torch.from_numpy(values),
+        error=torch.from_numpy(std),
+        times=times,
+        ids=observation_ids(sites.names, variables=names, times=times, position=position),
+        flags=torch.full((len(sites),), int(QC.USED), dtype=torch.int32),
+        reasons=("",) * len(sites),
+    )
+
+
+def write_synthetic(
+    states_at: Callable[[np.datetime64], Float[Tensor, "channel *space"]],
+    folder: Path | str,
+    *,
+    layout: Layout,
+    times: Iterable[np.datetime64],
+    stream: str,
+    network: SiteNetwork,
+    error: Mapping[str, float],
+    seed: int,
+    operator: ObservationOperator | None = None,
+    on_written: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
+    """Write one file for each valid time, `<stream>_<stamp>.nc`; only one window is held at a time.
+
+    `states_at` gives the true state at a time; `on_written` is called after each file (progress).
+    """
+    paths = []
+    for valid_time in times:
+        batch = draw_observations(
+            states_at(valid_time),
+            layout,
+            valid_time,
+            network=network,
+            error=error,
+            noise=Noise.of_cycle(seed, valid_time),
+            stream=stream,
+            operator=operator,
+        )
+        path = Path(folder) / f"{stream}_{time_stamp(valid_time)}.nc"
+        attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}
+        write_obs_file(path, layout, batches=[batch], attributes=attributes)
+        paths.append(path)
+        on_written(path)
+    return paths
+
+
+def _errors_of(names: np.ndarray, error: Mapping[str, float], *, stream: str) -> Float[np.ndarray, "obs"]:
+    observed = dict.fromkeys(names.tolist())
+    for name in observed:
+        if name not in error:
+            raise ConfigError(
+                f"observations of stream {stream!r}: no error for {name}; got errors for {', '.join(error) or 'none'}"
+            )
+        if not (error[name] > 0 and np.isfinite(error[name])):
+            raise ConfigError(
+                f"observations of stream {stream!r}: got error {error[name]} for {name}, "
+                "expected a standard deviation > 0"
+            )
+    return np.asarray([error[name] for name in names.tolist()], dtype=np.float64)
+
+
+def _draws(names: np.ndarray, *, noise: Noise, stream: str) -> Float[np.ndarray, "obs"]:
+    """Standard normal draws, a stream of its own for each variable."""
+    draws = np.zeros(len(names))
+    for name in dict.fromkeys(names.tolist()):
+        of_name = names == name
+        draws[of_name] = noise.generator(f"{stream}.error.{name}").standard_normal(int(of_name.sum()))
+    return draws
