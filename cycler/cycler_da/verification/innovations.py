@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cycler_da.errors import LayoutMismatch
-from cycler_da.verification.totals import Totals, as_totals, require_format
+from cycler_da.verification.totals import Totals, as_totals, stored_as
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -55,8 +55,8 @@ class InnovationSums:
     @staticmethod
     def from_json(description: Mapping[str, Any]) -> InnovationSums:
         """Read what `to_json` wrote; raises DataError for anything else."""
-        require_format(description, _FORMAT)
-        return InnovationSums(Totals.from_json(description["totals"]))
+        with stored_as(_FORMAT, description):
+            return InnovationSums(Totals.from_json(description["totals"]))
 
 
 def innovation_sums(

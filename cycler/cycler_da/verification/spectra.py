@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cycler_da.errors import LayoutMismatch
-from cycler_da.verification.totals import Totals, as_totals, require_format
+from cycler_da.verification.totals import Totals, as_totals, stored_as
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -59,9 +59,9 @@ class SpectrumSums:
     @staticmethod
     def from_json(description: Mapping[str, Any]) -> SpectrumSums:
         """Read what `to_json` wrote; raises DataError for anything else."""
-        require_format(description, _FORMAT)
-        totals = Totals.from_json(description["totals"])
-        return SpectrumSums(int(description["n_fields"]), float(description["shell_width"]), totals)
+        with stored_as(_FORMAT, description):
+            totals = Totals.from_json(description["totals"])
+            return SpectrumSums(int(description["n_fields"]), float(description["shell_width"]), totals)
 
 
 def spectrum_sums(

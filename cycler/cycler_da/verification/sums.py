@@ -23,7 +23,7 @@ import numpy as np
 
 from cycler_da.errors import DataError, LayoutMismatch
 from cycler_da.verification import statistics
-from cycler_da.verification.totals import Totals, as_totals, merge, require_format
+from cycler_da.verification.totals import Totals, as_totals, merge, stored_as
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -54,12 +54,11 @@ class ScoreSums:
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
         """Merge; raises LayoutMismatch when members, variables, scale or thresholds differ."""
-        for what in ("n_members", "scale", "thresholds"):
+        for what in ("variables", "scale", "thresholds", "n_members"):
             mine, theirs = getattr(self, what), getattr(other, what)
             if mine != theirs:
-                raise LayoutMismatch(
-                    f"cannot merge scores: {what} is {theirs}, expected {mine}; keep them apart (merge_by_size)"
-                )
+                hint = "; keep ensemble sizes apart with merge_by_size" if what == "n_members" else ""
+                raise LayoutMismatch(f"cannot merge scores: {what} differ, got {theirs}, expected {mine}{hint}")
         return ScoreSums(
             n_members=self.n_members,
             n_fields=self.n_fields + other.n_fields,
@@ -82,15 +81,15 @@ class ScoreSums:
     @staticmethod
     def from_json(description: Mapping[str, Any]) -> ScoreSums:
         """Read what `to_json` wrote; raises DataError for anything else."""
-        require_format(description, _FORMAT)
-        scale = description["scale"]
-        return ScoreSums(
-            n_members=int(description["n_members"]),
-            n_fields=int(description["n_fields"]),
-            totals=Totals.from_json(description["totals"]),
-            scale=None if scale is None else {name: float(value) for name, value in scale.items()},
-            thresholds={name: tuple(map(float, values)) for name, values in description["thresholds"].items()},
-        )
+        with stored_as(_FORMAT, description):
+            scale = description["scale"]
+            return ScoreSums(
+                n_members=int(description["n_members"]),
+                n_fields=int(description["n_fields"]),
+                totals=Totals.from_json(description["totals"]),
+                scale=None if scale is None else {name: float(value) for name, value in scale.items()},
+                thresholds={name: tuple(map(float, values)) for name, values in description["thresholds"].items()},
+            )
 
 
 def merge_by_size(parts: Iterable[ScoreSums]) -> dict[int, ScoreSums]:

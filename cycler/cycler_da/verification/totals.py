@@ -11,7 +11,8 @@ as the strings "nan", "inf" and "-inf", so that the text is strict JSON, which a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -89,11 +90,16 @@ def encode_float(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def require_format(description: Mapping[str, Any], expected: str) -> None:
-    """Raise DataError unless a stored object says that it has the expected format."""
+@contextmanager
+def stored_as(expected: str, description: Mapping[str, Any]) -> Iterator[None]:
+    """Read stored sums inside the block: another format or a missing part is DataError."""
     found = description.get("format") if isinstance(description, Mapping) else None
     if found != expected:
         raise DataError(f"cannot read stored sums: got format {found!r}, expected {expected!r}; compute them again")
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"cannot read stored sums of format {expected!r}: {error!r}; compute them again") from error
 
 
 def _require_same(what: str, mine: Iterable[str], theirs: Iterable[str]) -> None:
