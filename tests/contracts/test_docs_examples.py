@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from cycler_da import registry
+from cycler_da.generative.networks import base as networks
 
 PAGES = ["adding.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
@@ -18,6 +19,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 @pytest.fixture
 def _kinds_of_the_page_stay_there(monkeypatch):
     monkeypatch.setattr(registry, "_SPECS", {group: dict(kinds) for group, kinds in registry._SPECS.items()})
+    monkeypatch.setattr(networks, "_BUILDERS", dict(networks._BUILDERS))
 
 
 @pytest.mark.usefixtures("_kinds_of_the_page_stay_there")
