@@ -61,3 +61,19 @@ def test_files_shown_on_the_page_keep_the_style_of_the_project(page, repository)
             words = [sys.executable, "-m", "ruff", *tool, "--stdin-filename", str(repository / name), "-"]
             result = subprocess.run(words, cwd=repository, input=text, capture_output=True, text=True)
             assert result.returncode == 0, f"{name}: {result.stdout}{result.stderr}"
+
+
+def test_links_between_pages_lead_somewhere(repository):
+    pages = [repository / "README.md", repository / "data" / "README.md", *sorted((repository / "docs").rglob("*.md"))]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+            if not re.match(r"[a-z]+:", target) and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(repository)}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def test_rooms_of_the_tour_exist(repository):
+    rooms = re.findall(r"^\| `([\w/*.]+)`", (repository / "docs" / "tour.md").read_text(), re.M)
+    assert len(rooms) > 10
+    assert [room for room in rooms if not list(repository.glob(room))] == []
