@@ -66,12 +66,15 @@ def explain_refusal(path: Path, error: Exception) -> str:
 
 
 @contextmanager
-def refusals_explained(path: Path) -> Iterator[None]:
-    """Turn errors of the file system and of the NetCDF library inside the block into CannotWrite."""
+def refusals_explained(path: Path, *, within: Path | None = None) -> Iterator[None]:
+    """Turn errors of the file system and of the NetCDF library inside the block into CannotWrite.
+
+    With `within`, only errors about files below that folder, or about no named file, are turned.
+    """
     try:
         yield
     except OSError as error:
-        if not _concerns(path, error):
+        if within is not None and not _concerns(within, error):
             raise
         raise CannotWrite(explain_refusal(path, error)) from error
     except RuntimeError as error:
@@ -89,7 +92,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     path = Path(path)
     private = private_name(path)
     try:
-        with refusals_explained(path):
+        # What fills the file may read others; trouble with those is not a refused write.
+        with refusals_explained(path, within=path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(private)
             flush_file(private)
@@ -153,11 +157,10 @@ def require_space(path: Path, n_bytes: int, *, n_files: int = 64) -> None:
         )
 
 
-def _concerns(path: Path, error: OSError) -> bool:
-    # What fills the file may read others; trouble with those is not a refused write.
+def _concerns(folder: Path, error: OSError) -> bool:
     if not isinstance(error.filename, str | bytes | os.PathLike):
         return True
-    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(path.absolute().parent)
+    return Path(os.fsdecode(error.filename)).absolute().is_relative_to(folder.absolute())
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from cycler_da.layout import Axis, Layout, Variable
 from cycler_da.products.provenance import code_version
-from cycler_da.times import format_duration, iso_time
+from cycler_da.times import format_duration, iso_time, time_stamp
 
 CONVENTIONS = "CF-1.11, ACDD-1.3"
 STANDARD_NAME_TABLE = "CF Standard Name Table v93"
@@ -51,13 +51,14 @@ STANDARD_NAMES = {
     },
 }
 
-#: ACDD attributes a config may set; everything else a caller gives is written with our prefix.
-DISCOVERY = frozenset(
+# ACDD attributes a config may set; everything else a caller gives is written with our prefix.
+_DISCOVERY = (
     "acknowledgement comment contributor_name contributor_role creator_email creator_institution creator_name "
     "creator_type creator_url geospatial_bounds id institution keywords keywords_vocabulary license "
     "metadata_link naming_authority processing_level product_version program project publisher_email "
-    "publisher_institution publisher_name publisher_type publisher_url references source summary title".split()
+    "publisher_institution publisher_name publisher_type publisher_url references source summary title"
 )
+DISCOVERY = frozenset(_DISCOVERY.split())
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class FileFacts:
 def global_attributes(facts: FileFacts, layout: Layout, valid_times: np.ndarray) -> dict[str, Any]:
     """All global attributes of a file, in writing order."""
     attributes: dict[str, Any] = {"Conventions": CONVENTIONS}
-    attributes.update(_discovery(facts, layout))
+    attributes.update(_discovery(facts, layout, valid_times))
     attributes.update(_coverage(valid_times))
     attributes.update(_ours(facts, layout))
     for name, value in facts.attributes.items():
@@ -181,11 +182,13 @@ def history_line(action: str) -> str:
     return f"{_now()} cycler {code_version()}: {action}"
 
 
-def _discovery(facts: FileFacts, layout: Layout) -> dict[str, Any]:
+def _discovery(facts: FileFacts, layout: Layout, valid_times: np.ndarray) -> dict[str, Any]:
     what = KINDS.get(facts.kind, facts.kind)
     names = ", ".join(variable.long_name or variable.name for variable in layout.variables)
     run = "/".join(part for part in (facts.experiment, facts.chain) if part)
+    stamp = f"/{time_stamp(valid_times[-1])}" if len(valid_times) else ""
     return {
+        "id": f"{run or layout.system}/{facts.kind}{stamp}",
         "title": f"{layout.system}: {what}" + (f" of {run}" if run else ""),
         "summary": f"{what.capitalize()} of {layout.system} on a grid of {'x'.join(map(str, layout.grid.shape))} "
         f"cells, holding {names}.",

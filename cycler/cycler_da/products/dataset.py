@@ -56,9 +56,7 @@ __all__ = [
 def write_ensemble(path: Path, ensemble: Ensemble, *, facts: FileFacts) -> None:
     """Write all members of an ensemble with their mean and spread; see `write_member_stream`."""
     members = zip(ensemble.members, ensemble.values, strict=True)
-    write_member_stream(
-        path, ensemble.layout, ensemble.valid_times, members, facts=facts, n_members=ensemble.n_members
-    )
+    write_member_stream(path, ensemble.layout, ensemble.valid_times, members, facts=facts, n_members=ensemble.n_members)
 
 
 def write_member_stream(
@@ -131,7 +129,7 @@ def write_frames(
                 what = f"{path}, {conventions.iso_time(valid_times[count - 1])}"
                 writer.put(count - 1, _checked(frame[None], (1, *layout.state_shape), layout, what=what)[0])
             if count != len(valid_times):
-                raise DataError(f"{path}: got {count} frames or more, expected {len(valid_times)} (one each valid time)")
+                raise DataError(f"{path}: got {count} frames or more, expected {len(valid_times)}, one each time")
             writer.finish()
 
     write_atomically(path, write)
@@ -234,9 +232,7 @@ class _FieldWriter:
         channel_axis = len(self.leading) - 1
         for index, variable in enumerate(self.layout.variables):
             if variable.name not in self.dataset.variables:
-                stored = define_field(
-                    self.dataset, variable.name, self.leading, dtype=values.dtype, layout=self.layout
-                )
+                stored = define_field(self.dataset, variable.name, self.leading, dtype=values.dtype, layout=self.layout)
                 stored.setncatts(conventions.variable_attributes(variable, self.kind))
             part = np.take(values, index, axis=channel_axis)
             self.dataset.variables[variable.name][position] = part
@@ -269,9 +265,7 @@ def _write_moments(dataset: netCDF4.Dataset, layout: Layout, kind: str, moments:
             stored[...] = values[:, index].astype(dtype)
 
 
-def _counted(
-    members: Iterable[tuple[int, Tensor]], n_members: int, path: Path
-) -> Iterator[tuple[int, Tensor]]:
+def _counted(members: Iterable[tuple[int, Tensor]], n_members: int, path: Path) -> Iterator[tuple[int, Tensor]]:
     count = 0
     for count, member in enumerate(members, start=1):
         if count > n_members:

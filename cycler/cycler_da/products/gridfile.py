@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,8 @@ def create_file(path: Path) -> Iterator[netCDF4.Dataset]:
         yield dataset
     except BaseException:
         # A close after a refused write fails again; the first error is the one that matters.
-        try:
+        with suppress(OSError, RuntimeError):
             dataset.close()
-        except (OSError, RuntimeError):
-            pass
         raise
     dataset.close()
 
@@ -132,9 +130,7 @@ def define_field(
 ) -> netCDF4.Variable:
     """A field variable `(*leading, *space)`, to be filled; never holds its fill value."""
     dims = (*leading, *dimension_names(layout))
-    variable = dataset.createVariable(
-        name, dtype, dims, chunksizes=_chunks(dataset, leading, dtype, layout), **STORAGE
-    )
+    variable = dataset.createVariable(name, dtype, dims, chunksizes=_chunks(dataset, leading, dtype, layout), **STORAGE)
     variable.setncatts(_references(layout))
     return variable
 

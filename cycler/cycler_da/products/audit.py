@@ -1,0 +1,70 @@
+"""Audit of published cycles: bytes against manifests, and manifests against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from cycler_da.errors import MissingProduct
+from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, digest_of, read_manifest
+from cycler_da.products.provenance import sha256_file
+
+
+def audit_chain(folders: Mapping[str, Path], *, cycles: Path, revisions: Path) -> list[str]:
+    """Problems of cycle folders (by stamp), oldest first; an empty list means all is as published.
+
+    `cycles` and `revisions` are searched for the cycle that a manifest names as the one before it.
+    """
+    return [problem for stamp in sorted(folders) for problem in _audit_cycle(folders[stamp], cycles, revisions)]
+
+
+def _audit_cycle(folder: Path, cycles: Path, revisions: Path) -> Iterator[str]:
+    try:
+        manifest = read_manifest(folder)
+    except MissingProduct as error:
+        yield str(error)
+        return
+    yield from _check_seal(folder)
+    yield from check_files(folder, manifest)
+    if digest_of(manifest["arrays"]) != manifest["arrays_sha256"]:
+        yield f"{folder / MANIFEST}: the hashes of the members do not match their digest"
+    yield from _check_copies(folder, manifest)
+    yield from _check_link(folder, manifest, cycles, revisions)
+
+
+def _check_seal(folder: Path) -> Iterator[str]:
+    path = folder / SUCCESS
+    try:
+        sealed = json.loads(path.read_text(encoding="utf-8"))["manifest_sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield f"{path}: cannot be read ({error})"
+        return
+    if sealed != sha256_file(folder / MANIFEST):
+        yield f"{folder / MANIFEST}: the manifest is not the one that was published (sha256 differs from {SUCCESS})"
+
+
+def _check_copies(folder: Path, manifest: Mapping) -> Iterator[str]:
+    """The kept copies of observation files must be the inputs that the manifest names."""
+    for stream, wanted in manifest["inputs"]["observations"].items():
+        entry = manifest["files"].get(f"obs/in.{stream}.nc")
+        if entry is not None and entry["sha256"] != wanted:
+            yield f"{folder}/obs/in.{stream}.nc: it is not the file that the cycle read (inputs name another sha256)"
+
+
+def _check_link(folder: Path, manifest: Mapping, cycles: Path, revisions: Path) -> Iterator[str]:
+    link = manifest["inputs"]["previous_manifest"]
+    if link is None:
+        return
+    before = cycles / link["cycle"]
+    if (before / MANIFEST).is_file() and sha256_file(before / MANIFEST) == link["sha256"]:
+        return
+    for revision in sorted(revisions.glob(f"{link['cycle']}.r[0-9]*/{MANIFEST}")):
+        if sha256_file(revision) == link["sha256"]:
+            yield (
+                f"{folder}: it was made from {revision.parent.name}, an earlier publication of its previous cycle; "
+                "run it again with --force to follow the present one"
+            )
+            return
+    state = "differs from" if (before / MANIFEST).is_file() else "is absent, expected"
+    yield f"{folder}: the manifest of its previous cycle {link['cycle']} {state} the one it was made from"
