@@ -105,12 +105,12 @@ def pseudo_values(cycles: Sequence[Part], score: Callable[[Part], float]) -> Flo
 def effective_size(series: Float[np.ndarray, "cycle"]) -> float:
     """Number of independent cycles a correlated series is worth, between 2 and n (n itself below 5 cycles)."""
     n_cycles = series.size
-    departure = series - series.mean()
-    power = float(departure @ departure)
+    anomaly = series - series.mean()
+    power = float(anomaly @ anomaly)
     if n_cycles <= 4 or power == 0.0:
         return float(n_cycles)
-    sample = float(departure[1:] @ departure[:-1]) / power
-    rho = np.clip((n_cycles * sample + 1.0) / (n_cycles - 4.0), 0.0, 1.0 - 4.0 / n_cycles)
+    lag_one = float(anomaly[1:] @ anomaly[:-1]) / power
+    rho = np.clip((n_cycles * lag_one + 1.0) / (n_cycles - 4.0), 0.0, 1.0 - 4.0 / n_cycles)
     return float(np.maximum(n_cycles * (1.0 - rho) / (1.0 + rho), 2.0))
 
 

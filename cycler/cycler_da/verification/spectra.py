@@ -84,9 +84,9 @@ def spectrum_sums(
         )
     totals = {}
     for channel, name in enumerate(names):
-        sample = members[:, channel].astype(np.float64)
-        mean, actual = sample.mean(axis=0), truth[channel].astype(np.float64)
-        stack = np.concatenate([np.stack([actual, mean, mean - actual]), sample])
+        ensemble = members[:, channel].astype(np.float64)
+        mean, actual = ensemble.mean(axis=0), truth[channel].astype(np.float64)
+        stack = np.concatenate([np.stack([actual, mean, mean - actual]), ensemble])
         power = shell_power(stack, spacing=spacing, periodic=periodic)
         parts = {"truth": power[0], "mean": power[1], "error": power[2], "members": power[3:].mean(axis=0)}
         totals[name] = {statistic: as_totals(values) for statistic, values in parts.items()}

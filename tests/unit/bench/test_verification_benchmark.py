@@ -10,7 +10,7 @@ import pytest
 
 from cycler_da.bench import report, verification
 from cycler_da.bench.registry import no_progress, run_benchmark
-from cycler_da.bench.verification import ar1_series, exact_fair_crps, exact_spread_skill, worst_departure
+from cycler_da.bench.verification import ar1_series, exact_fair_crps, exact_spread_skill, worst_distance
 
 
 def test_exact_fair_crps_of_a_calibrated_ensemble_is_one_over_root_pi() -> None:
@@ -41,8 +41,8 @@ def test_measured_scores_lie_within_two_intervals_of_the_exact_ones(
     monkeypatch.setattr(verification, "SIZES", (2, 20))
     monkeypatch.setattr(verification, "LENGTHS", (20,))
     result = run_benchmark("verification", quick=True, out=tmp_path, progress=no_progress)
-    assert worst_departure(result.rows) < 2.0  # 12 comparisons, each inside its own interval in 95 % of cases
-    coverage = [row.value for row in result.rows if row.metric.startswith("coverage")]
+    assert worst_distance(result.rows) < 2.0  # 12 comparisons, each inside its own interval in 95 % of cases
+    coverage = [row.value for row in result.rows if row.metric == "coverage of the interval"]
     assert len(coverage) == 3 and min(coverage) > 0.87 and max(coverage) < 0.99
     assert "fair CRPS, exact" in (tmp_path / "verification.md").read_text()
     assert report.read(tmp_path / "verification.json") == result
