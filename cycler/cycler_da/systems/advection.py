@@ -5,7 +5,7 @@ Motion: the domain is cut into blocks; for each block and each trial displacemen
     J(d) = sum over pairs (k-1, k) and pixels of the block of (f_k(x) - f_{k-1}(x - d))^2
 
 over pixels where both are known; J is pooled over neighbouring blocks, a small penalty draws blocks without
-echo to the domain's common motion, the least J wins, and a parabola through J gives the fraction of a pixel.
+echo to the domain's common motion, the least J wins, and a quadratic through J gives the fraction of a pixel.
 Block vectors are pooled and interpolated to pixels. This is the correlation tracking of Rinehart and Garvey
 (1978), Nature 273, 287, with squared differences.
 
@@ -32,6 +32,12 @@ from cycler_da.errors import ConfigError
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
+
+
+#: Cost per pixel and px^2 of any motion at all: it decides only where there is no echo in the whole domain.
+REST_WEIGHT = 1.0e-7
+#: Least share of the pixels that a displacement must compare to be believed: less is chance.
+LEAST_COMPARED = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +75,13 @@ def block_flow(
     if missing is None:
         missing = torch.zeros_like(frames, dtype=torch.bool)
     known = torch.where(missing, torch.zeros_like(frames), frames)
-    cost = _matching_cost(known, (~missing).to(frames.dtype), settings)
-    common = _least(cost.sum(dim=(-2, -1), keepdim=True), settings)  # (batch, 2, 1, 1)
-    pooled = _pool(cost, settings.pool)
-    flow = _least(pooled + _penalty(common, settings, like=pooled), settings)
-    flow = _pool(flow, 3)
-    return _to_pixels(flow, frames.shape[-2:], settings.block)
+    total, count = _matching_sums(known, (~missing).to(frames.dtype), settings)
+    rest = torch.zeros((frames.shape[0], 2, 1, 1), dtype=frames.dtype, device=frames.device)
+    whole = _mean_cost(total.sum(dim=(-2, -1), keepdim=True), count.sum(dim=(-2, -1), keepdim=True))
+    common = _least(whole + REST_WEIGHT * _squared_distance(rest, settings), settings)
+    local = _mean_cost(_pool(total, settings.pool), _pool(count, settings.pool))
+    flow = _least(local + settings.common_weight * _squared_distance(common, settings), settings)
+    return _to_pixels(_pool(flow, 3), n_y=frames.shape[-2], n_x=frames.shape[-1], block=settings.block)
 
 
 def advect(
@@ -85,9 +92,7 @@ def advect(
     The result is a mean of four pixels each, so it keeps the bounds of the field. NaN spreads to every
     pixel that draws on it; `advect_masked` handles missing pixels.
     """
-    return F.grid_sample(
-        fields, _departure(flow, steps), mode="bilinear", padding_mode="border", align_corners=True
-    )
+    return F.grid_sample(fields, _departure(flow, steps), mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def advect_masked(
@@ -156,30 +161,35 @@ def _departure(flow: Tensor, steps: float) -> Tensor:
     return grid(here - steps * motion)
 
 
-def _matching_cost(frames: Tensor, present: Tensor, settings: FlowSettings) -> Tensor:
-    """Sum of squared differences, (batch, displacement, block row, block column), displacements row by row.
+def _matching_sums(frames: Tensor, present: Tensor, settings: FlowSettings) -> tuple[Tensor, Tensor]:
+    """Sums of squared differences and numbers of pixels compared, of every block and displacement.
 
-    Each block's sum is scaled up to its full number of pixels where some are unknown or outside.
+    Both are (batch, displacement, block row, block column), displacements row by row. Pixels that are
+    missing, or come from outside the domain, are not compared.
     """
     reach, pad = settings.reach, (settings.reach,) * 4
     earlier, later = F.pad(frames[:, :-1], pad), frames[:, 1:]
     known_earlier, known_later = F.pad(present[:, :-1], pad), present[:, 1:]
     n_y, n_x = frames.shape[-2:]
-    costs = []
+    totals, counts = [], []
     for dy, dx in itertools.product(range(-reach, reach + 1), repeat=2):
         rows, columns = slice(reach - dy, reach - dy + n_y), slice(reach - dx, reach - dx + n_x)
         known = known_later * known_earlier[..., rows, columns]
         square = known * (later - earlier[..., rows, columns]) ** 2
-        total, count = _block_sum(square.sum(1, keepdim=True), settings), _block_sum(known.sum(1, keepdim=True), settings)
-        # A block that sees nothing at a displacement says nothing about it: its cost is the worst there is.
-        costs.append(torch.where(count > 0, total / count.clamp(min=1.0), torch.full_like(total, torch.inf)))
-    cost = torch.cat(costs, dim=1) * settings.block**2
-    worst = torch.where(torch.isinf(cost), torch.zeros_like(cost), cost).amax(dim=1, keepdim=True)
-    return torch.where(torch.isinf(cost), worst.expand_as(cost), cost)
+        totals.append(_block_mean(square.sum(1, keepdim=True), settings))
+        counts.append(_block_mean(known.sum(1, keepdim=True), settings))
+    return torch.cat(totals, dim=1), torch.cat(counts, dim=1)
 
 
-def _block_sum(values: Tensor, settings: FlowSettings) -> Tensor:
-    return F.avg_pool2d(values, settings.block, ceil_mode=True, count_include_pad=False) * settings.block**2
+def _mean_cost(total: Tensor, count: Tensor) -> Tensor:
+    """Mean squared difference of a pixel; the worst of all where too few pixels were compared to tell."""
+    is_known = count >= LEAST_COMPARED * count.amax(dim=1, keepdim=True).clamp(min=1e-6)
+    cost = torch.where(is_known, total / count.clamp(min=1e-6), torch.zeros_like(total))
+    return torch.where(is_known, cost, cost.amax(dim=1, keepdim=True))
+
+
+def _block_mean(values: Tensor, settings: FlowSettings) -> Tensor:
+    return F.avg_pool2d(values, settings.block, ceil_mode=True, count_include_pad=False)
 
 
 def _pool(values: Tensor, width: int) -> Tensor:
@@ -187,38 +197,40 @@ def _pool(values: Tensor, width: int) -> Tensor:
     return F.avg_pool2d(values, width, stride=1, padding=width // 2, count_include_pad=False)
 
 
-def _penalty(common: Tensor, settings: FlowSettings, *, like: Tensor) -> Tensor:
-    span = torch.arange(-settings.reach, settings.reach + 1, dtype=like.dtype, device=like.device)
+def _squared_distance(centre: Tensor, settings: FlowSettings) -> Tensor:
+    """Squared distance of every displacement from `centre` (batch, 2, 1, 1), in px^2: (batch, displacement, 1, 1)."""
+    span = torch.arange(-settings.reach, settings.reach + 1, dtype=centre.dtype, device=centre.device)
     dy, dx = torch.meshgrid(span, span, indexing="ij")
-    distance = (dy.reshape(1, -1) - common[:, 0, 0]) ** 2 + (dx.reshape(1, -1) - common[:, 1, 0]) ** 2
-    return settings.common_weight * settings.block**2 * distance[:, :, None, None]
+    distance = (dy.reshape(1, -1) - centre[:, 0, 0]) ** 2 + (dx.reshape(1, -1) - centre[:, 1, 0]) ** 2
+    return distance[:, :, None, None]
 
 
 def _least(cost: Tensor, settings: FlowSettings) -> Tensor:
     """Displacement of least cost to a fraction of a pixel, (batch, 2, row, column)."""
     width = 2 * settings.reach + 1
     best = cost.argmin(dim=1, keepdim=True)
-    row, column = best // width, best % width
-
-    def at(r: Tensor, c: Tensor) -> Tensor:
-        return cost.gather(1, r.clamp(0, width - 1) * width + c.clamp(0, width - 1))
-
-    here = at(row, column)
-    dy = _vertex(at(row - 1, column), here, at(row + 1, column), inside=(row > 0) & (row < width - 1))
-    dx = _vertex(at(row, column - 1), here, at(row, column + 1), inside=(column > 0) & (column < width - 1))
+    # The fit needs all eight neighbours: at the edge of the search it is made one displacement inside.
+    row, column = (best // width).clamp(1, width - 2), (best % width).clamp(1, width - 2)
+    around = {(i, j): cost.gather(1, (row + i) * width + column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    dy, dx = _vertex(around)
     return torch.cat([row - settings.reach + dy, column - settings.reach + dx], dim=1)
 
 
-def _vertex(before: Tensor, here: Tensor, after: Tensor, *, inside: Tensor) -> Tensor:
-    """Offset of the minimum of the parabola through three costs, in -0.5 to 0.5; zero at the edge of the search."""
-    curvature = before - 2.0 * here + after
-    is_bowl = inside & (curvature > 0)
-    offset = 0.5 * (before - after) / torch.where(is_bowl, curvature, torch.ones_like(curvature))
-    return torch.where(is_bowl, offset.clamp(-0.5, 0.5), torch.zeros_like(offset))
+def _vertex(j: dict[tuple[int, int], Tensor]) -> tuple[Tensor, Tensor]:
+    """Minimum of the quadratic through nine costs, cross term included, held to one pixel; zero if there is none."""
+    slope_y, slope_x = 0.5 * (j[1, 0] - j[-1, 0]), 0.5 * (j[0, 1] - j[0, -1])
+    curve_y, curve_x = j[1, 0] - 2.0 * j[0, 0] + j[-1, 0], j[0, 1] - 2.0 * j[0, 0] + j[0, -1]
+    cross = 0.25 * (j[1, 1] - j[1, -1] - j[-1, 1] + j[-1, -1])
+    determinant = curve_y * curve_x - cross**2
+    is_bowl = (curve_y > 0) & (curve_x > 0) & (determinant > 0.1 * curve_y * curve_x)
+    safe = torch.where(is_bowl, determinant, torch.ones_like(determinant))
+    dy = (cross * slope_x - curve_x * slope_y) / safe
+    dx = (cross * slope_y - curve_y * slope_x) / safe
+    zero = torch.zeros_like(dy)
+    return torch.where(is_bowl, dy.clamp(-1.0, 1.0), zero), torch.where(is_bowl, dx.clamp(-1.0, 1.0), zero)
 
 
-def _to_pixels(flow: Tensor, shape: tuple[int, int], block: int) -> Tensor:
+def _to_pixels(flow: Tensor, *, n_y: int, n_x: int, block: int) -> Tensor:
     """Interpolate block vectors to pixels; block centres keep their values, edges repeat the outer blocks."""
-    n_y, n_x = flow.shape[-2:]
-    full = F.interpolate(flow, size=(n_y * block, n_x * block), mode="bilinear", align_corners=False)
-    return full[..., : shape[0], : shape[1]]
+    size = (flow.shape[-2] * block, flow.shape[-1] * block)
+    return F.interpolate(flow, size=size, mode="bilinear", align_corners=False)[..., :n_y, :n_x]

@@ -31,7 +31,7 @@ from cycler_da.systems.sevir_files import (
     read_catalog,
     read_event,
 )
-from cycler_da.systems.sevir_grid import SIZES, corner_of_centre, map_position, sevir_layout
+from cycler_da.systems.sevir_grid import SIZES, corner_at, corner_of_centre, sevir_layout
 from cycler_da.times import iso_time, parse_duration, parse_time
 
 if TYPE_CHECKING:
@@ -109,7 +109,9 @@ class SevirNatureSpec(Spec):
         """Read the event; raises MissingInput or DataError with what a SEVIR file must look like."""
         codes, event_id = read_event(self.path, self.event)
         if (codes == MISSING_CODE).all():
-            raise DataError(f"radar file {self.path}: every pixel of event {self.event} is missing; choose another event")
+            raise DataError(
+                f"radar file {self.path}: every pixel of event {self.event} is missing; choose another event"
+            )
         entry = self._entry(event_id)
         corner, origin = _place(self.centre, self.lower_left, entry)
         step = parse_duration(self.step)
@@ -187,10 +189,11 @@ class SevirNature:
         rows = np.searchsorted(self.valid_times, wanted).clip(0, len(self.valid_times) - 1)
         absent = wanted[self.valid_times[rows] != wanted]
         if len(absent):
+            first, last = iso_time(self.valid_times[0]), iso_time(self.valid_times[-1])
             raise MissingInput(
                 f"radar event {self.attributes['event']}: no frame at {iso_time(absent[0])}; it has "
-                f"{len(self.valid_times)} frames from {iso_time(self.valid_times[0])} to {iso_time(self.valid_times[-1])}; "
-                "start the experiment later, end it earlier, or choose a longer event"
+                f"{len(self.valid_times)} frames from {first} to {last}; start the experiment later, end it "
+                "earlier, or choose another event"
             )
         return torch.from_numpy(self.codes[rows][:, None])
 
@@ -207,6 +210,5 @@ def _place(
     if entry is not None:
         return entry.corner, "catalogue"
     if lower_left is not None:
-        y, x = map_position(np.float64(lower_left[0]), np.float64(lower_left[1]))
-        return (float(y), float(x)), "config"
+        return corner_at(lower_left), "config"
     return corner_of_centre(centre), "assumed"

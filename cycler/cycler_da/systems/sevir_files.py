@@ -19,7 +19,7 @@ import numpy as np
 
 from cycler_da.errors import DataError, MissingInput
 from cycler_da.systems.sevir_codec import MISSING_CODE
-from cycler_da.systems.sevir_grid import SIZES, map_position
+from cycler_da.systems.sevir_grid import SIZES, corner_at
 from cycler_da.times import parse_time
 
 if TYPE_CHECKING:
@@ -161,10 +161,9 @@ def read_catalog(path: str | Path, event: str) -> CatalogEntry:
 
 
 def _entry(row: dict[str, str]) -> CatalogEntry:
-    y, x = map_position(np.float64(row["llcrnrlat"]), np.float64(row["llcrnrlon"]))
     return CatalogEntry(
         event=row["id"],
-        corner=(float(y), float(x)),
+        corner=corner_at((float(row["llcrnrlat"]), float(row["llcrnrlon"]))),
         middle_time=parse_time(row["time_utc"]),
         minute_offsets=tuple(int(part) for part in row["minute_offsets"].split(":")),
     )

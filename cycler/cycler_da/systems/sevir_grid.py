@@ -50,16 +50,20 @@ def degrees_of(
     angle = 2.0 * np.arcsin(rho / (2.0 * EARTH_RADIUS))
     safe = np.where(rho == 0.0, 1.0, rho)
     phi = np.arcsin(np.cos(angle) * np.sin(phi0) + y * np.sin(angle) * np.cos(phi0) / safe)
-    lam = np.arctan2(
-        x * np.sin(angle), safe * np.cos(phi0) * np.cos(angle) - y * np.sin(phi0) * np.sin(angle)
-    )
+    lam = np.arctan2(x * np.sin(angle), safe * np.cos(phi0) * np.cos(angle) - y * np.sin(phi0) * np.sin(angle))
     return np.degrees(phi), np.degrees(lam) + LONGITUDE_OF_ORIGIN
+
+
+def corner_at(lower_left: tuple[float, float]) -> tuple[float, float]:
+    """Position (Y, X) in map metres of a corner given in degrees (latitude, longitude)."""
+    y, x = map_position(np.asarray(lower_left[0], np.float64), np.asarray(lower_left[1], np.float64))
+    return float(y), float(x)
 
 
 def corner_of_centre(centre: tuple[float, float]) -> tuple[float, float]:
     """South-western corner (Y, X) in map metres of the patch around a centre (latitude, longitude)."""
-    y, x = map_position(np.float64(centre[0]), np.float64(centre[1]))
-    return float(y) - 0.5 * PATCH_LENGTH, float(x) - 0.5 * PATCH_LENGTH
+    y, x = corner_at(centre)
+    return y - 0.5 * PATCH_LENGTH, x - 0.5 * PATCH_LENGTH
 
 
 def sevir_layout(size: int, step: np.timedelta64, *, corner: tuple[float, float], georeference: str) -> Layout:
