@@ -1,6 +1,7 @@
 """What every registered analysis scheme keeps, whatever its method; a new scheme needs no change here.
 
-The toy problem: a linear model on a periodic 8 x 8 grid of two variables, with a climatology.
+The toy problem: a learned forecast model that happens to be linear, with a climatology, on a periodic
+8 x 8 grid of two variables. It offers schemes everything a learned model offers.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ import dataclasses
 import importlib
 import json
 import pkgutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import cycler_da.schemes
 from cycler_da.ensemble import Ensemble
+from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.covariance import SpectralCovariance
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.transition import Transition
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
@@ -38,29 +43,27 @@ LAYOUT = Layout(
 )
 
 
-class White:
-    """The identity as a covariance."""
+class Damping(nn.Module):
+    """Scaled increment of x' = 0.9 x."""
 
-    def apply(self, x):
-        return x
-
-    def color(self, z):
-        return z
+    def forward(self, scaled):
+        return -0.1 * scaled
 
 
-class ToyModel:
-    """x' = 0.9 x + white noise of standard deviation 0.1."""
+def white(variance: float) -> SpectralCovariance:
+    values = torch.full((8, 5, 2), variance, dtype=torch.float64)
+    return SpectralCovariance(values, torch.eye(2, dtype=torch.float64).expand(8, 5, 2, 2))
 
-    layout, history, digest = LAYOUT, 1, "toy"
-    climatology = SimpleNamespace(mean=torch.zeros(2, dtype=torch.float64), covariance=White())
 
-    def forecast(self, start, valid_times, *, noise):
-        frames, x = [], start.latest
-        for step in range(len(valid_times)):
-            shock = noise.normal("toy", LAYOUT.state_shape, members=start.members, step=step, dtype=x.dtype)
-            x = 0.9 * x + 0.1 * shock
-            frames.append(x)
-        return Ensemble(torch.stack(frames, dim=1), np.asarray(valid_times), start.members, start.layout)
+def make_model() -> InterpolantForecast:
+    """A learned model whose answers are known: x' = 0.9 x + noise of standard deviation 0.1."""
+    transition = Transition(
+        mean_network=Damping(),
+        scaling=Scaling(mean=(0.0, 0.0), std=(1.0, 1.0)),
+        residual_covariance=white(0.01),
+        climatology=white(1.0),
+    )
+    return InterpolantForecast(LAYOUT, transition, (0.0,), "toy")
 
 
 def make_prior(dtype=torch.float64) -> Prior:
@@ -71,7 +74,7 @@ def make_prior(dtype=torch.float64) -> Prior:
     ripple = noise.normal("ripple", (1, *LAYOUT.state_shape), members=members, dtype=dtype)
     start_values = 2 * offset + 0.2 * ripple
     start = Ensemble(start_values, np.array([TIME - 2 * STEP]), members, LAYOUT)
-    model = ToyModel()
+    model = make_model()
     return Prior(model.forecast(start, TIME - STEP * np.arange(1, -1, -1), noise=noise), start, model)
 
 
@@ -96,7 +99,7 @@ def make_observations(*, n_obs=24, error=0.2) -> Observations:
 
 
 def build(kind: str) -> AnalysisScheme:
-    return registered("scheme")[kind]().build(SchemeContext(LAYOUT, ToyModel()))
+    return registered("scheme")[kind]().build(SchemeContext(LAYOUT, make_model()))
 
 
 def analyse(kind, prior, observations, *, seed=1, carry=None):

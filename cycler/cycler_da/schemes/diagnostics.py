@@ -46,16 +46,17 @@ def innovation_diagnostics(
     observations: Observations,
 ) -> dict[str, float]:
     """Count, mean innovation of each variable, and chi-square; needs at least one observation."""
+    innovations, predicted_variance = innovations.cpu(), predicted_variance.cpu()
     result: dict[str, float] = {"n_obs": float(len(innovations))}
     for i_channel, name in enumerate(observations.layout.channels):
-        of_channel = innovations[observations.channels == i_channel]
+        of_channel = innovations[observations.channels.cpu() == i_channel]
         if len(of_channel):
             result[f"mean_innovation.{name}"] = float(of_channel.mean())
-    total = predicted_variance + observations.error_variance
+    total = predicted_variance + observations.error_variance.cpu()
     result["innovation_chi_square"] = float((innovations**2 / total).mean())
     return result
 
 
 def dof_signal(analysis_hx: Float[Tensor, "member obs"], error_variance: Float[Tensor, "obs"]) -> float:
     """Degrees of freedom for signal, trace of H P_a H^T R^-1, from the analysis members."""
-    return float((analysis_hx.to(torch.float64).var(dim=0) / error_variance).sum())
+    return float((analysis_hx.to(torch.float64).var(dim=0).cpu() / error_variance.cpu()).sum())

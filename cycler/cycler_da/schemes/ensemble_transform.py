@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from torch import Tensor
 
-#: Bytes of transforms (cells x members^2, float64) that exist at once when no tile size is given.
-TRANSFORM_BYTES = 128 * 2**20
-#: Bytes of gathered observation anomalies and matrices of one batch of local solves.
-SOLVE_BYTES = 64 * 2**20
+#: Bytes of transforms (nodes x members^2, float64) that exist at once when no tile size is given.
+TRANSFORM_BYTES = 32 * 2**20
+#: Bytes of gathered observation anomalies and matrices of one batch of local solves, and its most points.
+#: Small enough for the processor's cache; tuned on QG 64x64 with 16-100 members.
+SOLVE_BYTES = 16 * 2**20
+SOLVE_POINTS = 128
 
 
 def transform_weights(
@@ -55,26 +57,25 @@ def transform_weights(
     transform then acts on states of another time (a smoother). `radius` is the Gaspari-Cohn half-width in
     axis units, None for no localization. `inflation` multiplies the anomalies before the transform.
     `cross_channel` in [0, 1] multiplies the taper between an observation and the other variables; unless it
-    is 1 every variable has its own transform, and `channels` is required. `tile` is the number of grid
-    cells whose transforms exist at once. All arithmetic is in float64.
+    is 1 every variable has its own transform, and `channels` (of the observations) is needed. `tile` is about
+    the number of grid points (nodes) whose transforms exist at once. All arithmetic is in float64.
     """
-    hx, precision = hx.to(torch.float64), error_variance.to(torch.float64).rsqrt()
+    if cross_channel != 1 and channels is None:
+        raise ValueError(f"cross_channel is {cross_channel}: the channels of the observations are needed")
+    n_members, device = hx.shape[0], hx.device
+    hx, precision = hx.to(torch.float64), error_variance.to(device, torch.float64).rsqrt()
+    positions = positions.to(device, torch.float64)
     mean = hx.mean(dim=0)
-    n_members = hx.shape[0]
-    if tile is None:
-        tile = max(1, TRANSFORM_BYTES // (8 * n_members**2))
     axes = layout.grid.axes
-    search = None if radius is None else sort_into_cells(positions, axes=axes, half_width=radius)
-    has_own_transforms = cross_channel != 1.0 and channels is not None
     return LocalTransform(
         scaled_anomalies=(hx - mean) * (inflation * precision / (n_members - 1) ** 0.5),
-        scaled_innovations=(values.to(torch.float64) - mean) * precision,
-        channels=channels if has_own_transforms else None,
-        search=search,
+        scaled_innovations=(values.to(device, torch.float64) - mean) * precision,
+        channels=None if channels is None or cross_channel == 1 else channels.to(device),
+        search=None if radius is None else sort_into_cells(positions, axes=axes, half_width=radius),
         grid=WeightGrid(axes, weight_stride),
         inflation=inflation,
         cross_channel=cross_channel,
-        tile=tile,
+        tile=tile or max(1, TRANSFORM_BYTES // (8 * n_members**2)),
     )
 
 
@@ -100,51 +101,49 @@ class LocalTransform:
         their members bit for bit.
         """
         n_space = len(self.grid.axes)
-        n_members, space = states.shape[0], states.shape[states.ndim - n_space :]
+        channels_and_space = states.shape[states.ndim - n_space - 1 :]
         result = states.clone(memory_format=torch.contiguous_format)
-        flat = result.view(n_members, -1, states.shape[-n_space - 1], *space)
-        for selected, channel in self._groups(flat.shape[2]):
-            for band in self._bands():
-                target = flat[:, :, selected, band.rows]
-                target.copy_(self._transform(target, self._cell_deviations(band, channel)))
+        fields = result.view(states.shape[0], -1, *channels_and_space)
+        for selected, channel in self._groups(channels_and_space[0]):
+            if self.search is None:
+                fields[:, :, selected] = self._apply_everywhere(fields[:, :, selected], channel)
+            else:
+                for band in self.grid.bands(self.tile):
+                    moved = self._apply_in_band(fields[:, :, selected], band, channel)
+                    fields[:, :, selected, band.rows] = moved.to(states.dtype)
         return result
 
     def deviations(
         self, points: Float[Tensor, "point axis"], *, channel: int | None = None
     ) -> Float[Tensor, "point member member"]:
-        """Deviation D of the local transform from the identity at given positions (axis units)."""
+        """Deviation D of the local transform from the identity at given positions (axis units).
+
+        `channel` is the state variable; it matters when each variable has its own transform.
+        """
         near = self._neighbours(points)
-        n_members = self.scaled_anomalies.shape[0]
-        size = max(1, SOLVE_BYTES // (8 * n_members * (near.index.shape[1] + n_members)))
-        parts = [
-            self._solve(index, self._taper(index, taper, channel))
-            for index, taper in zip(near.index.split(size), near.taper.split(size), strict=True)
-        ]
-        return torch.cat(parts)
+        n_members, n_near = len(self.scaled_anomalies), near.count
+        result = self.scaled_anomalies.new_zeros((len(points), n_members, n_members))
+        # Points with about as many observations go together, so that few padded places are computed.
+        size = max(1, min(SOLVE_POINTS, SOLVE_BYTES // (8 * n_members * (near.index.shape[1] + n_members))))
+        for some in torch.argsort(n_near, stable=True).split(size):
+            width = int(n_near[some].max())
+            if width:
+                index = near.index[some, :width]
+                result[some] = self._solve(index, self._taper(index, near.taper[some, :width], channel))
+        return result
 
     def _groups(self, n_channels: int) -> list[tuple[slice, int | None]]:
         if self.channels is None:
             return [(slice(None), None)]
         return [(slice(channel, channel + 1), channel) for channel in range(n_channels)]
 
-    def _bands(self) -> list[Band]:
-        if self.search is None:
-            everything = slice(0, self.grid.axes[0].size)
-            return [Band(everything, torch.zeros(1, dtype=torch.int64))]
-        return list(self.grid.bands(self.tile))
-
-    def _cell_deviations(self, band: Band, channel: int | None) -> Tensor:
-        points = self.grid.points(band).to(self.scaled_anomalies.device)
-        if self.search is None:
-            return self.deviations(points[:1], channel=channel)
-        return self.grid.interpolate(self.deviations(points, channel=channel), band)
-
     def _neighbours(self, points: Tensor) -> Neighbours:
         if self.search is not None:
             return self.search.near(points)
         n_obs = len(self.scaled_innovations)
         index = torch.arange(n_obs, device=points.device).expand(len(points), n_obs)
-        return Neighbours(index, torch.ones_like(index, dtype=torch.float64))
+        count = torch.full((len(points),), n_obs, device=points.device)
+        return Neighbours(index, torch.ones_like(index, dtype=torch.float64), count)
 
     def _taper(self, index: Tensor, taper: Tensor, channel: int | None) -> Tensor:
         if channel is None or self.channels is None:
@@ -155,26 +154,37 @@ class LocalTransform:
         root = taper.sqrt()
         s = self.scaled_anomalies[:, index].transpose(0, 1) * root[:, None, :]
         b = self.scaled_innovations[index] * root
-        solve = solve_in_observation_space if s.shape[2] < s.shape[1] else solve_in_member_space
-        shrinkage, w = solve(s, b)
         n_members = s.shape[1]
-        f = self.inflation
-        deviation = f * (shrinkage + w[:, None, :] / (n_members - 1) ** 0.5)
-        deviation.diagonal(dim1=1, dim2=2).add_(f - 1)
-        is_reached = (taper > 0).any(dim=1)
+        solve = solve_in_observation_space if s.shape[2] < n_members else solve_in_member_space
+        shrinkage, w = solve(s, b)
+        deviation = shrinkage.add_(w[:, None, :] / (n_members - 1) ** 0.5).mul_(self.inflation)
+        deviation.diagonal(dim1=1, dim2=2).add_(self.inflation - 1)
+        is_reached = (taper > 0).any(dim=1)  # a cross-channel factor of zero may leave nothing
         return deviation.mul_(is_reached[:, None, None])
 
-    @staticmethod
-    def _transform(states: Tensor, deviation: Tensor) -> Tensor:
-        """x_i + sum_j D_ij (x_j - mean) for states `(member, batch, channel, *space)`, D one or per cell."""
-        x = states.to(torch.float64).flatten(3).permute(3, 0, 1, 2).flatten(2)  # cell, member, rest
+    def _apply_in_band(self, fields: Tensor, band: Band, channel: int | None) -> Tensor:
+        """Members moved in a band: x_i + sum over corners of share * sum_j D_ij (x_j - mean), float64."""
+        deviation = self.deviations(band.points.to(fields.device), channel=channel)
+        is_reached = (deviation != 0).flatten(1).any(dim=1)
+        x = band.gather(fields).to(torch.float64)
         anomalies = x - x.mean(dim=1, keepdim=True)
-        # One matrix for all cells: einsum does not copy it for every cell, as a broadcast product would.
-        is_global = deviation.shape[0] == 1
-        change = torch.einsum("ij,cjr->cir", deviation[0], anomalies) if is_global else deviation @ anomalies
-        is_changed = (deviation != 0).flatten(1).any(dim=1)[:, None, None]
-        moved = torch.where(is_changed, x + change, x)
-        return moved.unflatten(2, states.shape[1:3]).permute(1, 2, 3, 0).reshape(states.shape)
+        change, is_changed = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        for corner in band.corners():
+            node, share = corner.node.to(x.device), corner.share.to(x.device)
+            part = (anomalies * share[:, None, None, :]).flatten(2)
+            change += (deviation[node] @ part).view(x.shape)
+            is_changed |= is_reached[node]
+        moved = torch.where(is_changed[:, None, None, None], x + change, x)
+        return band.scatter(moved, n_channels=fields.shape[2])
+
+    def _apply_everywhere(self, fields: Tensor, channel: int | None) -> Tensor:
+        """Members moved by one transform for the whole grid."""
+        if len(self.scaled_innovations) == 0:
+            return fields
+        origin = torch.zeros((1, len(self.grid.axes)), dtype=torch.float64, device=fields.device)
+        x = fields.to(torch.float64).flatten(1)
+        change = self.deviations(origin, channel=channel)[0] @ (x - x.mean(dim=0))
+        return (x + change).view(fields.shape).to(fields.dtype)
 
 
 def solve_in_member_space(

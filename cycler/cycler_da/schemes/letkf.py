@@ -109,7 +109,8 @@ class Letkf:
             return keep_background(prior, carry=carry)
         background = prior.background
         hx = finite_hx(background.latest, observations, scheme="letkf")
-        report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
+        innovations = observations.values.to(hx.device) - hx.mean(dim=0)
+        report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         moved = self.transform(hx, observations).apply(background.latest)
         require_finite(moved, layout=self.layout, scheme="letkf")
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)

@@ -52,10 +52,11 @@ def grid_distance(
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Observations near each point; rows are padded with taper 0 (and index 0)."""
+    """Observations near each point; rows are padded at their end with taper 0 (and index 0)."""
 
     index: Int[Tensor, "point near"]
     taper: Float[Tensor, "point near"]
+    count: Int[Tensor, "point"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class NeighbourSearch:
         padded = torch.zeros((len(points), width), dtype=points.dtype, device=points.device)
         index[owner, place] = candidate
         padded[owner, place] = taper
-        return Neighbours(index, padded)
+        return Neighbours(index, padded, found)
 
     def _candidates(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs (point, observation) of all cells that touch the cell of each point, ordered by point."""

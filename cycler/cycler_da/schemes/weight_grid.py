@@ -5,11 +5,16 @@ may be computed on a coarser grid (its nodes) and interpolated linearly along ea
 Source: Yang, Kalnay, Hunt and Bowler (2009), Q. J. R. Meteorol. Soc. 135, "Weight interpolation for
 efficient data assimilation with the local ensemble transform Kalman filter".
 
-Work goes band by band along the first grid axis, so that the weights of a large grid never exist at once.
+The interpolated map is linear in the weights, so the maps of a cell's corner nodes are applied to the
+state and their results are interpolated: no matrix is formed for a cell. For this the cells are grouped
+into blocks, one for each node, that reach up to the next node along every axis. Work goes band by band
+along the first axis, so that the weights of a large grid never exist at once.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,23 +25,24 @@ import torch
 from cycler_da.layout import Axis
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class AxisNodes:
-    """Nodes along one axis; cell i lies between nodes `lower[i]` and `upper[i]`."""
+    """Nodes along one axis; row i of the tables lists the cells from node i up to the next one."""
 
-    cells: Int[Tensor, "node"]  # grid index of each node, increasing
-    lower: Int[Tensor, "cell"]
-    upper: Int[Tensor, "cell"]
-    fraction: Float[Tensor, "cell"]  # 0 at the lower node
+    centres: Float[Tensor, "node"]  # axis units
+    own: Int[Tensor, "node"]  # place of the node among all whose weights are at hand
+    following: Int[Tensor, "node"]  # place of the next node; the last of a plain axis is followed by itself
+    cells: Int[Tensor, "node gap"]  # grid index, clamped where there is no cell
+    is_cell: Bool[Tensor, "node gap"]
+    fraction: Float[Tensor, "node gap"]  # of the way to the following node, float64
 
-    @property
-    def is_every_cell(self) -> bool:
-        """True when every grid cell is a node and nothing is interpolated."""
-        return len(self.cells) == len(self.lower)
+    def select(self, rows: slice) -> AxisNodes:
+        """Some of the nodes."""
+        return AxisNodes(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
 
 def place_nodes(axis: Axis, *, stride: int) -> AxisNodes:
@@ -44,28 +50,85 @@ def place_nodes(axis: Axis, *, stride: int) -> AxisNodes:
 
     On a periodic axis the cells after the last node lie between it and the first node.
     """
-    cells = torch.arange(0, axis.size, stride)
-    if not axis.periodic and int(cells[-1]) != axis.size - 1:
-        cells = torch.cat([cells, torch.tensor([axis.size - 1])])
-    index = torch.arange(axis.size)
-    lower = torch.searchsorted(cells, index, right=True) - 1
-    ends = torch.cat([cells[1:], torch.tensor([axis.size])])  # where the gap after each node ends
-    fraction = (index - cells[lower]).to(torch.float64) / (ends - cells)[lower]
-    upper = torch.where(fraction > 0, (lower + 1) % len(cells), lower)
-    return AxisNodes(cells, lower, upper, fraction)
+    nodes = torch.arange(0, axis.size, stride)
+    if not axis.periodic and int(nodes[-1]) != axis.size - 1:
+        nodes = torch.cat([nodes, torch.tensor([axis.size - 1])])
+    ends = torch.cat([nodes[1:], torch.tensor([axis.size])])
+    cells = nodes[:, None] + torch.arange(int((ends - nodes).max()))
+    following = torch.arange(1, len(nodes) + 1)
+    following[-1] = 0 if axis.periodic else len(nodes) - 1
+    return AxisNodes(
+        centres=torch.from_numpy(axis.centres())[nodes],
+        own=torch.arange(len(nodes)),
+        following=following,
+        cells=cells.clamp(max=axis.size - 1),
+        is_cell=cells < ends[:, None],
+        fraction=(cells - nodes[:, None]).to(torch.float64) / (ends - nodes)[:, None],
+    )
+
+
+@dataclass(frozen=True)
+class Corner:
+    """One corner of every block: the node whose map is applied there, and its share in every cell."""
+
+    node: Int[Tensor, "block"]  # row of `Band.points`
+    share: Float[Tensor, "block cell"]
 
 
 @dataclass(frozen=True)
 class Band:
-    """A range of grid rows (first axis) with the rows of nodes that it needs."""
+    """The blocks of some rows of nodes, and the nodes (theirs and the following row's) that they need."""
 
-    rows: slice
-    node_rows: Int[Tensor, "row"]
+    along: tuple[AxisNodes, ...]
+    points: Float[Tensor, "node axis"]  # positions of the nodes, axis units, first axis slowest
+    n_nodes: tuple[int, ...]  # nodes along each axis
+
+    @property
+    def rows(self) -> slice:
+        """Grid rows (first axis) of the band."""
+        cells = self.along[0].cells[self.along[0].is_cell]
+        return slice(int(cells[0]), int(cells[-1]) + 1)
+
+    def corners(self) -> Iterator[Corner]:
+        """All corners of the blocks; along an axis without cells between nodes there is only the node."""
+        for corner in itertools.product(*[(0, 1)[: nodes.cells.shape[1]] for nodes in self.along]):
+            node = torch.zeros(1, dtype=torch.int64)
+            share = torch.ones((1, 1), dtype=torch.float64)
+            for is_upper, nodes, n_nodes in zip(corner, self.along, self.n_nodes, strict=True):
+                place = nodes.following if is_upper else nodes.own
+                part = nodes.fraction if is_upper else 1 - nodes.fraction
+                node = (node[:, None] * n_nodes + place).flatten()
+                share = (share[:, None, :, None] * part[None, :, None, :]).flatten(2).flatten(0, 1)
+            yield Corner(node, share)
+
+    def gather(self, states: Float[Tensor, "member batch channel *space"]) -> Float[Tensor, "block member field cell"]:
+        """Copy the band's cells of a whole field into blocks; places without a cell repeat one."""
+        for i_axis, nodes in enumerate(self.along):
+            states = states.index_select(3 + i_axis, nodes.cells.flatten().to(states.device))
+        split = states.reshape(*states.shape[:3], *(size for nodes in self.along for size in nodes.cells.shape))
+        blocks = split.permute(*range(3, split.ndim, 2), 0, 1, 2, *range(4, split.ndim, 2))
+        n_blocks = math.prod(len(nodes.cells) for nodes in self.along)
+        return blocks.reshape(n_blocks, states.shape[0], states.shape[1] * states.shape[2], -1)
+
+    def scatter(
+        self, blocks: Float[Tensor, "block member field cell"], *, n_channels: int
+    ) -> Float[Tensor, "member batch channel *band"]:
+        """Put blocks back in grid order: the inverse of `gather`, for the band's rows alone."""
+        n_axes, shapes = len(self.along), [nodes.cells.shape for nodes in self.along]
+        split = blocks.reshape(
+            *(shape[0] for shape in shapes), blocks.shape[1], -1, n_channels, *(shape[1] for shape in shapes)
+        )
+        pairs = [dim for i_axis in range(n_axes) for dim in (i_axis, n_axes + 3 + i_axis)]
+        field = split.permute(n_axes, n_axes + 1, n_axes + 2, *pairs)
+        field = field.reshape(*field.shape[:3], *(shape[0] * shape[1] for shape in shapes))
+        for i_axis, nodes in enumerate(self.along):
+            field = field.index_select(3 + i_axis, nodes.is_cell.flatten().nonzero()[:, 0].to(field.device))
+        return field
 
 
 @dataclass(frozen=True)
 class WeightGrid:
-    """Nodes of a grid, every `stride`-th cell along each axis."""
+    """Nodes of a grid, on every `stride`-th cell along each axis."""
 
     axes: tuple[Axis, ...]
     stride: int
@@ -76,45 +139,23 @@ class WeightGrid:
         return tuple(place_nodes(axis, stride=self.stride) for axis in self.axes)
 
     def bands(self, tile: int) -> Iterator[Band]:
-        """Cut the grid into bands of at most `tile` cells, but at least one row of nodes."""
-        first = self.nodes[0]
-        cells_in_node_row = self.stride
-        for axis in self.axes[1:]:
-            cells_in_node_row *= axis.size
-        n_rows = max(1, tile // cells_in_node_row)
-        for begin in range(0, len(first.cells), n_rows):
-            after = begin + n_rows
-            stop = int(first.cells[after]) if after < len(first.cells) else self.axes[0].size
-            rows = slice(int(first.cells[begin]), stop)
-            yield Band(rows, torch.unique(torch.cat([first.lower[rows], first.upper[rows]])))
+        """Cut the grid into bands of about `tile` nodes, at least one row of them."""
+        first, rest = self.nodes[0], self.nodes[1:]
+        n_rows = max(1, tile // math.prod(len(nodes.own) for nodes in rest))
+        for begin in range(0, len(first.own), n_rows):
+            yield self._band(first.select(slice(begin, begin + n_rows)), rest)
 
-    def points(self, band: Band) -> Float[Tensor, "point axis"]:
-        """Positions (axis units) of a band's nodes, first axis slowest."""
-        cells = [nodes.cells for nodes in self.nodes]
-        cells[0] = cells[0][band.node_rows]
-        centres = [torch.from_numpy(axis.centres())[index] for axis, index in zip(self.axes, cells, strict=True)]
-        return torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, -2)
-
-    def interpolate(self, weights: Float[Tensor, "point *w"], band: Band) -> Float[Tensor, "cell *w"]:
-        """Carry weights from a band's nodes to its cells (cells in grid order, flattened)."""
-        shape = (len(band.node_rows), *(len(nodes.cells) for nodes in self.nodes[1:]))
-        field = weights.unflatten(0, shape)
-        # The last axis first: the first axis, cut into bands, has the fewest rows to carry along.
-        for i_axis in reversed(range(len(self.axes))):
-            nodes = self.nodes[i_axis]
-            if nodes.is_every_cell:
-                continue
-            lower, upper, fraction = nodes.lower, nodes.upper, nodes.fraction
-            if i_axis == 0:
-                lower = torch.searchsorted(band.node_rows, lower[band.rows])
-                upper = torch.searchsorted(band.node_rows, upper[band.rows])
-                fraction = fraction[band.rows]
-            field = _interpolate_along(field, i_axis, lower=lower, upper=upper, fraction=fraction)
-        return field.flatten(0, len(self.axes) - 1)
-
-
-def _interpolate_along(field: Tensor, i_axis: int, *, lower: Tensor, upper: Tensor, fraction: Tensor) -> Tensor:
-    low = field.index_select(i_axis, lower.to(field.device))
-    high = field.index_select(i_axis, upper.to(field.device))
-    share = fraction.to(field).reshape([-1] + [1] * (field.ndim - i_axis - 1))
-    return low.lerp_(high, share.expand_as(low))
+    def _band(self, first: AxisNodes, rest: tuple[AxisNodes, ...]) -> Band:
+        needs_following = self.stride > 1
+        rows = torch.unique(torch.cat([first.own, first.following])) if needs_following else first.own
+        local = AxisNodes(
+            centres=first.centres,
+            own=torch.searchsorted(rows, first.own),
+            following=torch.searchsorted(rows, first.following),
+            cells=first.cells,
+            is_cell=first.is_cell,
+            fraction=first.fraction,
+        )
+        centres = [self.nodes[0].centres[rows], *(nodes.centres for nodes in rest)]
+        points = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, -2)
+        return Band((local, *rest), points, tuple(len(axis) for axis in centres))
