@@ -27,15 +27,20 @@ FORBIDDEN = {
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".json", ".txt", ".cfg", ".html", ".css", ".js", ".sh", ".service", ""}
 
 
+#: What tools make in a checkout.
+MADE = {".venv", ".git", "runs", "dist", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
+MADE |= {".import_linter_cache", ".hypothesis", ".benchmarks"}
+
+
+@pytest.fixture(scope="module")
 def tracked_files(repository: Path) -> list[Path]:
     """Files of the project: what git tracks, or in a copy without git everything that is not made by a tool."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=repository, capture_output=True, text=True)
     if listed.returncode == 0 and listed.stdout:
         files = [repository / name for name in listed.stdout.split("\0") if name]
     else:
-        made = {".venv", ".git", "runs", "dist", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
-        made |= {".import_linter_cache", ".hypothesis", ".benchmarks"}
-        files = [path for path in repository.rglob("*") if not made & set(path.relative_to(repository).parts)]
+        rooms = [path for path in repository.iterdir() if path.name not in MADE]
+        files = [path for room in rooms for path in (room, *room.rglob("*")) if not MADE & set(path.parts)]
     return [path for path in files if path.is_file()]
 
 
@@ -70,9 +75,9 @@ def test_entry_points_lead_to_something_to_call(group, name):
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_no_file_names(repository, what):
+def test_no_file_names(repository, tracked_files, what):
     found = []
-    for path in tracked_files(repository):
+    for path in tracked_files:
         if path.suffix in TEXT:
             for match in FORBIDDEN[what].finditer(path.read_text(errors="replace")):
                 found.append(f"{path.relative_to(repository)}: {match.group()}")
