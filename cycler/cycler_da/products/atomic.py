@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ _WHAT_TO_DO = {
     errno.EIO: "the device reports an I/O error: check the disk before anything else is written to it",
     errno.ESTALE: "the network file system lost this folder: check the mount",
     errno.ENOTDIR: "a part of this path is a file, not a folder: give another store.root",
+    errno.EEXIST: "a file stands where a folder should be: give another store.root",
     errno.EMFILE: "too many files are open in this process: raise ulimit -n",
 }
 
@@ -100,7 +101,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             private.replace(path)
             flush_folder(path.parent)
     finally:
-        private.unlink(missing_ok=True)
+        with suppress(OSError):
+            private.unlink(missing_ok=True)
 
 
 def write_json_atomically(path: Path, content: Any) -> None:

@@ -7,9 +7,11 @@ frames smaller than `SMALL_FRAME` are bundled by member. See docs/decisions/0004
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -192,12 +194,9 @@ def _references(layout: Layout) -> dict[str, str]:
 
 
 def _define_mapping(dataset: netCDF4.Dataset, layout: Layout) -> None:
-    import pyproj  # only maps need it
-
-    projected = pyproj.CRS.from_cf(dict(layout.grid.grid_mapping))
     variable = dataset.createVariable("crs", "i4", ())
     attributes = {name: conventions.as_attribute(value) for name, value in layout.grid.grid_mapping.items()}
-    variable.setncatts({"long_name": "grid mapping", **attributes, "crs_wkt": projected.to_wkt()})
+    variable.setncatts({"long_name": "grid mapping", **attributes, "crs_wkt": _projection(_mapping_text(layout)).to_wkt()})
     variable[...] = 0
     latitude, longitude = grid_latitude_longitude(layout)
     for name, values, units, standard_name in (
@@ -221,11 +220,23 @@ def grid_latitude_longitude(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """Latitude and longitude (degrees) of the cell centres of a mapped grid with axes y, x in metres."""
     import pyproj
 
-    projected = pyproj.CRS.from_cf(dict(layout.grid.grid_mapping))
+    projected = _projection(_mapping_text(layout))
     to_degrees = pyproj.Transformer.from_crs(projected, projected.geodetic_crs, always_xy=True)
     y, x = (axis.centres() for axis in layout.grid.axes)
     longitude, latitude = to_degrees.transform(*np.meshgrid(x, y))
     return latitude, longitude
+
+
+def _mapping_text(layout: Layout) -> str:
+    return json.dumps(dict(layout.grid.grid_mapping), sort_keys=True)
+
+
+@lru_cache(maxsize=8)
+def _projection(mapping_text: str) -> Any:
+    """The projection of a grid mapping given as JSON; slow to build (most of a second), so it is kept."""
+    import pyproj  # only maps need it
+
+    return pyproj.CRS.from_cf(json.loads(mapping_text))
 
 
 def _bounds(latitude: np.ndarray, longitude: np.ndarray) -> dict[str, Any]:

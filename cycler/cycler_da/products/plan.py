@@ -10,7 +10,7 @@ Our files carry the layout as JSON. A user's file has none; then the layout is r
 Every numeric variable with a realization dimension is a part of the state; all must share one grid. Axes
 are evenly spaced: a 1-D coordinate gives origin, spacing and units, without one the axis counts cells.
 Limits: an uneven grid is refused. A file without a time gets 1970-01-01T00:00:00Z, one with fewer than two
-times a model step of 0 s, which stands for "not known".
+times a model step of 1 s, which stands for "not known".
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from cycler_da.times import EPOCH
 MEMBER_NAMES = ("realization", "member", "number", "ensemble")
 TIME_NAMES = ("time", "valid_time")
 CHANNEL_NAMES = ("channel", "variable")
+
+_UNKNOWN_STEP = np.timedelta64(1, "s")
 
 #: Relative departure from even spacing that a float32 coordinate may show.
 _EVEN = 1e-4
@@ -108,10 +110,16 @@ def plan_of(dataset: netCDF4.Dataset, path: Path, *, layout: Layout | None = Non
     `layout`, when given, must be the file's (LayoutMismatch names the difference). Raises DataError when
     the file holds no states that can be understood.
     """
-    if "cycler_layout" in dataset.ncattrs():
-        return _own_plan(dataset, path, layout)
-    dataset.set_auto_maskandscale(True)
-    plan = _foreign_plan(dataset, path)
+    try:
+        if "cycler_layout" in dataset.ncattrs():
+            return _own_plan(dataset, path, layout)
+        dataset.set_auto_maskandscale(True)
+        plan = _foreign_plan(dataset, path)
+    except (AttributeError, RuntimeError, OSError) as error:
+        # What the NetCDF library raises on metadata whose bytes are damaged.
+        raise DataError(
+            f"{path}: its attributes or coordinates cannot be read ({error}); the file is damaged; restore it"
+        ) from error
     return plan if layout is None else _fit(plan, layout)
 
 
@@ -147,7 +155,7 @@ def _foreign_plan(dataset: netCDF4.Dataset, path: Path) -> FilePlan:
     space = _shared_space(states, path)
     members = next((name for name in states[0].dimensions if name in MEMBER_NAMES), None)
     valid_times = _foreign_times(dataset, states[0], path)
-    step = valid_times[1] - valid_times[0] if len(valid_times) > 1 else np.timedelta64(0, "s")
+    step = valid_times[1] - valid_times[0] if len(valid_times) > 1 else _UNKNOWN_STEP
     sources, variables = _channels(dataset, states, path)
     return FilePlan(
         path=path,
