@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cycler_da.bench.report import Row, format_cell
@@ -41,11 +42,13 @@ def closing_rows(chains: Mapping[str, Mapping[str, Sequence[ScoreSums]]], *, var
 
 def closing_table(rows: Sequence[Row], *, title: str = "", intervals: bool = False) -> Table:
     """Draw the closing table; `rows` have case "background" or "analysis" and the metrics of `SCORES`."""
-    table = Table(title=title or None, title_justify="left")
-    table.add_column("method")
+    # Narrow enough for a terminal of 80 columns; there a long method name is folded, never a number.
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("method", overflow="fold", min_width=12)
     for kind in KINDS:
         for heading in SCORES.values():
-            table.add_column(f"{kind}\n{heading}", justify="right")
+            lines = f"{kind} {heading}".replace(" ", "\n").replace("/", "/\n")
+            table.add_column(lines, justify="right", no_wrap=not intervals)
     for cells in _lines(rows, intervals=intervals, bold="[bold]{}[/bold]"):
         table.add_row(*cells)
     return table

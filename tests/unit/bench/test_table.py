@@ -26,8 +26,8 @@ def single(seed: int) -> list[ScoreSums]:
     return [deterministic_sums(d[0], d[1], names=["q1"], scale=np.array([2.0])) for d in draws]
 
 
-def printed(table: Table) -> str:
-    console = Console(file=StringIO(), width=160, no_color=True)
+def printed(table: Table, *, width: int = 160) -> str:
+    console = Console(file=StringIO(), width=width, no_color=True)
     console.print(table)
     return console.file.getvalue()
 
@@ -82,11 +82,17 @@ def test_terminal_table_shows_every_method_and_score_once() -> None:
     )
     text = printed(closing_table(rows, title="qg_default"))
     assert text.count("letkf") == text.count("persistence") == text.count("qg_default") == 1
-    for heading in ("RMSE", "fair CRPS", "spread/skill"):
+    for heading in ("RMSE", "CRPS", "spread/", "skill"):
         assert text.count(heading) == 2
     assert f"{rows[0].value:.4f}" in text
     assert " to " not in text
     assert " to " in printed(closing_table(rows, intervals=True))
+
+
+def test_every_number_is_whole_on_a_terminal_of_80_columns() -> None:
+    rows = closing_rows({"interpolant_filter": {"background": cycles(6), "analysis": cycles(7)}})
+    text = printed(closing_table(rows), width=80)
+    assert all(f"{row.value:#.4g}" in text for row in rows)
 
 
 @pytest.mark.parametrize("values", [(float("nan"), 0.5), (0.0, 0.5)])
