@@ -46,6 +46,7 @@ class Transition:
     mean_network: nn.Module
     scaling: Scaling
     residual_covariance: SpectralCovariance  # of the scaled residual
+    climatology: SpectralCovariance | None = None  # of scaled states about the scaling's mean
     history: int = 1
     denoiser: ResidualDenoiser | None = None
 

@@ -1,7 +1,7 @@
 """Released weights: a safetensors file and a card, and nothing that can execute code.
 
-`<folder>/weights.safetensors` holds network tensors under "network." and the residual covariance under
-"covariance.". `<folder>/card.json` says which network, layout, scaling and history they need, their sha256,
+`<folder>/weights.safetensors` holds network tensors under "network." and, as blocks on
+shells of wave number in scaled units, the covariance of the residual and of the climatology. `<folder>/card.json` says which network, layout, scaling and history they need, their sha256,
 how they were trained and how they scored on held-out data beside baselines.
 """
 
@@ -79,10 +79,12 @@ def save_weights(
     *,
     state: Mapping[str, Tensor],
     covariance_shells: Float[Tensor, "shell channel channel"],
+    climatology_shells: Float[Tensor, "shell channel channel"],
 ) -> WeightCard:
-    """Write tensors and card; returns the card with its sha256."""
+    """Write tensors and card; returns the card with its sha256. Shells are in scaled units."""
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in state.items()}
     tensors["covariance.shells"] = covariance_shells.to(torch.float64).cpu().contiguous()
+    tensors["climatology.shells"] = climatology_shells.to(torch.float64).cpu().contiguous()
     raw = save(tensors)
     digest = hashlib.sha256(raw).hexdigest()
     stored = WeightCard(**{**card.__dict__, "sha256": digest})
@@ -135,5 +137,11 @@ def load_transition(folder: Path, *, layout: Layout | None = None, sha256: str |
     except RuntimeError as error:
         raise WeightsMismatch(f"weights {path} do not fit network {card.network.kind!r}: {error}") from error
     network.eval()
-    covariance = spectral_from_shells(tensors["covariance.shells"], card.layout.grid.shape[-1])
-    return Transition(network, card.scaling, covariance, history=card.history)
+    size = card.layout.grid.shape[-1]
+    return Transition(
+        network,
+        card.scaling,
+        spectral_from_shells(tensors["covariance.shells"], size),
+        climatology=spectral_from_shells(tensors["climatology.shells"], size),
+        history=card.history,
+    )

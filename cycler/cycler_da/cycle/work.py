@@ -1,0 +1,178 @@
+"""The cycle being made: where it stands, and what a stage may read.
+
+Everything a stage reads comes from the store or from files of the work folder that an earlier stage wrote,
+never from that stage's memory; so a cycle that was killed and continued is the cycle that was not.
+Ensembles are handed out in the control variable, observations in physical units.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from cycler_da.ensemble import Ensemble, append_times
+from cycler_da.errors import MissingProduct
+from cycler_da.executor import Executor
+from cycler_da.noise import Noise
+from cycler_da.obs.base import ObsBatch, Observations
+from cycler_da.obs.files import read_obs_file
+from cycler_da.obs.qc import quality_control
+from cycler_da.products.conventions import FileFacts
+from cycler_da.products.dataset import read_ensemble
+from cycler_da.products.provenance import code_version
+from cycler_da.products.store import CycleLock, Store
+from cycler_da.setting import Chain, Setting, Stream
+from cycler_da.times import time_stamp
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cycler_da.nature import Nature
+
+
+@dataclass
+class CycleWork:
+    """One cycle of one chain, its lock held."""
+
+    setting: Setting
+    chain: Chain
+    time: np.datetime64
+    store: Store
+    lock: CycleLock
+    executor: Executor
+    nature: Nature | None
+
+    @property
+    def folder(self) -> Path:
+        """The private work folder."""
+        return self.store.work_folder(self.time)
+
+    @property
+    def is_start(self) -> bool:
+        """True for the first time of the chain, which has neither background nor observations."""
+        return self.previous_time is None
+
+    @cached_property
+    def previous_time(self) -> np.datetime64 | None:
+        """Time of the cycle before."""
+        return self.setting.previous_time(self.time)
+
+    @cached_property
+    def noise(self) -> Noise:
+        """The cycle's noise; the same for all chains, so that schemes are compared on common draws."""
+        return Noise.of_cycle(self.setting.config.seed, self.time)
+
+    @cached_property
+    def key(self) -> str:
+        """What the stages of this cycle depend on: config, code, model and the published cycle before."""
+        link = "" if self.previous_time is None else self.store.link_to(self.previous_time).manifest_sha256
+        parts = [self.setting.config.digest, code_version(), self.chain.name, self.chain.model.digest, link]
+        return hashlib.sha256("|".join([*parts, time_stamp(self.time)]).encode()).hexdigest()[:16]
+
+    def facts(self, kind: str, *, reference_time: np.datetime64 | None = None, **attributes: Any) -> FileFacts:
+        """What every file of this cycle says about itself."""
+        config = self.setting.config
+        common = {
+            "config_sha256": config.digest,
+            "code_version": code_version(),
+            "seed": config.seed,
+            "model_digest": self.chain.model.digest,
+            "n_members": self.chain.members,
+        }
+        reference = self.time if reference_time is None else reference_time
+        return FileFacts(
+            kind, reference, config.name, self.chain.name, self.chain.scheme_kind, {**common, **attributes}
+        )
+
+    # Ensembles, in the control variable
+
+    def previous(self) -> Ensemble:
+        """The analysis before, with the history of frames that the model reads; every file is verified."""
+        if self.previous_time is None:
+            raise MissingProduct(f"cycle {time_stamp(self.time)} is the first of its chain and has no previous analysis")
+        time: np.datetime64 | None = self.previous_time
+        frames: Ensemble | None = None
+        while time is not None and (frames is None or len(frames.valid_times) < self.chain.model.history):
+            earlier = read_ensemble(self.store.product(time, "analysis.nc"), layout=self.setting.layout)
+            frames = earlier if frames is None else append_times(earlier, frames)
+            time = self.setting.previous_time(time)
+        assert frames is not None
+        return self.setting.control.to_control(frames)
+
+    def background(self) -> Ensemble:
+        """The forecast valid now, as it stands in background.nc."""
+        return self._read("background.nc")
+
+    def analysis(self) -> Ensemble:
+        """The analysis, as it stands in analysis.nc."""
+        return self._read("analysis.nc")
+
+    def carry(self) -> Mapping[str, Tensor]:
+        """What the scheme left for this cycle."""
+        if self.previous_time is None:
+            return {}
+        if "carry.safetensors" not in self.store.manifest(self.previous_time)["files"]:
+            return {}
+        return load_file(self.store.product(self.previous_time, "carry.safetensors"))
+
+    # Observations, in physical units
+
+    def observations(self) -> Observations:
+        """All observations of the copied files, as they arrived."""
+        return self._collect([batch for stream in self.setting.streams for batch in self._arrived(stream)])
+
+    def checked(self) -> Observations:
+        """The same observations after quality control of each stream with its own settings."""
+        background = self.setting.control.from_control(self.background())
+        batches: list[ObsBatch] = []
+        for stream in self.setting.streams:
+            arrived = self._collect(self._arrived(stream))
+            flagged = quality_control(
+                arrived,
+                arrived.hx(background.latest.to(torch.float64)),
+                window=self.setting.window(self.time),
+                settings=stream.qc,
+                noise=self.noise,
+            )
+            batches.extend(flagged.batches)
+        return self._collect(batches)
+
+    def obs_file(self, stream: Stream) -> Path:
+        """Where the copy of a stream's file is, or would be."""
+        return self.folder / "obs" / f"in.{stream.name}.nc"
+
+    # Stage facts
+
+    def done_facts(self, stage: str) -> dict[str, Any]:
+        """Facts of a finished stage, {} when it left none."""
+        if self.store.stage_is_done(self.time, stage, key=self.key):
+            return self.store.stage_facts(self.time, stage)
+        return {}
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a small JSON file of the cycle."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+    def _read(self, name: str) -> Ensemble:
+        stored = read_ensemble(self.folder / name, layout=self.setting.layout)
+        return self.setting.control.to_control(stored)
+
+    def _arrived(self, stream: Stream) -> list[ObsBatch]:
+        path = self.obs_file(stream)
+        if not path.is_file():
+            return []
+        return read_obs_file(path, self.setting.layout, stream=stream.name, operators=stream.operators)
+
+    def _collect(self, batches: list[ObsBatch]) -> Observations:
+        return Observations(tuple(batches), self.setting.layout)

@@ -1,0 +1,259 @@
+"""An experiment as a plan: which cycles are pending, how one is opened, and what closes it.
+
+Preparation (nature run, synthetic observation files) is done once, before the first cycle, and only for what
+is missing. The closing table merges the score sums of all cycles after the spin-up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from cycler_da.bench.report import Row
+from cycler_da.bench.table import closing_markdown, closing_rows
+from cycler_da.cycle import STAGES, CycleWork
+from cycler_da.cycle.stages import run_stage
+from cycler_da.errors import ConfigError
+from cycler_da.executor import Executor
+from cycler_da.nature import Nature, SimulatedNatureSpec
+from cycler_da.obs.files import find_obs_file
+from cycler_da.obs.synthetic import write_synthetic
+from cycler_da.plots.page import write_page
+from cycler_da.products.atomic import write_atomically
+from cycler_da.products.store import Store, require_space
+from cycler_da.setting import Setting, Stream, load_setting
+from cycler_da.times import time_stamp
+from cycler_da.verification.sums import ScoreSums
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class OpenedCycle:
+    """One cycle with its lock held; implements `cycle_plan.OpenCycle`."""
+
+    work: CycleWork
+    was_complete: bool
+    _last: dict[str, Any] = field(default_factory=dict)
+
+    def run_stage(self, name: str) -> dict[str, Any]:
+        """Run a stage, or nothing when the store says that the cycle or the stage is done."""
+        if self.was_complete:
+            return {}
+        self._last = run_stage(self.work, name)
+        return self._last
+
+    def report(self) -> dict[str, Any]:
+        """How the cycle went, from its published summary."""
+        folder = self.work.store.cycle_folder(self.work.time)
+        summary = json.loads((folder / "diag" / "summary.json").read_text())
+        return {
+            "exit_code": summary["exit_code"],
+            "reasons": summary["degraded"],
+            "counts": summary["counts"],
+            "scores": {kind: scores.get("all", {}) for kind, scores in summary["scores"].items()},
+            "images": [str(folder / image) for image in summary["images"]],
+            "page": str(self.work.store.experiment_folder / "index.html"),
+        }
+
+
+class Experiment:
+    """All chains of one config; implements `cycle_plan.ExperimentPlan` and `ServedPlan`."""
+
+    stages = tuple(STAGES)
+
+    def __init__(self, setting: Setting, *, force: bool = False) -> None:
+        # One thread, as in the workers: the bytes of a member must not depend on where it was computed.
+        torch.set_num_threads(1)
+        self.setting = setting
+        self.name = setting.config.name
+        self.chains: Sequence[str] = tuple(chain.name for chain in setting.chains)
+        self._force = force
+        self._forced_done: set[tuple[str, str]] = set()
+        self._executor: Executor | None = None
+        self._nature: Nature | None = None
+
+    def store(self, chain: str) -> Store:
+        """The store of a chain."""
+        return Store(self.setting.root, self.name, chain)
+
+    def prepare(self, say: Say = lambda text: None) -> None:
+        """Make what the config asks for and is missing: nature run, observation files; check what is there.
+
+        Raises ConfigError when the store holds cycles of another config.
+        """
+        self._require_same_config()
+        self._nature = open_or_make_nature(self.setting, say)
+        for stream in self.setting.streams:
+            if stream.network is not None:
+                draw_stream(self.setting, stream, self._nature, say=say)
+        require_space(self.setting.root, self._expected_bytes())
+        resolved = yaml.safe_dump(self.setting.config.resolved(), sort_keys=False)
+        folder = self.setting.root / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "experiment.yaml", lambda path: path.write_text(resolved) and None)
+
+    def pending(self, chain: str) -> list[np.datetime64]:
+        """Valid times that are not complete, oldest first; with force all of them."""
+        store = self.store(chain)
+        times = list(self.setting.valid_times)
+        return times if self._force else [time for time in times if not store.is_complete(time)]
+
+    def ready(self, chain: str) -> list[np.datetime64]:
+        """Pending cycles up to the first one for which a stream's file has not arrived."""
+        ready = []
+        for time in self.pending(chain):
+            if self.setting.previous_time(time) is not None and not self._has_files(time):
+                break
+            ready.append(time)
+        return ready
+
+    @contextmanager
+    def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[OpenedCycle]:
+        """Take the lock of a cycle."""
+        store, setting = self.store(chain), self.setting
+        with store.lock(time) as lock:
+            work = CycleWork(setting, setting.chain(chain), time, store, lock, self._workers(), self._nature)
+            repeat = self._force and (chain, time_stamp(time)) not in self._forced_done
+            opened = OpenedCycle(work, was_complete=store.is_complete(time) and not repeat)
+            if repeat:
+                store.discard_work(time)
+                self._forced_done.add((chain, time_stamp(time)))
+            yield opened
+
+    def finish_experiment(self) -> dict[str, Any]:
+        """Write the closing table and the page."""
+        rows = self.closing_rows()
+        folder = self.setting.root / self.name
+        text = closing_markdown(rows)
+        write_atomically(folder / "scores.md", lambda path: path.write_text(text + "\n") and None)
+        page = write_page(folder)
+        table = [{"case": r.case, "method": r.method, "metric": r.metric, "value": r.value} for r in rows]
+        return {"table": table, "page": str(page), "markdown": text}
+
+    def closing_rows(self) -> tuple[Row, ...]:
+        """Scores of every chain after the spin-up, with persistence from the first chain."""
+        parts: dict[str, dict[str, list[ScoreSums]]] = {}
+        for chain in self.chains:
+            for kind, sums in self._chain_sums(chain).items():
+                if kind != "persistence":
+                    parts.setdefault(chain, {})[kind] = sums
+                elif chain == self.chains[0]:
+                    parts["persistence"] = {"background": sums}
+        return closing_rows(parts)
+
+    def close(self) -> None:
+        """Give the workers back."""
+        if self._executor is not None:
+            self._executor.close()
+            self._executor = None
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def _chain_sums(self, chain: str) -> dict[str, list[ScoreSums]]:
+        store, sums = self.store(chain), {}
+        counted = self.setting.valid_times[1 + self.setting.config.verification.spin_up :]
+        for time in counted:
+            path = store.cycle_folder(time) / "diag" / "scores.json"
+            if store.is_complete(time) and path.is_file():
+                for kind, part in json.loads(path.read_text()).items():
+                    sums.setdefault(kind, []).append(ScoreSums.from_json(part))
+        return sums
+
+    def _workers(self) -> Executor:
+        if self._executor is None:
+            self._executor = self.setting.executor.build()  # type: ignore[attr-defined]
+        return self._executor
+
+    def _has_files(self, time: np.datetime64) -> bool:
+        return all(find_obs_file(s.folder, s.name, time_stamp(time)) is not None for s in self.setting.streams)
+
+    def _expected_bytes(self) -> int:
+        state = 4 * int(np.prod(self.setting.layout.state_shape))
+        pending = sum(len(self.pending(chain)) * (2 * self.setting.chain(chain).members + 8) for chain in self.chains)
+        return pending * state
+
+    def _require_same_config(self) -> None:
+        for chain in self.chains:
+            store = self.store(chain)
+            latest = store.latest()
+            if latest is None or self._force:
+                continue
+            made_with = store.manifest(latest)["inputs"]["config"]
+            if made_with != self.setting.config.digest:
+                raise ConfigError(
+                    f"{store.chain_folder} holds cycles of another config (sha256 {made_with[:12]}, now "
+                    f"{self.setting.config.digest[:12]}); give this experiment another name or root, or make revisions "
+                    "of all cycles with --force"
+                )
+
+
+def open_experiment(path: Path, overrides: Sequence[str] = (), *, force: bool = False, say: Say = lambda text: None) -> Experiment:
+    """Load a config, prepare the experiment and return its plan."""
+    experiment = Experiment(load_setting(path, overrides), force=force)
+    experiment.prepare(say)
+    return experiment
+
+
+def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> Nature | None:
+    """Open the nature run, after making it when it is simulated and missing."""
+    spec = setting.nature
+    if spec is None:
+        return None
+    if isinstance(spec, SimulatedNatureSpec) and (force or not Path(spec.path).is_file()):
+        say(f"making nature run {spec.path}: spin-up of {spec.spin_up_years:g} years, then {spec.steps} steps")
+        spec.make()
+    nature: Nature = spec.build()  # type: ignore[attr-defined]
+    setting.layout.require_same(nature.layout, what="the nature run")
+    return nature
+
+
+def draw_stream(
+    setting: Setting, stream: Stream, nature: Nature | None, *, say: Say, force: bool = False
+) -> list[Path]:
+    """Draw the files of a synthetic stream that are missing, one for each window; raises ConfigError without nature."""
+    if stream.network is None or stream.error is None:
+        raise ConfigError(f"stream {stream.name}: has no `draw` block, its files must be provided in {stream.folder}")
+    if nature is None:
+        raise ConfigError(f"stream {stream.name}: `draw` needs a nature run; add a nature block")
+    stream.folder.mkdir(parents=True, exist_ok=True)
+    times = [
+        time
+        for time in setting.valid_times[1:]
+        if force or find_obs_file(stream.folder, stream.name, time_stamp(time)) is None
+    ]
+    if not times:
+        return []
+    say(f"drawing {len(times)} observation files of stream {stream.name} into {stream.folder}")
+    truth: Nature = nature
+    return write_synthetic(
+        lambda time: truth.states(np.array([time]))[0],
+        stream.folder,
+        layout=setting.layout,
+        times=times,
+        stream=stream.name,
+        network=stream.network,
+        error=stream.error,
+        seed=stream.seed,
+        operator=next(iter(stream.operators.values())),
+    )
+
+
+def table_of(facts: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Rows of a closing table from the facts of a finished experiment."""
+    return tuple(Row(r["case"], r["method"], r["metric"], r["value"]) for r in facts.get("table", []))

@@ -1,0 +1,114 @@
+"""Forecast by the learned interpolant: the mean network and one draw of the localised residual a step.
+
+    x_{k+1} = mu(x_k, history) + L r,   r drawn by stochastic localisation
+
+With a Gaussian residual (no denoiser) one point of tau is exact; the released QG weights are of this kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.forecast.base import model_steps
+from cycler_da.generative.covariance import SpectralCovariance
+from cycler_da.generative.localisation import GaussianDraw, MemberNoise, localise, tau_grid
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.transition import Transition
+from cycler_da.generative.weights import load_transition, read_card
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.registry import Spec, register
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InterpolantClimatology:
+    """Mean and covariance of the states of the system, physical units."""
+
+    mean: Float[Tensor, "channel"]
+    covariance: ScaledCovariance
+
+
+@dataclass(frozen=True)
+class ScaledCovariance:
+    """A covariance of scaled states, acting on physical ones."""
+
+    scaling: Scaling
+    scaled: SpectralCovariance
+
+    def apply(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """B x."""
+        return self.scaling.stretch(self.scaled.apply(self.scaling.stretch(x)))
+
+    def color(self, z: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """A draw from N(0, B), from standard normal z."""
+        return self.scaling.stretch(self.scaled.color(z))
+
+
+@register("forecast", "interpolant")
+@dataclass(frozen=True, kw_only=True)
+class InterpolantSpec(Spec):
+    """Learned forecast model; `weights` is a folder with a card."""
+
+    weights: str
+    sha256: str | None = None  # refuse any other weights file; a prefix of 8 or more digits is enough
+    tau_points: int = 1  # more only where the card says that the residual is not Gaussian
+    tau_max: float = 3.0
+
+    def build(self, layout: Layout, *, device: str = "cpu") -> InterpolantForecast:
+        """Load the weights; raises WeightsMismatch or LayoutMismatch."""
+        folder = Path(self.weights)
+        transition = load_transition(folder, layout=layout, sha256=self.sha256)
+        transition.mean_network.to(device)
+        taus = tau_grid(self.tau_points, self.tau_max)
+        return InterpolantForecast(layout, transition, taus, read_card(folder).sha256[:16])
+
+
+@dataclass(frozen=True)
+class InterpolantForecast:
+    """The learned transition, run forward for every member."""
+
+    layout: Layout
+    transition: Transition
+    taus: tuple[float, ...]
+    digest: str
+
+    @property
+    def history(self) -> int:
+        """Number of times the network reads."""
+        return self.transition.history
+
+    @property
+    def climatology(self) -> InterpolantClimatology | None:
+        """Mean and covariance of the system's states, from the weights."""
+        if self.transition.climatology is None:
+            return None
+        scaling = self.transition.scaling
+        covariance = ScaledCovariance(scaling, self.transition.climatology)
+        return InterpolantClimatology(torch.tensor(scaling.mean, dtype=torch.float64), covariance)
+
+    def forecast(self, start: Ensemble, valid_times: np.ndarray, *, noise: Noise) -> Ensemble:
+        """Forecast every member to `valid_times`."""
+        counts = model_steps(start.valid_time, valid_times, self.layout.step)
+        frames, kept = start.values, []
+        for step in range(1, counts[-1] + 1):
+            state = self._step(frames, noise, start.members, step)
+            frames = torch.cat([frames, state[:, None]], dim=1)[:, -self.history :]
+            if step in counts:
+                kept.append(state)
+        return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)
+
+    def _step(self, frames: Tensor, noise: Noise, members: tuple[int, ...], step: int) -> Tensor:
+        mean = self.transition.mean(frames)
+        keyed = MemberNoise(noise, members, f"forecast.{step}", mean.dtype, mean.device)
+        draw = GaussianDraw(self.transition.endpoint(frames), keyed)
+        return self.transition.to_state(mean, localise(draw, self.taus, like=mean, noise=keyed))

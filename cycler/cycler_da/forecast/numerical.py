@@ -1,0 +1,56 @@
+"""Forecast by a numerical system: in twin experiments the true model, the best any learned one can be."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import ConfigError
+from cycler_da.forecast.base import model_steps
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.registry import Spec, lookup, register
+from cycler_da.systems.base import Dynamics
+
+
+@register("forecast", "numerical")
+@dataclass(frozen=True, kw_only=True)
+class NumericalSpec(Spec):
+    """A numerical model; `system` is a block of the group "system" with its own `kind`."""
+
+    system: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, layout: Layout, *, device: str = "cpu") -> NumericalForecast:
+        """Build the solver; raises LayoutMismatch when it is not one of the experiment's states."""
+        options = dict(self.system)
+        spec = lookup("system", options.pop("kind", layout.system))(**options)
+        if not hasattr(spec, "build"):
+            raise ConfigError(f"system {layout.system!r} has no numerical model to forecast with")
+        dynamics = spec.build(device=device)
+        layout.require_same(dynamics.layout, what="forecast.system")
+        return NumericalForecast(layout, dynamics, hashlib.sha256(repr(spec).encode()).hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class NumericalForecast:
+    """Deterministic dynamics of every member."""
+
+    layout: Layout
+    dynamics: Dynamics
+    digest: str
+    history: int = 1
+
+    def forecast(self, start: Ensemble, valid_times: np.ndarray, *, noise: Noise) -> Ensemble:
+        """Forecast every member to `valid_times`; no noise is drawn."""
+        counts = model_steps(start.valid_time, valid_times, self.layout.step)
+        state, kept = start.latest, []
+        for step in range(1, counts[-1] + 1):
+            state = self.dynamics.step(state).to(start.values.dtype)
+            if step in counts:
+                kept.append(state)
+        return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)

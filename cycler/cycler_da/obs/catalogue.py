@@ -1,0 +1,5 @@
+"""Every operator and network that a config may name: importing this module registers them."""
+
+from cycler_da.obs import networks, points
+
+__all__ = ["networks", "points"]

@@ -1,0 +1,168 @@
+"""Setting: an experiment with every block of its config built and checked against the others.
+
+Nothing here reads fields or writes files; weights are loaded, so that wrong ones fail before any cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cycler_da import nature as _nature  # noqa: F401  (registers the nature kinds)
+from cycler_da.config import ChainBlock, ExperimentConfig, StreamBlock, load_config, read_settings, read_spec
+from cycler_da.control import Control, control_of
+from cycler_da.errors import ConfigError
+from cycler_da.executor import ModelSource
+from cycler_da.forecast import ForecastModel
+from cycler_da.layout import Layout
+from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators and networks)
+from cycler_da.obs.base import ObservationOperator
+from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.registry import Spec
+from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
+from cycler_da.schemes.base import AnalysisScheme, SchemeContext
+from cycler_da.start import Start
+from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
+from cycler_da.times import Window, format_duration, parse_duration
+
+if TYPE_CHECKING:
+    from cycler_da.obs.networks import SiteNetwork
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of observations, ready to be read and checked."""
+
+    name: str
+    folder: Path
+    operators: Mapping[str, ObservationOperator]
+    qc: QCSettings
+    is_required: bool
+    network: SiteNetwork | None = None  # synthetic streams: how files are drawn
+    error: Mapping[str, float] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One scheme with its forecast model, cycled through the experiment."""
+
+    name: str
+    scheme_kind: str
+    scheme: AnalysisScheme
+    model: ForecastModel
+    source: ModelSource
+    members: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a cycle needs to know, fixed for the whole experiment."""
+
+    config: ExperimentConfig
+    layout: Layout  # physical
+    control: Control
+    chains: tuple[Chain, ...]
+    streams: tuple[Stream, ...]
+    nature: Spec | None
+    start: Start
+    executor: Spec
+    valid_times: np.ndarray
+    window_length: np.timedelta64
+
+    def __post_init__(self) -> None:
+        every = self.valid_times[1] - self.valid_times[0]
+        for chain in self.chains:
+            if chain.model.history > 1 and every != self.layout.step:
+                raise ConfigError(
+                    f"chains.{chain.name}: its model reads {chain.model.history} past states, so that cycles.every must be "
+                    f"one model step of {format_duration(self.layout.step)}, got {format_duration(every)}"
+                )
+
+    @property
+    def root(self) -> Path:
+        """Folder of all experiments."""
+        return Path(self.config.root)
+
+    def chain(self, name: str) -> Chain:
+        """Chain by name; raises ConfigError that lists the valid ones."""
+        for chain in self.chains:
+            if chain.name == name:
+                return chain
+        raise ConfigError(f"no chain {name!r} in {self.config.name}; valid: {', '.join(c.name for c in self.chains)}")
+
+    def window(self, time: np.datetime64) -> Window:
+        """Observing window of a cycle."""
+        return Window.ending(time, self.window_length)
+
+    def previous_time(self, time: np.datetime64) -> np.datetime64 | None:
+        """Time of the cycle before, None at the start."""
+        position = int(np.searchsorted(self.valid_times, time))
+        return None if position == 0 else self.valid_times[position - 1]
+
+
+def load_setting(path: Path, overrides: Sequence[str] = ()) -> Setting:
+    """Read a config file and build its setting."""
+    return build_setting(load_config(path, overrides))
+
+
+def build_setting(config: ExperimentConfig) -> Setting:
+    """Build and cross-check every block; raises ConfigError, WeightsMismatch or LayoutMismatch."""
+    system = read_spec("system", config.system, where="system")
+    layout: Layout = system.layout()  # type: ignore[attr-defined]
+    control = control_of(config.system["kind"], layout)
+    nature = None if config.nature is None else read_spec("nature", config.nature, where="nature")
+    every = parse_duration(config.cycles.every)
+    if every % layout.step:
+        raise ConfigError(
+            f"cycles.every is {format_duration(every)}, not a whole number of model steps of {format_duration(layout.step)}"
+        )
+    return Setting(
+        config=config,
+        layout=layout,
+        control=control,
+        chains=tuple(_chain(block, config, control) for block in config.chains),
+        streams=tuple(_stream(block, layout) for block in config.observations),
+        nature=nature,
+        start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
+        executor=read_spec("executor", config.executor, where="executor"),
+        valid_times=config.valid_times(),
+        window_length=every if config.cycles.window is None else parse_duration(config.cycles.window),
+    )
+
+
+def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Chain:
+    where = f"chains.{block.name}"
+    options: Mapping[str, Any] = config.forecast if block.forecast is None else block.forecast
+    forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
+    model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
+    scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
+    scheme = scheme_spec.build(SchemeContext(control.layout, model))  # type: ignore[attr-defined]
+    members = block.members or config.ensemble.members
+    if members < scheme.needs.n_members:
+        raise ConfigError(f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}")
+    return Chain(
+        block.name, block.scheme["kind"], scheme, model, ModelSource(forecast, control.layout, model.digest), members
+    )
+
+
+def _stream(block: StreamBlock, layout: Layout) -> Stream:
+    where = f"observations.{block.stream}"
+    operator: ObservationOperator = read_spec("operator", block.operator, where=f"{where}.operator").build(layout)  # type: ignore[attr-defined]
+    qc: QCSettings = read_settings(QCSettings, block.qc, where=f"{where}.qc")
+    qc.require_variables(layout.channels)
+    operators = dict.fromkeys(layout.channels, operator)
+    if block.draw is None:
+        return Stream(block.stream, Path(block.folder), operators, qc, block.required)
+    network = read_spec("network_of_sites", block.draw.network, where=f"{where}.draw.network")
+    unknown = set(block.draw.error) - set(layout.channels)
+    if unknown:
+        raise ConfigError(f"{where}.draw.error: unknown variable {', '.join(unknown)}; valid: {', '.join(layout.channels)}")
+    built: SiteNetwork = network.build(layout)  # type: ignore[attr-defined]
+    return Stream(
+        block.stream, Path(block.folder), operators, qc, block.required, built, block.draw.error, block.draw.seed
+    )

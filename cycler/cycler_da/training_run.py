@@ -1,0 +1,203 @@
+"""One training from a config: make the pairs, fit, measure the residual, score, write weights and card.
+
+Needs torch, numpy, safetensors and a YAML reader alone, so that it runs on a bare GPU machine. Everything
+is resumable: the pairs are kept in the run folder, the fit continues from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.covariance import shells_from_residuals, spectral_from_shells
+from cycler_da.generative.evaluation import evaluate_transition
+from cycler_da.generative.networks import NetworkSpec
+from cycler_da.generative.pairs import Pairs, SimulatedPairs
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.training import Progress, TrainSettings, train
+from cycler_da.generative.transition import Transition
+from cycler_da.generative.weights import WeightCard, save_weights
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.systems.two_layer_qg import TwoLayerQGSpec, spin_up
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedData:
+    """Where simulated pairs come from."""
+
+    system: Mapping[str, Any]  # kind and options of a numerical system
+    seed: int
+    trajectories: int = 24
+    steps: int = 300
+    held_out: int = 8
+    spin_up_years: float = 4.0
+    perturbed_fraction: float = 0.5
+    perturbation: float = 0.1  # of the scaling's std
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training; read from YAML by `read_train_config`."""
+
+    name: str
+    out: str  # folder of weights and card
+    run_folder: str  # pairs and checkpoint
+    data: SimulatedData
+    scaling: Scaling
+    network: NetworkSpec
+    fit: Mapping[str, Any]
+    history: int = 1
+    source: str = ""  # the config's own text, for the card
+
+    def settings(self, device: str) -> TrainSettings:
+        """Settings of the fit on a device."""
+        return _strict(TrainSettings, {**self.fit, "network": self.network, "device": device}, where="fit")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Pairs and test trajectories, as kept on disk."""
+
+    training: Pairs
+    calibration: Pairs
+    trajectories: Tensor
+    layout: Layout
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_train_config(path: Path) -> TrainConfig:
+    """Read a training config strictly; raises ConfigError that names the key and the nearest valid one."""
+    import yaml  # not on every training machine's default path; needed only here
+
+    try:
+        text = path.read_text()
+        raw = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise ConfigError(f"training config {path} does not exist") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"training config {path} is not YAML: {error}") from error
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"training config {path}: expected a mapping of keys, got {type(raw).__name__}")
+    blocks = dict(raw)
+    network = dict(blocks.get("network", {}))
+    kind = network.pop("kind", "")
+    scaling = dict(blocks.get("scaling", {}))
+    blocks["network"] = NetworkSpec(kind, network)
+    blocks["scaling"] = Scaling(*(tuple(float(v) for v in scaling.get(name, ())) for name in ("mean", "std")))
+    blocks["data"] = _strict(SimulatedData, blocks.get("data", {}), where="data")
+    blocks["source"] = text
+    return _strict(TrainConfig, blocks, where=str(path))
+
+
+def run_training(
+    config: TrainConfig,
+    *,
+    device: str = "cpu",
+    code_version: str = "unknown",
+    on_progress: Callable[[Progress], None] | None = None,
+    on_message: Callable[[str], None] = lambda text: None,
+) -> WeightCard:
+    """Run a training to its end and write its weights; continues what an earlier call left."""
+    run_folder = Path(config.run_folder)
+    prepared = _prepare(config, run_folder, on_message)
+    settings = config.settings(device)
+    on_message(f"fit {settings.network.kind}: {len(prepared.training)} pairs, {settings.steps} steps")
+    trained = train(
+        prepared.training, prepared.calibration, config.scaling, settings, folder=run_folder, on_progress=on_progress
+    )
+    climatology = shells_from_residuals(config.scaling.to_scaled(prepared.training.targets[::7]))
+    size = prepared.layout.grid.shape[-1]
+    transition = Transition(
+        trained.network, config.scaling, spectral_from_shells(trained.covariance_shells, size), history=config.history
+    )
+    on_message("score on held-out trajectories")
+    card = WeightCard(
+        name=config.name,
+        layout=prepared.layout,
+        network=config.network,
+        scaling=config.scaling,
+        history=config.history,
+        training={
+            "config": config.source,
+            "code_version": code_version,
+            "torch": torch.__version__,
+            "device": device,
+            "seconds": round(trained.seconds, 1),
+            "n_parameters": sum(p.numel() for p in trained.network.parameters()),
+            **prepared.facts,
+        },
+        scores=evaluate_transition(transition, prepared.trajectories),
+    )
+    return save_weights(
+        Path(config.out),
+        card,
+        state=trained.network.state_dict(),
+        covariance_shells=trained.covariance_shells,
+        climatology_shells=climatology,
+    )
+
+
+def _prepare(config: TrainConfig, folder: Path, on_message: Callable[[str], None]) -> Prepared:
+    options = dict(config.data.system)
+    kind = options.pop("kind", None)
+    if kind != "two_layer_qg":
+        raise ConfigError(f"data.system.kind is {kind!r}; training pairs can be simulated for: two_layer_qg")
+    spec = _strict(TwoLayerQGSpec, options, where="data.system")
+    facts = {"n_trajectories": config.data.trajectories, "n_steps": config.data.steps, "seed": config.data.seed}
+    path = folder / "pairs.safetensors"
+    wanted = json.dumps([repr(spec), repr(config.data), repr(config.scaling)])
+    if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
+        stored = load_file(path)
+        pairs = [Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")]
+        return Prepared(*pairs, stored["trajectories"], spec.layout(), facts)
+    on_message(f"simulate {config.data.trajectories + config.data.held_out} trajectories of {config.data.steps} steps")
+    solver = spec.build()
+    source = SimulatedPairs(
+        layout=spec.layout(),
+        start=lambda members: spin_up(solver, Noise(config.data.seed), members=members, years=config.data.spin_up_years),
+        step=solver.step,
+        scaling=config.scaling,
+        seed=config.data.seed,
+        n_trajectories=config.data.trajectories,
+        n_steps=config.data.steps,
+        n_held_out=config.data.held_out,
+        perturbed_fraction=config.data.perturbed_fraction,
+        perturbation=config.data.perturbation,
+    )
+    training, calibration, trajectories = source.training(), source.calibration(), source.trajectory()
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "training.frames": training.frames,
+        "training.targets": training.targets,
+        "calibration.frames": calibration.frames,
+        "calibration.targets": calibration.targets,
+        "trajectories": trajectories,
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.with_suffix(".json").write_text(wanted)
+    return Prepared(training, calibration, trajectories, spec.layout(), facts)
+
+
+def _strict(cls: type, options: Mapping[str, Any], *, where: str) -> Any:
+    known = [f.name for f in fields(cls)]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: unknown key {key!r}; valid: {', '.join(known)}.{hint}")
+    try:
+        return cls(**options)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from error
