@@ -30,28 +30,30 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from torch import Tensor
 
-#: A method: history `(batch, 3, y, x)` on the code scale, 10 minutes apart, and a lead in steps -> `(batch, y, x)`.
-Method = Callable[["Tensor", int], "Tensor"]
+#: A method: last frame `(batch, 1, y, x)` on the code scale, motion `(batch, 2, y, x)` and lead in steps -> forecast.
+Method = Callable[["Tensor", "Tensor", int], "Tensor"]
 N_HISTORY = 3
 SCORE_CODES = (16, 73, 133)
 SEVIR_FILE = "sevir_vil_diffcast_demo01.h5"
 
 
-def persistence(history: Float[Tensor, "batch time y x"], lead: int) -> Float[Tensor, "batch y x"]:
+def persistence(last: Float[Tensor, "batch 1 y x"], flow: Tensor, lead: int) -> Float[Tensor, "batch 1 y x"]:
     """The last frame, unchanged."""
-    return history[:, -1]
+    return last
 
 
-def global_shift(history: Float[Tensor, "batch time y x"], lead: int) -> Float[Tensor, "batch y x"]:
+def global_shift(
+    last: Float[Tensor, "batch 1 y x"], flow: Float[Tensor, "batch 2 y x"], lead: int
+) -> Float[Tensor, "batch 1 y x"]:
     """The last frame, shifted by the mean motion of the domain."""
-    flow = block_flow(history)
-    mean = flow.mean(dim=(-2, -1), keepdim=True).expand_as(flow)
-    return advect(history[:, -1:], mean, steps=lead)[:, 0]
+    return advect(last, flow.mean(dim=(-2, -1), keepdim=True).expand_as(flow), steps=lead)
 
 
-def flow_advection(history: Float[Tensor, "batch time y x"], lead: int) -> Float[Tensor, "batch y x"]:
+def flow_advection(
+    last: Float[Tensor, "batch 1 y x"], flow: Float[Tensor, "batch 2 y x"], lead: int
+) -> Float[Tensor, "batch 1 y x"]:
     """The last frame, carried along the motion of its blocks."""
-    return advect(history[:, -1:], block_flow(history), steps=lead)[:, 0]
+    return advect(last, flow, steps=lead)
 
 
 BASELINES: Mapping[str, Method] = {
@@ -118,8 +120,9 @@ def _scores(
     sequences: list[UInt8[Tensor, "time y x"]], methods: Mapping[str, Method], *, per_step: int, lead: int
 ) -> dict[str, dict[str, float]]:
     history, target, known = _starts(sequences, per_step=per_step, lead=lead)
+    last, flow = history[:, -1:], torch.cat([block_flow(part) for part in history.split(8)])
     return {
-        name: _score(_forecasts(method, history, lead), target, known) | {"n_starts": float(len(target))}
+        name: _score(method(last, flow, lead)[:, 0], target, known) | {"n_starts": float(len(target))}
         for name, method in methods.items()
     }
 
@@ -142,10 +145,6 @@ def _starts(sequences: list[Tensor], *, per_step: int, lead: int) -> tuple[Tenso
 
 def _scaled(codes: Tensor) -> Tensor:
     return torch.where(codes == MISSING_CODE, 0.0, codes.float() / CODE_SPAN)
-
-
-def _forecasts(method: Method, history: Tensor, lead: int) -> Tensor:
-    return torch.cat([method(part, lead) for part in history.split(8)])
 
 
 def _score(forecast: Tensor, target: Tensor, known: Tensor) -> dict[str, float]:

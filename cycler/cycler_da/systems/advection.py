@@ -72,8 +72,8 @@ def block_flow(
     Frames are equally spaced in time, oldest first, best on a scale with even errors (code / 255). Motion
     beyond `settings.reach` is not found. Where there is no echo the field is the common motion of the batch entry.
     """
-    if missing is None:
-        missing = torch.zeros_like(frames, dtype=torch.bool)
+    if missing is None:  # one mask for the whole batch
+        missing = torch.zeros_like(frames[:1], dtype=torch.bool)
     known = torch.where(missing, torch.zeros_like(frames), frames)
     total, count = _matching_sums(known, (~missing).to(frames.dtype), settings)
     rest = torch.zeros((frames.shape[0], 2, 1, 1), dtype=frames.dtype, device=frames.device)
