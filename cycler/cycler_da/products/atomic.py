@@ -101,8 +101,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             private.replace(path)
             flush_folder(path.parent)
     finally:
-        with suppress(OSError):
-            private.unlink(missing_ok=True)
+        _remove(private)
 
 
 def write_json_atomically(path: Path, content: Any) -> None:
@@ -157,6 +156,13 @@ def require_space(path: Path, n_bytes: int, *, n_files: int = 64) -> None:
             f"cannot write below {path}: {facts.f_favail} inodes are free, {n_files} are needed; delete small "
             "files that are no longer needed or give another store.root"
         )
+
+
+def _remove(private: Path) -> None:
+    with suppress(OSError):
+        # The NetCDF library keeps a file open when closing it failed; emptied, it holds no space.
+        os.truncate(private, 0)
+        private.unlink()
 
 
 def _concerns(folder: Path, error: OSError) -> bool:

@@ -1,7 +1,7 @@
 """One writer for each cycle: a chain of lock files whose numbers are fencing tokens.
 
 The folder `locks/<stamp>.lock` holds one small file for each holder there ever was, named by its token:
-000001, 000002, ... The holder is the file with the highest number, unless it is marked as released.
+000001, 000002, ... The holder is the file with the highest number, unless its name ends in `.released`.
 
     take    read the highest number n; when its holder is gone, create n + 1 with O_EXCL (exactly one of
             several rivals succeeds), then look again: a higher number means that this one came too late
@@ -32,9 +32,9 @@ from typing import Any
 
 import numpy as np
 
-from cycler_da.errors import CannotWrite, LockedCycle, LostLock
+from cycler_da.errors import LockedCycle, LostLock
 from cycler_da.faultpoint import reach
-from cycler_da.products.atomic import is_private, refusals_explained, write_json_atomically
+from cycler_da.products.atomic import refusals_explained
 from cycler_da.products.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ class CycleLock:
         if self._stop.is_set():
             raise LostLock(f"lock {self.folder}: this run released token {self.token}; nothing may be written")
         highest = _highest(self.folder)
-        entry = _read(self._path)
-        if highest == self.token and entry.get("nonce") == self._nonce:
+        if highest == self.token and _read(self._path).get("nonce") == self._nonce:
             return
         raise LostLock(
             f"lock {self.folder}: this run held token {self.token} and lost it to token {highest}; nothing of it is "
@@ -81,11 +80,12 @@ class CycleLock:
             return
         self._stop.set()
         self._thread.join()
-        if _highest(self.folder) != self.token:
-            return
         try:
-            write_json_atomically(self._path, {"token": self.token, "released": True})
-        except CannotWrite as error:
+            # A rename needs no space: a full disk must not keep the cycle locked.
+            self._path.rename(_released(self._path))
+        except FileNotFoundError:
+            pass  # a later holder has tidied up
+        except OSError as error:
             # Whatever ended the run matters more; the lock ends with this process.
             log.warning("lock %s: not released: %s", self.folder, error)
 
@@ -119,7 +119,7 @@ def take_lock(
             token = newest + 1
             if not _create(_token_path(folder, token), token, nonce):
                 continue  # a rival took this number: look at it afresh
-            if _highest(folder) == token:
+            if _highest(folder) == token and not _released(_token_path(folder, token)).exists():
                 break
             # This number is an old one that a younger holder has tidied away: leave no trace of it.
             _token_path(folder, token).unlink(missing_ok=True)
@@ -132,20 +132,20 @@ def take_lock(
 def lock_holder(folder: Path) -> Owner | None:
     """Who holds the lock of a cycle, as far as can be seen; None when it is free."""
     newest = _highest(folder)
-    entry = _read(_token_path(folder, newest)) if newest else {}
-    return None if entry.get("released") else Owner.from_json(entry)
+    if not newest or _released(_token_path(folder, newest)).exists():
+        return None
+    return Owner.from_json(_read(_token_path(folder, newest)))
 
 
 def _is_free(folder: Path, token: int, dead_after: float, stale_after: float) -> bool:
     """Whether a token may be passed over; False asks to look again; raises LockedCycle when it is held."""
     path = _token_path(folder, token)
-    entry = _read(path)
-    if entry.get("released"):
+    if _released(path).exists():
         return True
     age = _age(path)
     if age is None:
         return False
-    owner = Owner.from_json(entry)
+    owner = Owner.from_json(_read(path))
     is_known_dead = owner is not None and owner.is_known_dead()
     is_elsewhere = owner is None or not owner.is_here()
     if is_known_dead and age <= dead_after:
@@ -172,17 +172,21 @@ def _create(path: Path, token: int, nonce: str) -> bool:
     except FileExistsError:
         return False
     reach("lock.created")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        json.dump(content, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+            json.dump(content, handle)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)  # never held
+        raise
     return True
 
 
 def _highest(folder: Path) -> int:
     """Highest token that was ever given; 0 when there is none."""
     try:
-        return max((int(path.name) for path in folder.iterdir() if path.name.isdigit()), default=0)
+        return max((_number(path) for path in folder.iterdir()), default=0)
     except FileNotFoundError:
         return 0
 
@@ -190,7 +194,7 @@ def _highest(folder: Path) -> int:
 def _tidy(folder: Path, token: int) -> None:
     """Remove the files of earlier holders; the number of this one keeps the count."""
     for path in folder.iterdir():
-        if (path.name.isdigit() and int(path.name) < token) or is_private(path):
+        if 0 < _number(path) < token:
             path.unlink(missing_ok=True)
 
 
@@ -217,6 +221,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _token_path(folder: Path, token: int) -> Path:
     return folder / f"{token:06d}"
+
+
+def _released(path: Path) -> Path:
+    return path.with_name(f"{path.name}.released")
+
+
+def _number(path: Path) -> int:
+    """Token in the name of a file, 0 for other files."""
+    number = path.name.removesuffix(".released")
+    return int(number) if number.isdigit() else 0
 
 
 def _seconds(length: np.timedelta64) -> float:
