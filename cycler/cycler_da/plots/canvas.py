@@ -25,6 +25,7 @@ _LEFT, _RIGHT, _GAP = 0.56, 0.14, 0.13
 _HEADER, _TITLE = 0.76, 0.25
 _BAR_LABEL, _BAR_TICKS, _BAR, _BAR_TOP = 0.25, 0.20, 0.13, 0.22
 _WIDEST_PANEL = 2.36
+_LONGEST_LINE = 76  # characters; the legend of observations stands to the right
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,10 @@ def provenance_text(facts: CycleFacts) -> str:
         f"{facts.n_members} members" if facts.n_members else "",
         f"scheme {facts.scheme}" if facts.scheme else "",
         f"model {facts.model_digest[:8]}" if facts.model_digest else "",
-        " / ".join(part for part in (facts.experiment, facts.chain) if part),
+        " / ".join(part for part in (facts.experiment, "" if facts.chain == facts.scheme else facts.chain) if part),
     ]
-    return "  |  ".join(part for part in parts if part)
+    text = " | ".join(part for part in parts if part)
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
 
 def draw_bar(figure: Figure, rectangle: tuple[float, float, float, float], scale: ColourScale) -> Colorbar:

@@ -72,7 +72,7 @@ def _draw_histogram(axes: Axes, variable: Variable, points: ObsPoints, limits: V
         values = values[np.isfinite(values)]
         if not values.size:
             continue
-        text = f"{label}: mean {style.number_text(_mean(values))}, sd {style.number_text(_std(values))}"
+        text = f"{label}: {_moments_text(values)}"
         axes.hist(
             np.clip(values, -span, span),
             bins=bins,
@@ -117,6 +117,13 @@ def _draw_scatter(axes: Axes, variable: Variable, points: ObsPoints, limits: Var
 def _open_frame(axes: Axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _moments_text(values: np.ndarray) -> str:
+    """Mean and standard deviation with the same decimals: two digits of the latter."""
+    std = _std(values)
+    decimals = max(0, 1 - int(np.floor(np.log10(std)))) if std > 0 else 2
+    return f"mean {_mean(values):.{decimals}f}, sd {std:.{decimals}f}"
 
 
 def _mean(values: np.ndarray) -> float:

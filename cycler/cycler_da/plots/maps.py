@@ -171,7 +171,7 @@ def _draw_observation_panel(
     figure.legend(
         handles=observation_legend(points),
         loc="center right",
-        bbox_to_anchor=(1 - 0.08 / style.WIDTH_INCHES, 1 - 0.55 / float(figure.get_size_inches()[1])),
+        bbox_to_anchor=(1 - 0.08 / style.WIDTH_INCHES, 1 - 0.62 / float(figure.get_size_inches()[1])),
         ncols=3,
         frameon=False,
         handletextpad=0.2,

@@ -206,7 +206,11 @@ def write_summary(folder: Path, layout: Layout, *, step: int, error: float, degr
     size = error + 0.9 * np.exp(-0.9 * step)
     content = {
         "valid_time": iso_time(START + step * layout.step),
-        "scores": {"background": scores(1.5 * size), "analysis": scores(size), "persistence": scores(0.7)},
+        "scores": {
+            "background": scores(1.5 * size),
+            "analysis": scores(size),
+            "persistence": {"all": {"rmse": 0.7, "fair_crps": 0.5}},
+        },
         "counts": {"used": 366 + int(rng.integers(20)), "passive": 20, "first_guess": int(rng.integers(15))},
         "seconds": {"make_background": 2.1, "assimilate": 0.8, "write_products": 0.3, "plot": 1.1},
         "degraded": list(degraded),
