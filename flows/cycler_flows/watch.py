@@ -1,0 +1,112 @@
+"""The scheduled flow: look for cycles whose observations have come, run them, oldest first.
+
+Every look reads the store anew, so looks may be late, missing or doubled: what is complete is not run again, and
+a cycle another run is busy with is locked. On SIGTERM the current stage is finished and the run ends; the next
+look continues behind that stage.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, runtime
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from cycler_da.cycle_plan import CycleEvent, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.errors import ConfigError, CyclerError
+from cycler_flows.artifacts import ArtifactWriter
+from cycler_flows.run import LOADER, load_plan
+from cycler_flows.session import logs_to_server, quiet_terminal
+from cycler_flows.shell import PrefectShell
+
+log = logging.getLogger(__name__)
+
+
+def run_name() -> str:
+    """Name of a look: the experiment and the time for which it was scheduled."""
+    parameters: dict[str, Any] = runtime.flow_run.parameters
+    return f"{Path(parameters['config_path']).stem} look {runtime.flow_run.scheduled_start_time:%Y%m%dT%H%MZ}"
+
+
+@flow(name="cycler-look", flow_run_name=run_name, persist_result=False)
+def look(config_path: str, overrides: list[str] | None = None, loader: str = LOADER) -> State:
+    """Run the cycles that are ready; the name of the final state says what there was to do."""
+    with quiet_terminal(), log_lines_to_stderr(), logs_to_server():
+        try:
+            return run_ready(load_plan(config_path, overrides or (), loader=loader))
+        except StoppedOnRequest as stop:
+            log.info("event=look_stopped text=%s", stop)
+            return Completed(name="Stopped", message=str(stop))
+        except CyclerError as error:
+            log.error("event=look_failed exit_code=%d text=%s", error.exit_code, error)
+            return Failed(message=f"exit code {error.exit_code}: {error}")
+
+
+def run_ready(plan: object) -> State:
+    """Run what is ready inside the current flow run; raises what `run_plan` raises."""
+    if not isinstance(plan, ServedPlan):
+        raise ConfigError("this experiment cannot tell which observations have come; use `cycler run`")
+    if not any(plan.ready(chain) for chain in plan.chains):
+        return Completed(name="NothingToDo")
+    stop = StopRequest()
+    with ArtifactWriter() as artifacts:
+        shell = PrefectShell(artifacts, shield=stop.shield)
+        facts = run_plan(plan, on_event=_journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
+        return shell.finished_experiment(plan.name, facts)
+
+
+class StopRequest:
+    """Remembers a SIGTERM that came while a stage was running."""
+
+    def __init__(self) -> None:
+        self._came = threading.Event()
+
+    def is_set(self) -> bool:
+        """Tell whether SIGTERM came."""
+        return self._came.is_set()
+
+    @contextmanager
+    def shield(self) -> Iterator[None]:
+        """Keep SIGTERM for later; Prefect answers it again outside."""
+        before = signal.signal(signal.SIGTERM, lambda *_: self._came.set())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def log_lines_to_stderr() -> Iterator[None]:
+    """Write Cycler's log lines where the service's journal reads them."""
+    handler, loggers = logging.StreamHandler(sys.stderr), [logging.getLogger(n) for n in ("cycler_da", "cycler_flows")]
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def _journal(event: CycleEvent) -> None:
+    if event.kind == "cycle_finished":
+        code = event.facts.get("exit_code", 0)
+        log.info(
+            "event=cycle_finished chain=%s time=%sZ exit_code=%d s=%.1f", event.chain, event.time, code, event.seconds
+        )
+    elif event.kind == "cycle_failed":
+        log.error("event=cycle_failed chain=%s time=%sZ text=%s", event.chain, event.time, event.facts["error"])
