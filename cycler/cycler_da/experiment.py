@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import yaml
 
-from cycler_da.bench.report import Row
-from cycler_da.bench.table import closing_markdown, closing_rows
+from cycler_da.tables.report import Row
+from cycler_da.tables.closing import closing_markdown, closing_rows
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.stages import run_stage
 from cycler_da.errors import ConfigError
@@ -84,6 +84,11 @@ class Experiment:
         self._executor: Executor | None = None
         self._nature: Nature | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Folder of the experiment."""
+        return self.setting.root / self.name
+
     def store(self, chain: str) -> Store:
         """The store of a chain."""
         return Store(self.setting.root, self.name, chain)
@@ -102,7 +107,7 @@ class Experiment:
         resolved = yaml.safe_dump(self.setting.config.resolved(), sort_keys=False)
         folder = self.setting.root / self.name
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "experiment.yaml", lambda path: path.write_text(resolved) and None)
+        _write_text(folder / "experiment.yaml", resolved)
 
     def pending(self, chain: str) -> list[np.datetime64]:
         """Valid times that are not complete, oldest first; with force all of them."""
@@ -137,7 +142,7 @@ class Experiment:
         rows = self.closing_rows()
         folder = self.setting.root / self.name
         text = closing_markdown(rows)
-        write_atomically(folder / "scores.md", lambda path: path.write_text(text + "\n") and None)
+        _write_text(folder / "scores.md", text + "\n")
         page = write_page(folder)
         table = [{"case": r.case, "method": r.method, "metric": r.metric, "value": r.value} for r in rows]
         return {"table": table, "page": str(page), "markdown": text}
@@ -166,7 +171,8 @@ class Experiment:
         self.close()
 
     def _chain_sums(self, chain: str) -> dict[str, list[ScoreSums]]:
-        store, sums = self.store(chain), {}
+        store = self.store(chain)
+        sums: dict[str, list[ScoreSums]] = {}
         counted = self.setting.valid_times[1 + self.setting.config.verification.spin_up :]
         for time in counted:
             path = store.cycle_folder(time) / "diag" / "scores.json"
@@ -208,6 +214,11 @@ def open_experiment(path: Path, overrides: Sequence[str] = (), *, force: bool = 
     experiment = Experiment(load_setting(path, overrides), force=force)
     experiment.prepare(say)
     return experiment
+
+
+def load_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Make the plan of a config file; what a scheduled flow calls."""
+    return open_experiment(Path(config_path), overrides, say=log.info)
 
 
 def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> Nature | None:
@@ -257,3 +268,10 @@ def draw_stream(
 def table_of(facts: Mapping[str, Any]) -> tuple[Row, ...]:
     """Rows of a closing table from the facts of a finished experiment."""
     return tuple(Row(r["case"], r["method"], r["metric"], r["value"]) for r in facts.get("table", []))
+
+
+def _write_text(path: Path, text: str) -> None:
+    def write(private: Path) -> None:
+        private.write_text(text)
+
+    write_atomically(path, write)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.report import BenchResult, Row
+from cycler_da.tables.report import BenchResult, Row
 from cycler_da.errors import MissingInput
 from cycler_da.systems.advection import advect, block_flow
 from cycler_da.systems.radar_pairs import STEP_MINUTES, read_sequence, source_files

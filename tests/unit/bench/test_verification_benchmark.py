@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cycler_da.bench import report, verification
+from cycler_da.bench import verification
 from cycler_da.bench.registry import no_progress, run_benchmark
 from cycler_da.bench.verification import ar1_series, exact_fair_crps, exact_spread_skill, worst_distance
+from cycler_da.tables import report
 
 
 def test_exact_fair_crps_of_a_calibrated_ensemble_is_one_over_root_pi() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cycler_da.bench import machine as machine_module
-from cycler_da.bench.machine import machine
+from cycler_da.tables import machine as machine_module
+from cycler_da.tables.machine import machine
 
 
 def test_versions_are_those_of_the_installed_distributions() -> None:

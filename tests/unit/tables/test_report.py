@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cycler_da.bench import report
-from cycler_da.bench.report import BenchResult, Row
+from cycler_da.tables import report
+from cycler_da.tables.report import BenchResult, Row
 from cycler_da.errors import CannotWrite, DataError
 
 RESULT = BenchResult(

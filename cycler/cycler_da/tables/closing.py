@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from cycler_da.bench.report import Row, format_cell
+from cycler_da.tables.report import Row, format_cell
 from cycler_da.verification.consistency import score_interval
 from cycler_da.verification.scores import score
 from cycler_da.verification.sums import POOLED, ScoreSums

@@ -1,0 +1,106 @@
+"""`cycler check | status | verify | version`: look, change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cycler_da.cli.shell import ConfigPath, Overrides, expected_errors
+from cycler_da.errors import EXIT_COMPLETE, MissingInput
+
+RootPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of an experiment, <root>/<name>.")]
+
+
+def check(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Validate a config, load its weights, and print it with every default written out."""
+    with expected_errors():
+        import yaml
+
+        from cycler_da.setting import load_setting
+
+        setting = load_setting(config, overrides or [])
+        typer.echo(yaml.safe_dump(setting.config.resolved(), sort_keys=False), nl=False)
+        typer.echo(f"# sha256 {setting.config.digest}")
+        for chain in setting.chains:
+            typer.echo(f"# chain {chain.name}: scheme {chain.scheme_kind}, model {chain.model.digest}")
+
+
+def status(
+    root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False
+) -> None:
+    """Say which cycle of every chain is the last complete one, how old, with what, and why degraded."""
+    with expected_errors():
+        chains = {store.chain: _chain_status(store) for store in _stores(root)}
+        if as_json:
+            typer.echo(json.dumps({"experiment": root.name, "chains": chains}, indent=1, sort_keys=True))
+            return
+        for name, facts in chains.items():
+            typer.echo(_status_line(name, facts))
+
+
+def verify(root: RootPath) -> None:
+    """Check every file of every complete cycle against its manifest, and the chain of manifests."""
+    with expected_errors():
+        problems = [f"{store.chain}: {problem}" for store in _stores(root) for problem in store.verify()]
+        for problem in problems:
+            typer.echo(problem)
+        n_cycles = sum(len(store.complete_cycles()) for store in _stores(root))
+        typer.echo(f"{n_cycles} cycles verified, {len(problems)} problems", err=True)
+        raise typer.Exit(65 if problems else EXIT_COMPLETE)
+
+
+def version() -> None:
+    """Print the version, the code's commit and the libraries that matter."""
+    from cycler_da import __version__
+    from cycler_da.products.provenance import code_version, environment
+
+    typer.echo(f"cycler {__version__} ({code_version()})")
+    for name, value in environment().items():
+        typer.echo(f"{name}: {value}")
+
+
+def _stores(root: Path) -> list[Any]:
+    from cycler_da.products.store import Store
+
+    root = root.resolve()
+    names = sorted(path.parent.name for path in root.glob("*/cycles") if path.is_dir())
+    if not names:
+        raise MissingInput(f"{root} holds no chain with cycles; give the folder <root>/<experiment> of a run")
+    return [Store(root.parent, root.name, name) for name in names]
+
+
+def _chain_status(store: Any) -> dict[str, Any]:
+    import numpy as np
+
+    from cycler_da.products.provenance import sha256_file
+    from cycler_da.times import iso_time
+
+    latest = store.latest()
+    if latest is None:
+        return {"latest": None, "n_complete": 0}
+    folder = store.cycle_folder(latest)
+    summary = json.loads((folder / "diag" / "summary.json").read_text())
+    age = (np.datetime64("now", "s") - latest) / np.timedelta64(1, "s")
+    return {
+        "latest": iso_time(latest),
+        "data_age_seconds": int(age),
+        "n_complete": len(store.complete_cycles()),
+        "exit_code": summary["exit_code"],
+        "degraded": summary["degraded"],
+        "counts": summary["counts"],
+        "seconds": summary["seconds"],
+        "manifest_sha256": sha256_file(folder / "MANIFEST.json"),
+        "folder": str(folder),
+    }
+
+
+def _status_line(name: str, facts: dict[str, Any]) -> str:
+    if facts["latest"] is None:
+        return f"{name}: no complete cycle"
+    counts = ", ".join(f"{count} {flag}" for flag, count in sorted(facts["counts"].items())) or "no observations"
+    reasons = "; ".join(facts["degraded"]) or "complete"
+    days = facts["data_age_seconds"] / 86400
+    return f"{name}: {facts['latest']} ({facts['n_complete']} cycles, data {days:.1f} days old), {counts}: {reasons}"

@@ -1,0 +1,87 @@
+"""`cycler run` and `cycler serve`: cycles until there are none left, or for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cycler_da.cli.shell import ConfigPath, Overrides, console, expected_errors, set_up_logging
+from cycler_da.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cycler_da.cycle_plan import CycleEvent, ExperimentPlan
+
+#: What an orchestrator offers: run this plan, tell these events, return the experiment's facts.
+Orchestrator = Callable[..., dict[str, Any]]
+
+
+def run(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    force: Annotated[bool, typer.Option("--force", help="Make a revision of cycles that are complete.")] = False,
+    orchestrator: Annotated[str, typer.Option(help="prefect, or none for a plain loop.")] = "prefect",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every stage.")] = False,
+) -> None:
+    """Run all cycles of an experiment that are not complete, then write its table and page."""
+    set_up_logging(verbose=verbose)
+    with expected_errors():
+        from cycler_da.cli.progress import CycleProgress
+        from cycler_da.experiment import open_experiment, table_of
+        from cycler_da.tables.closing import closing_table
+
+        with CycleProgress(console) as progress:
+            with open_experiment(config, overrides or [], force=force, say=progress.say) as plan:
+                facts = _runner(orchestrator)(lambda: plan, on_event=progress.show)
+        rows = table_of(facts)
+        if rows:
+            console.print(closing_table(rows, title=_caption(plan.setting.config.verification.spin_up)))
+        console.print(f"{facts['cycles']} cycles in {facts['seconds']:.0f} s. Page: {facts['page']}")
+        if facts["exit_code"]:
+            console.print(f"not everything was complete (exit code {facts['exit_code']}); see the page or `cycler status`")
+        raise typer.Exit(facts["exit_code"])
+
+
+def serve(
+    config: ConfigPath,
+    every: Annotated[str, typer.Option(help="How often to look for observation files, such as 5min.")] = "5min",
+    overrides: Overrides = None,
+) -> None:
+    """Run cycles as their observation files arrive, oldest first, until stopped; needs Prefect."""
+    set_up_logging(verbose=True)
+    with expected_errors():
+        from datetime import timedelta
+
+        import numpy as np
+
+        from cycler_da.times import parse_duration
+
+        server = _entry_point("cycler_da.servers", "prefect")
+        seconds = float(parse_duration(every) / np.timedelta64(1, "s"))
+        server(config, timedelta(seconds=seconds), overrides=overrides or [])
+
+
+def _runner(name: str) -> Orchestrator:
+    if name == "none":
+        return _plain
+    return _entry_point("cycler_da.orchestrators", name)
+
+
+def _plain(plan_source: Callable[[], ExperimentPlan], *, on_event: Callable[[CycleEvent], None]) -> dict[str, Any]:
+    from cycler_da.cycle_plan import run_plan
+
+    return run_plan(plan_source(), on_event=on_event)
+
+
+def _entry_point(group: str, name: str) -> Callable[..., Any]:
+    found = {point.name: point for point in entry_points(group=group)}
+    if name not in found:
+        raise ConfigError(f"no {group.split('.')[-1].rstrip('s')} {name!r}; valid: {', '.join([*found, 'none'])}")
+    loaded: Callable[..., Any] = found[name].load()
+    return loaded
+
+
+def _caption(spin_up: int) -> str:
+    return f"all variables, in climatological standard deviations; cycles after the first {spin_up}"

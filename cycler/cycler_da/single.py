@@ -1,0 +1,118 @@
+"""One analysis of a user's own files: the code path of a cycle without an experiment around it.
+
+The layout comes from the ensemble file. All observations of the file are in the window. `settings` are
+`key=value` for the scheme, `qc.key=value` for the quality control, `operator.kind=cell` for the operator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from cycler_da.config import read_settings, read_spec
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import ConfigError
+from cycler_da.forecast import ForecastModel, InterpolantSpec
+from cycler_da.noise import Noise
+from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators)
+from cycler_da.obs.base import Observations
+from cycler_da.obs.files import read_obs_file
+from cycler_da.obs.qc import flag_counts, quality_control
+from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.products.conventions import FileFacts
+from cycler_da.products.dataset import read_ensemble, write_ensemble
+from cycler_da.products.feedback import write_feedback
+from cycler_da.products.provenance import code_version, sha256_file
+from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers schemes)
+from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.times import Window, iso_time
+
+
+@dataclass(frozen=True)
+class SingleAnalysis:
+    """What to analyse, how, and where to put it."""
+
+    background: Path
+    observations: Path
+    output: Path
+    scheme: str = "letkf"
+    settings: tuple[str, ...] = ()
+    weights: Path | None = None
+    previous: Path | None = None
+    feedback: Path | None = None
+    seed: int = 0
+
+
+def analyse_files(job: SingleAnalysis) -> list[str]:
+    """Read, check, analyse and write; returns lines that say what was done.
+
+    Raises CyclerError for bad files or settings; then nothing is written.
+    """
+    background = read_ensemble(job.background)
+    layout, blocks = background.layout, _blocks(job.settings)
+    model: ForecastModel | None = None
+    if job.weights is not None:
+        model = InterpolantSpec(weights=str(job.weights)).build(layout)
+    scheme_spec = read_spec("scheme", {"kind": job.scheme, **blocks["scheme"]}, where="scheme")
+    scheme = scheme_spec.build(SchemeContext(layout, model))  # type: ignore[attr-defined]
+    if scheme.needs.previous and (model is None or job.previous is None):
+        raise ConfigError(f"scheme {job.scheme} needs the previous analysis and a learned model: --previous, --forecast")
+    checked = _checked(job, background, blocks)
+    previous = None if job.previous is None else read_ensemble(job.previous, layout=layout)
+    noise = Noise.of_cycle(job.seed, background.valid_time)
+    with torch.inference_mode():
+        analysis = scheme.analyse(Prior(background, previous, model), checked.used(), noise=noise, carry={})
+    attributes = {
+        "seed": job.seed,
+        "code_version": code_version(),
+        "background_sha256": sha256_file(job.background),
+        "observations_sha256": sha256_file(job.observations),
+    }
+    facts = FileFacts("analysis", background.valid_time, scheme=job.scheme, attributes=attributes)
+    write_ensemble(job.output, analysis.ensemble.at_latest(), facts=facts)
+    if job.feedback is not None:
+        write_feedback(
+            job.feedback,
+            checked,
+            background_hx=checked.hx(background.latest.to(torch.float64)),
+            analysis_hx=checked.hx(analysis.ensemble.latest.to(torch.float64)),
+            facts=FileFacts("feedback", background.valid_time, scheme=job.scheme, attributes=attributes),
+        )
+    counts = ", ".join(f"{count} {name}" for name, count in flag_counts(checked).items() if count) or "none"
+    lines = [f"{job.output}: analysis of {iso_time(background.valid_time)}, {background.n_members} members"]
+    lines.append(f"observations: {counts}")
+    return lines + [f"{name} = {value:.6g}" for name, value in sorted(analysis.diagnostics.items())]
+
+
+def _checked(job: SingleAnalysis, background: Ensemble, blocks: dict[str, dict[str, Any]]) -> Observations:
+    layout = background.layout
+    operator = read_spec("operator", {"kind": "points", **blocks["operator"]}, where="operator").build(layout)  # type: ignore[attr-defined]
+    operators = dict.fromkeys(layout.channels, operator)
+    batches = read_obs_file(job.observations, layout, stream=job.observations.stem, operators=operators)
+    arrived = Observations(tuple(batches), layout)
+    times = np.concatenate([batch.times for batch in batches]) if len(arrived) else np.array([background.valid_time])
+    window = Window(times.min() - np.timedelta64(1, "s"), times.max())
+    settings: QCSettings = read_settings(QCSettings, blocks["qc"], where="qc")
+    settings.require_variables(layout.channels)
+    hx = arrived.hx(background.latest.to(torch.float64))
+    return quality_control(arrived, hx, window=window, settings=settings, noise=Noise(job.seed))
+
+
+def _blocks(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    blocks: dict[str, dict[str, Any]] = {"scheme": {}, "qc": {}, "operator": {}}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {setting!r}: write key=value")
+        head, dot, tail = key.partition(".")
+        block, name = (blocks[head], tail) if dot and head in blocks else (blocks["scheme"], key)
+        try:
+            block[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting!r}: {text!r} is not a YAML value") from error
+    return blocks

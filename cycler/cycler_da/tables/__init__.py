@@ -1,0 +1,1 @@
+"""Tables of numbers: rows with intervals, written as JSON and as the Markdown made from it."""
