@@ -29,7 +29,7 @@ from cycler_da.obs.identity import names_in, stations_of, units_of
 from cycler_da.obs.mapping import unproject
 from cycler_da.products.atomic import write_atomically
 from cycler_da.products.conventions import TIME_UNITS, FileFacts, global_attributes
-from cycler_da.products.gridfile import STORAGE, create_file, open_file, read_part, seconds_of
+from cycler_da.products.gridfile import STORAGE, create_file, open_file, read_part
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -168,7 +168,7 @@ def _arrange(batches: list[ObsBatch], layout: Layout) -> _Rows:
     taken: set[tuple[str, int]] = set()
     row_of = []
     for batch in batches:
-        seconds = seconds_of(batch.times).tolist()
+        seconds = batch.times.astype("datetime64[s]").astype(np.int64).tolist()  # NaT stays the smallest integer
         positions = map(tuple, batch.where.position.tolist())
         keys = zip(stations_of(batch.ids).tolist(), seconds, positions, strict=True)
         rows = []

@@ -195,8 +195,13 @@ def _references(layout: Layout) -> dict[str, str]:
 
 def _define_mapping(dataset: netCDF4.Dataset, layout: Layout) -> None:
     variable = dataset.createVariable("crs", "i4", ())
-    attributes = {name: conventions.as_attribute(value) for name, value in layout.grid.grid_mapping.items()}
-    variable.setncatts({"long_name": "grid mapping", **attributes, "crs_wkt": _projection(_mapping_text(layout)).to_wkt()})
+    variable.setncatts(
+        {
+            "long_name": "grid mapping",
+            **{name: conventions.as_attribute(value) for name, value in layout.grid.grid_mapping.items()},
+            "crs_wkt": _projection(_mapping_text(layout)).to_wkt(),
+        }
+    )
     variable[...] = 0
     latitude, longitude = grid_latitude_longitude(layout)
     for name, values, units, standard_name in (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ START = np.datetime64("2020-01-01T00:00:00", "s")
 DAY = np.timedelta64(86400, "s")
 
 
-def make_ensemble(
+def _make_ensemble(
     layout: Layout, *, n_members: int = 5, n_times: int = 1, dtype: torch.dtype = torch.float32, scale: float = 1.0
 ) -> Ensemble:
     """A random ensemble; equal arguments give equal values."""
@@ -64,3 +66,8 @@ def facts() -> FileFacts:
         scheme="letkf",
         attributes={"seed": 1, "degraded": False, "model_digest": "0123456789abcdef", "license": "CC0-1.0"},
     )
+
+
+@pytest.fixture(scope="session")
+def make_ensemble() -> Callable[..., Ensemble]:
+    return _make_ensemble

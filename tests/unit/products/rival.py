@@ -1,14 +1,20 @@
 """A process that competes for a lock or makes a small cycle; started by the tests of lock and store.
 
-rival.py lock FOLDER SECONDS            take the lock, print the token, hold it
-rival.py cycle ROOT VALUE [--force]     make one cycle of three stages and publish it
+rival.py lock FOLDER SECONDS    take the lock, print the token, hold it
+rival.py serve                  for each line of JSON on stdin, a list of runs, make one forked process per run, all at
+                                once, each making one cycle of three stages; answer with their exit codes and output
+
+A forked process starts in milliseconds where a fresh one needs a second.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
+import os
 import sys
+import tempfile
 import time as clock
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +54,9 @@ def make_cycle(root: Path, value: str, force: bool) -> None:
                 continue
             name = f"diag/{stage}.txt" if stage == "diag" else f"{stage}.txt"
             reach(f"stage.{stage}.start")
-            write_atomically(store.work_folder(TIME) / name, lambda private, text=f"{stage} {value}": _fill(private, text))
+            write_atomically(
+                store.work_folder(TIME) / name, lambda private, text=f"{stage} {value}": _fill(private, text)
+            )
             store.mark_stage(TIME, stage, [name], facts={"made": stage}, key=value, lock=lock)
             print("made", stage, flush=True)
         manifest = build_manifest(
@@ -68,23 +76,41 @@ def _fill(private: Path, text: str) -> None:
     reach("file.half")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["lock", "cycle"])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("value")
-    parser.add_argument("--force", action="store_true")
-    given = parser.parse_args()
+def run_cycle(root: str, value: str = "v", *, force: bool = False, fault: str = "") -> int:
+    os.environ["CYCLER_FAULT"] = fault
     try:
-        if given.what == "lock":
-            hold(given.folder, float(given.value))
-        else:
-            make_cycle(given.folder, given.value, given.force)
+        make_cycle(Path(root), value, force)
     except CyclerError as error:
-        print(error, file=sys.stderr)
+        print(error, flush=True)
         return error.exit_code
+    except BaseException:
+        traceback.print_exc(file=sys.stdout)
+        return 1
     return 0
 
 
+def serve() -> None:
+    for line in sys.stdin:
+        with tempfile.TemporaryDirectory() as folder:
+            runs = [(Path(folder) / str(k), arguments) for k, arguments in enumerate(json.loads(line))]
+            children = [_fork(output, arguments) for output, arguments in runs]
+            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            outputs = [output.read_text() for output, _ in runs]
+        answers = [{"code": code, "output": output} for code, output in zip(codes, outputs, strict=True)]
+        print(json.dumps(answers), flush=True)
+
+
+def _fork(output: Path, arguments: dict) -> int:
+    output.touch()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(output, os.O_WRONLY), 1)
+        os._exit(run_cycle(**arguments))
+    return child
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        hold(Path(sys.argv[2]), float(sys.argv[3]))

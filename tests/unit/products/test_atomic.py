@@ -106,7 +106,7 @@ except CannotWrite as error:
 
 def test_a_folder_that_is_a_file_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(CannotWrite, match="give another store.root"):
+    with pytest.raises(CannotWrite, match=r"give another store\.root"):
         write_atomically(tmp_path / "taken" / "file.txt", lambda private: _fill(private, ""))
 
 

@@ -21,13 +21,14 @@ from cycler_da.products.dataset import (
     write_member_stream,
 )
 
-from .conftest import DAY, START, make_ensemble
+START = np.datetime64("2020-01-01T00:00:00", "s")
+DAY = np.timedelta64(86400, "s")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_times", [1, 3])
 def test_an_ensemble_comes_back_bit_for_bit(
-    any_layout: Layout, tmp_path: Path, facts: FileFacts, dtype: torch.dtype, n_times: int
+    make_ensemble, any_layout: Layout, tmp_path: Path, facts: FileFacts, dtype: torch.dtype, n_times: int
 ) -> None:
     written = make_ensemble(any_layout, n_times=n_times, dtype=dtype, scale=1e-6)
     write_ensemble(tmp_path / "a.nc", written, facts=facts)
@@ -40,7 +41,7 @@ def test_an_ensemble_comes_back_bit_for_bit(
 
 
 def test_mean_and_spread_in_the_file_are_those_of_the_members(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
 ) -> None:
     written = make_ensemble(qg_layout, n_times=2, dtype=torch.float64)
     write_ensemble(tmp_path / "a.nc", written, facts=facts)
@@ -52,7 +53,9 @@ def test_mean_and_spread_in_the_file_are_those_of_the_members(
             assert (low, high) == (written.values[:, :, index].min(), written.values[:, :, index].max())
 
 
-def test_one_member_has_a_mean_and_no_spread(qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_one_member_has_a_mean_and_no_spread(
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
+) -> None:
     written = make_ensemble(qg_layout, n_members=1)
     write_ensemble(tmp_path / "a.nc", written, facts=facts)
     with netCDF4.Dataset(tmp_path / "a.nc") as dataset:
@@ -61,7 +64,7 @@ def test_one_member_has_a_mean_and_no_spread(qg_layout: Layout, tmp_path: Path, 
     assert torch.equal(read_ensemble(tmp_path / "a.nc").values, written.values)
 
 
-def test_the_file_says_what_it_is(qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_the_file_says_what_it_is(make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
     facts = replace(facts, reference_time=START)
     write_ensemble(tmp_path / "a.nc", make_ensemble(qg_layout, n_members=4, n_times=2), facts=facts)
     with netCDF4.Dataset(tmp_path / "a.nc") as dataset:
@@ -77,16 +80,21 @@ def test_the_file_says_what_it_is(qg_layout: Layout, tmp_path: Path, facts: File
         assert dataset.license == "CC0-1.0"
 
 
-def test_a_large_frame_is_one_chunk(radar_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_a_large_frame_is_one_chunk(make_ensemble, radar_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
     write_ensemble(tmp_path / "a.nc", make_ensemble(radar_layout), facts=facts)
     with netCDF4.Dataset(tmp_path / "a.nc") as dataset:
         assert dataset["vil"].chunking() == [1, 1, 128, 128]
         filters = dataset["vil"].filters()
-        assert (filters["zlib"], filters["shuffle"], filters["fletcher32"], filters["complevel"]) == (True, True, True, 1)
+        assert (filters["zlib"], filters["shuffle"], filters["fletcher32"], filters["complevel"]) == (
+            True,
+            True,
+            True,
+            1,
+        )
 
 
 def test_mapped_cells_lie_where_the_projection_puts_them(
-    radar_layout: Layout, tmp_path: Path, facts: FileFacts
+    make_ensemble, radar_layout: Layout, tmp_path: Path, facts: FileFacts
 ) -> None:
     from cycler_da.systems.sevir_grid import degrees_of
 
@@ -102,7 +110,7 @@ def test_mapped_cells_lie_where_the_projection_puts_them(
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_member_that_is_not_finite_is_named_and_nothing_is_written(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts, bad: float
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts, bad: float
 ) -> None:
     ensemble = make_ensemble(qg_layout)
     ensemble.values[2, 0, 1, 3, 4] = bad
@@ -113,7 +121,7 @@ def test_a_member_that_is_not_finite_is_named_and_nothing_is_written(
 
 @pytest.mark.parametrize("announced", [4, 6])
 def test_a_wrong_number_of_members_is_refused_and_nothing_is_written(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts, announced: int
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts, announced: int
 ) -> None:
     ensemble = make_ensemble(qg_layout)
     with pytest.raises(DataError, match="member"):
@@ -131,19 +139,21 @@ def test_a_wrong_number_of_members_is_refused_and_nothing_is_written(
 def test_states_of_another_shape_are_refused(qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
     states = torch.zeros(1, 2, 16, 15)
     with pytest.raises(LayoutMismatch, match=r"\(1, 2, 16, 15\), expected \(1, 2, 16, 16\)"):
-        write_member_stream(
-            tmp_path / "a.nc", qg_layout, np.asarray([START]), [(0, states)], facts=facts, n_members=1
-        )
+        write_member_stream(tmp_path / "a.nc", qg_layout, np.asarray([START]), [(0, states)], facts=facts, n_members=1)
 
 
-def test_a_variable_named_like_a_coordinate_is_refused(qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_a_variable_named_like_a_coordinate_is_refused(
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
+) -> None:
     layout = replace(qg_layout, variables=(Variable("time", "s", "age"),))
     with pytest.raises(LayoutMismatch, match="'time'"):
         write_ensemble(tmp_path / "a.nc", make_ensemble(layout), facts=facts)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.5, 0.99])
-def test_a_file_cut_short_is_refused(qg_layout: Layout, tmp_path: Path, facts: FileFacts, fraction: float) -> None:
+def test_a_file_cut_short_is_refused(
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts, fraction: float
+) -> None:
     path = tmp_path / "a.nc"
     write_ensemble(path, make_ensemble(qg_layout), facts=facts)
     content = path.read_bytes()
@@ -165,7 +175,9 @@ def test_an_absent_file_is_a_missing_input(tmp_path: Path) -> None:
             read(tmp_path / "a.nc")
 
 
-def test_a_flipped_bit_never_becomes_a_value(ring_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_a_flipped_bit_never_becomes_a_value(
+    make_ensemble, ring_layout: Layout, tmp_path: Path, facts: FileFacts
+) -> None:
     path = tmp_path / "a.nc"
     written = make_ensemble(ring_layout, n_members=40)
     write_ensemble(path, written, facts=facts)
@@ -182,7 +194,9 @@ def test_a_flipped_bit_never_becomes_a_value(ring_layout: Layout, tmp_path: Path
     assert n_refused > 5
 
 
-def test_a_chunk_that_was_never_written_is_refused(qg_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_a_chunk_that_was_never_written_is_refused(
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
+) -> None:
     # What a killed writer leaves when it writes in place: a file that opens, with fill values.
     from cycler_da.products.gridfile import create_file, define_field, define_grid, define_members, define_times
 
@@ -200,7 +214,7 @@ def test_a_chunk_that_was_never_written_is_refused(qg_layout: Layout, tmp_path: 
 
 
 def test_a_file_of_another_layout_is_refused_naming_the_difference(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
 ) -> None:
     write_ensemble(tmp_path / "a.nc", make_ensemble(qg_layout), facts=facts)
     other = replace(qg_layout, variables=(qg_layout.variables[0], replace(qg_layout.variables[1], units="m")))
@@ -209,7 +223,7 @@ def test_a_file_of_another_layout_is_refused_naming_the_difference(
 
 
 def test_single_states_and_members_are_not_taken_for_each_other(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
 ) -> None:
     ensemble = make_ensemble(qg_layout)
     write_ensemble(tmp_path / "ensemble.nc", ensemble, facts=facts)
@@ -220,7 +234,7 @@ def test_single_states_and_members_are_not_taken_for_each_other(
         open_nature(tmp_path / "ensemble.nc")
 
 
-def test_a_field_comes_back_bit_for_bit(any_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
+def test_a_field_comes_back_bit_for_bit(make_ensemble, any_layout: Layout, tmp_path: Path, facts: FileFacts) -> None:
     ensemble = make_ensemble(any_layout, n_times=3, dtype=torch.float64)
     write_field(tmp_path / "a.nc", ensemble.values[0], ensemble.valid_times, any_layout, facts=facts)
     values, valid_times, layout = read_field(tmp_path / "a.nc", layout=any_layout)
@@ -230,7 +244,7 @@ def test_a_field_comes_back_bit_for_bit(any_layout: Layout, tmp_path: Path, fact
 
 
 def test_a_nature_run_gives_the_frames_asked_for_in_the_order_asked(
-    qg_layout: Layout, tmp_path: Path, facts: FileFacts
+    make_ensemble, qg_layout: Layout, tmp_path: Path, facts: FileFacts
 ) -> None:
     ensemble = make_ensemble(qg_layout, n_members=1, n_times=6)
     frames = (frame for frame in ensemble.values[0])

@@ -219,5 +219,5 @@ def test_a_rival_that_slept_through_two_holders_does_not_revive_an_old_token(
 
 def test_a_place_that_cannot_be_written_is_said_to_be_one(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text("")
-    with pytest.raises(CannotWrite, match="store.root"):
+    with pytest.raises(CannotWrite, match=r"store\.root"):
         _take(tmp_path / "locks" / "a.lock")

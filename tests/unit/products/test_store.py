@@ -21,7 +21,8 @@ from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.provenance import logical_hash, sha256_file
 from cycler_da.products.store import Store
 
-from .conftest import DAY, START, make_ensemble
+START = np.datetime64("2020-01-01T00:00:00", "s")
+DAY = np.timedelta64(86400, "s")
 
 RIVAL = Path(__file__).with_name("rival.py")
 TIME = START + DAY
@@ -33,7 +34,12 @@ def store(tmp_path: Path) -> Store:
 
 
 def _publish(
-    store: Store, time: np.datetime64, text: str = "some", *, previous: np.datetime64 | None = None, replace: bool = False
+    store: Store,
+    time: np.datetime64,
+    text: str = "some",
+    *,
+    previous: np.datetime64 | None = None,
+    replace: bool = False,
 ) -> Path:
     """Make and publish a cycle of two files."""
     with store.lock(time) as lock:
@@ -143,7 +149,7 @@ def test_a_stage_is_done_only_with_its_key_and_whole_files(store: Store) -> None
         assert not store.stage_is_done(TIME, "analysis", key="config 1")
         path.unlink()
         assert not store.stage_is_done(TIME, "analysis", key="config 1")
-        with pytest.raises(MissingProduct, match="should have written a.txt"):
+        with pytest.raises(MissingProduct, match=r"should have written a\.txt"):
             store.mark_stage(TIME, "analysis", ["a.txt"], facts={})
         (store.work_folder(TIME) / "analysis.done").write_text("{half")
         assert not store.stage_is_done(TIME, "analysis", key="config 1")
@@ -239,7 +245,7 @@ def test_verify_finds_an_exchanged_cycle_by_the_link_after_it(store: Store) -> N
 
 
 def test_verify_names_the_member_whose_values_were_damaged(
-    store: Store, qg_layout: Layout, facts: FileFacts
+    make_ensemble, store: Store, qg_layout: Layout, facts: FileFacts
 ) -> None:
     ensemble = make_ensemble(qg_layout, n_members=8)
     with store.lock(TIME) as lock:
@@ -269,7 +275,7 @@ def test_verify_names_the_member_whose_values_were_damaged(
 
 
 def test_equal_values_have_equal_hashes_in_two_runs(
-    tmp_path: Path, qg_layout: Layout, facts: FileFacts
+    make_ensemble, tmp_path: Path, qg_layout: Layout, facts: FileFacts
 ) -> None:
     manifests = []
     for run in ("a", "b"):
@@ -313,7 +319,10 @@ def test_a_reader_that_trusts_success_sees_whole_cycles_only(store: Store) -> No
             try:
                 seal = json.loads((folder / "_SUCCESS").read_text())
                 manifest = json.loads((folder / "MANIFEST.json").read_text())
-                texts = {(folder / "notes.txt").read_text()[:6], json.loads((folder / "diag/stats.json").read_text())["text"]}
+                texts = {
+                    (folder / "notes.txt").read_text()[:6],
+                    json.loads((folder / "diag/stats.json").read_text())["text"],
+                }
                 again = json.loads((folder / "_SUCCESS").read_text())
             except FileNotFoundError:
                 continue  # between two revisions
@@ -342,9 +351,27 @@ def _manifest(store: Store, time: np.datetime64) -> dict:
 # Processes that are killed, race, or find the disk full
 
 
-def _cycle(root: Path, *, fault: str = "", value: str = "v", force: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RIVAL), "cycle", str(root), value, *(["--force"] if force else [])]
-    return subprocess.run(command, env=os.environ | {"CYCLER_FAULT": fault}, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def run_together():
+    """Run cycles in processes of their own, all at once; returns their exit codes and output."""
+    server = subprocess.Popen([sys.executable, str(RIVAL), "serve"], stdin=-1, stdout=-1, text=True)
+    assert server.stdin is not None and server.stdout is not None
+
+    def run(*runs: dict) -> list[dict]:
+        server.stdin.write(json.dumps(runs) + "\n")
+        server.stdin.flush()
+        return json.loads(server.stdout.readline())
+
+    yield run
+    server.stdin.close()
+    server.stdout.close()
+    server.wait()
+
+
+@pytest.fixture
+def run_cycle(run_together, tmp_path: Path):
+    """Run one cycle in a process of its own."""
+    return lambda **arguments: run_together({"root": str(tmp_path), **arguments})[0]
 
 
 FAULTS = [
@@ -364,58 +391,53 @@ FAULTS = [
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_cycle_killed_anywhere_is_completed_by_the_same_command(tmp_path: Path, fault: str) -> None:
-    store = Store(tmp_path, "experiment", "chain")
-    assert _cycle(tmp_path, fault=fault).returncode == -9
+def test_a_cycle_killed_anywhere_is_completed_by_the_same_command(store: Store, run_cycle, fault: str) -> None:
+    assert run_cycle(fault=fault)["code"] == -9
     # A reader sees a whole cycle or none.
     assert store.verify() == []
     assert store.is_complete(TIME) == (fault == "publish.success")
-    again = _cycle(tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = run_cycle()
+    assert again["code"] == 0, again
     assert store.is_complete(TIME) and store.verify() == []
     folder = store.cycle_folder(TIME)
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert names == ["MANIFEST.json", "_SUCCESS", "analysis.txt", "background.txt", "diag/diag.txt"]
     assert (folder / "analysis.txt").read_text() == "analysis v"
     if fault.startswith("stage.") and fault.endswith(".marked"):
-        assert f"kept {fault.split('.')[1]}" in again.stdout
+        assert f"kept {fault.split('.')[1]}" in again["output"]
     if fault in ("publish.flushed", "publish.verified", "publish.renamed", "publish.unmarked"):
-        assert "recovered" in again.stdout
-    assert _cycle(tmp_path).stdout == "complete\n"
+        assert again["output"].endswith("recovered\n")
+    assert run_cycle()["output"] == "complete\n"
     store.refresh_latest()
     assert (store.chain_folder / "latest" / "_SUCCESS").is_file()
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", ["stage.analysis.marked", "publish.verified", "publish.revised", "publish.renamed"])
-def test_a_forced_run_killed_anywhere_leaves_one_whole_publication(tmp_path: Path, fault: str) -> None:
-    store = Store(tmp_path, "experiment", "chain")
-    _cycle(tmp_path, value="first")
-    assert _cycle(tmp_path, value="second", force=True, fault=fault).returncode == -9
-    assert _cycle(tmp_path, value="second").returncode == 0
+def test_a_forced_run_killed_anywhere_leaves_one_whole_publication(store: Store, run_cycle, fault: str) -> None:
+    run_cycle(value="first")
+    assert run_cycle(value="second", force=True, fault=fault)["code"] == -9
+    assert run_cycle(value="second")["code"] == 0
     moved = fault in ("publish.revised", "publish.renamed")
     assert store.manifest(TIME)["inputs"]["config"] == ("second" if moved else "first")
     assert store.verify() == []
-    assert _cycle(tmp_path, value="third", force=True).returncode == 0
+    assert run_cycle(value="third", force=True)["code"] == 0
     assert (store.cycle_folder(TIME) / "analysis.txt").read_text() == "analysis third"
     assert store.verify() == []
 
 
 @pytest.mark.faults
-def test_of_runs_racing_on_one_cycle_exactly_one_publishes_and_the_others_retry_later(tmp_path: Path) -> None:
-    command = [sys.executable, str(RIVAL), "cycle"]
-    for turn in range(4):
+def test_of_runs_racing_on_one_cycle_exactly_one_publishes_and_the_others_retry_later(
+    tmp_path: Path, run_together
+) -> None:
+    for turn in range(15):
         root = tmp_path / str(turn)
-        racers = [
-            subprocess.Popen([*command, str(root), f"v{k}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for k in range(3)
-        ]
-        outputs = [racer.communicate()[0] for racer in racers]
-        assert sum("published" in output for output in outputs) == 1, outputs
-        for racer, output in zip(racers, outputs, strict=True):
+        answers = run_together(*({"root": str(root), "value": f"v{k}"} for k in range(4)))
+        assert sum("published" in answer["output"] for answer in answers) == 1, answers
+        for answer in answers:
             # A loser that comes when all is done finds the cycle complete.
-            done = any(word in output for word in ("published", "complete", "recovered"))
-            assert racer.returncode == (0 if done else 75)
+            done = any(word in answer["output"] for word in ("published", "complete", "recovered"))
+            assert answer["code"] == (0 if done else 75), answer
         assert Store(root, "experiment", "chain").verify() == []
 
 
@@ -433,7 +455,7 @@ def small_disk(tmp_path: Path):
 
 @pytest.mark.faults
 def test_a_full_disk_publishes_nothing_and_the_cycle_goes_on_when_there_is_room(
-    small_disk: Path, qg_layout: Layout, facts: FileFacts
+    make_ensemble, small_disk: Path, qg_layout: Layout, facts: FileFacts
 ) -> None:
     store = Store(small_disk, "experiment", "chain")
     _publish(store, TIME)

@@ -93,7 +93,10 @@ def test_several_variables_are_channels_and_names_are_kept(tmp_path: Path) -> No
 def test_a_channel_dimension_without_a_grid_is_a_vector(tmp_path: Path) -> None:
     path = _write(
         tmp_path / "f.nc",
-        {"state": (("realization", "channel"), VALUES[:, 0, :, 0, 0]), "channel": (("channel",), np.array(["a", "b", "c"]))},
+        {
+            "state": (("realization", "channel"), VALUES[:, 0, :, 0, 0]),
+            "channel": (("channel",), np.array(["a", "b", "c"])),
+        },
     )
     found = read_ensemble(path)
     assert found.layout.channels == ("a", "b", "c") and found.layout.state_shape == (3,)
@@ -183,7 +186,7 @@ def test_a_user_file_on_a_known_grid_is_accepted(tmp_path: Path, qg_layout: Layo
 )
 def test_a_user_file_on_another_grid_is_refused(tmp_path: Path, qg_layout: Layout, fault: str, changes) -> None:
     path = _qg_file(tmp_path / "f.nc", qg_layout, **changes(qg_layout.grid.axes[0].centres()))
-    with pytest.raises(LayoutMismatch, match="axis differs|lacks variable q2"):
+    with pytest.raises(LayoutMismatch, match=r"axis differs|lacks variable q2"):
         read_ensemble(path, layout=qg_layout)
 
 
