@@ -44,6 +44,7 @@ from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
+from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.letkf import LetkfSpec
 
 if TYPE_CHECKING:
@@ -111,13 +112,12 @@ class InterpolantFilter:
 
         Raises AnalysisFailed when H(x) or the result is not finite, or without a previous analysis.
         """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
         background = prior.background
         hx = finite_hx(background.latest, observations, scheme="interpolant_filter")
         report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
         channels = background.layout.channels
-        if len(observations) == 0:
-            fields = field_diagnostics(background.latest, background.latest, channels=channels)
-            return Analysis(background, carry, {**report, "dof_signal": 0.0, **fields})
         model, frames = self._last_step(prior, noise)
         moved = self._couple(model, frames, observations)
         analysed = self._sample(model, moved, observations, MemberNoise(noise, background.members, "guided"))
@@ -186,7 +186,6 @@ def _means(model: InterpolantForecast, frames: Tensor) -> Tensor:
 
 def _forecast(model: InterpolantForecast, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
     """The forecast again, with the noise it had when the background was made, in the same batches."""
-    parts = [
-        model.forecast(start.select(slice(i, i + _BATCH)), times, noise=noise) for i in range(0, start.n_members, _BATCH)
-    ]
+    batches = [slice(i, i + _BATCH) for i in range(0, start.n_members, _BATCH)]
+    parts = [model.forecast(start.select(batch), times, noise=noise) for batch in batches]
     return replace(parts[0], values=torch.cat([part.values for part in parts]), members=start.members)
