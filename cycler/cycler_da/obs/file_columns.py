@@ -105,7 +105,7 @@ def _column(group: Any, name: str, *, n_locations: int | None) -> Any:
 
 
 def _plain(units: str) -> str:
-    return " ".join(units.replace("**", "").replace("^", "").split())
+    return " ".join(units.replace("**", "").replace("^", "").split()) or "1"
 
 
 def _text(value: Any) -> str:

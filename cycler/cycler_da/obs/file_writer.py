@@ -118,9 +118,7 @@ def _write_metadata(group: Any, rows: list[tuple[str, int | None, tuple[float, .
         latitude, longitude = unproject(position, layout.grid)
         _write(group, "latitude", latitude, fill=FILL, units="degrees_north")
         _write(group, "longitude", longitude, fill=FILL, units="degrees_east")
-    stations = group.createVariable("stationIdentification", str, ("Location",))
-    if rows:
-        stations[:] = np.asarray([row[0] for row in rows], dtype=object)
+    _write_text(group, "stationIdentification", [row[0] for row in rows])
 
 
 def _write(group: Any, name: str, values: np.ndarray, *, fill: float, units: str | None = None) -> None:
@@ -131,6 +129,18 @@ def _write(group: Any, name: str, values: np.ndarray, *, fill: float, units: str
         variable.units = units
     if len(values):
         variable[:] = np.where(np.isfinite(values), values, fill).astype(values.dtype)
+
+
+def _write_text(group: Any, name: str, texts: Sequence[str]) -> None:
+    """Write text of fixed length: HDF5 cannot put a checksum on strings of variable length."""
+    content = np.asarray([text.encode() for text in texts], dtype=np.bytes_)
+    length = max(1, content.dtype.itemsize)
+    group.createDimension("StationLength", length)
+    variable = group.createVariable(name, "S1", ("Location", "StationLength"), zlib=True, complevel=1, fletcher32=True)
+    if len(texts):
+        variable[:] = content.astype(f"S{length}").view("S1").reshape(len(texts), length)
+    # Set last: from here on the library gives and takes text instead of single characters.
+    variable.setncattr("_Encoding", "utf-8")
 
 
 def _group(file: Any, name: str) -> Any:

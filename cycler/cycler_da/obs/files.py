@@ -9,6 +9,9 @@ the whole contract. Files are written by `obs.file_writer`.
 What breaks the contract as a whole (damage, wrong units, wrong grid, unknown names, errors <= 0) raises
 ObsFileError; a single bad value does not, it goes to quality control. Observations come back in an order
 of their own (by time, identity and value), so that nothing downstream depends on the order in the file.
+
+Limit: HDF5 has no checksum for strings of variable length; a damaged station name in a file that uses them
+may go unnoticed or stall the library. Files written here store text of fixed length, with checksums.
 """
 
 from __future__ import annotations
@@ -83,8 +86,8 @@ def read_obs_file(
     stay so; PreQC marks and values without an error come back flagged PRE_QC. Raises ObsFileError.
     """
     path = Path(path)
+    content = _read_bytes(path)
     try:
-        content = path.read_bytes()
         with netCDF4.Dataset(path.name, memory=content) as file:
             _require_layout(file, layout)
             rows, pairs = _read(file, layout, operators)
@@ -92,10 +95,24 @@ def read_obs_file(
         raise ObsFileError(f"observation file {path}: {error}") from None
     except _DAMAGE as error:
         raise ObsFileError(
-            f"observation file {path} cannot be read: {type(error).__name__}: {error}; expected a whole NetCDF-4 "
-            "file. It may be truncated, damaged or of another format; send it again or remove it"
+            f"observation file {path} ({len(content)} bytes) is not a whole NetCDF-4 file: {error}. It is truncated, "
+            "damaged or of another format; send it again or remove it"
         ) from error
     return _batches(rows, pairs, layout, stream=stream, operators=operators)
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read the file at once: what is checked is what is used, though the file may change meanwhile."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ObsFileError(f"observation file {path} cannot be opened: {error}") from error
+    if not content:
+        raise ObsFileError(
+            f"observation file {path} is empty (0 bytes); a window without observations is a file with the "
+            "full schema and zero Locations. Send it again or remove it"
+        )
+    return content
 
 
 def _read(file: Any, layout: Layout, operators: Mapping[str, ObservationOperator]) -> tuple[_Rows, _Pairs]:
