@@ -11,7 +11,8 @@ The checks run in this order and the first that fails decides:
     H_FAILED     H(x) of some background member not finite
     FIRST_GUESS  |y - mean H(x)| > k sqrt(var H(x) + error^2), k = `background_check`
     PASSIVE      arrives as passive
-    THINNED      a copy of an observation that stays (see `obs.duplicates`)
+    THINNED      a copy of an observation of its stream that stays (see `obs.duplicates`)
+    THINNED      a copy of an observation of another stream that stays
     THINNED      shares a box of edge `thinning_box` with one that stays, chosen by keyed noise
     PASSIVE      in the `withheld_fraction` of its stream and variable, chosen by keyed noise
 
@@ -23,8 +24,8 @@ spread of the ensemble as background error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,28 +37,39 @@ from cycler_da.obs import qc_selection as selection
 from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_checks import Case, Verdict
 from cycler_da.obs.qc_settings import QCSettings
-from cycler_da.obs.qc_table import make_table
-from cycler_da.times import Window
+from cycler_da.obs.qc_table import Table, make_table
+from cycler_da.times import Window, parse_duration
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
 __all__ = ["CHECKS", "QCSettings", "flag_counts", "quality_control"]
 
-#: Order and flag of the checks; the first that fails decides.
-CHECKS: tuple[tuple[QC, Callable[[Case], Verdict]], ...] = (
-    (QC.MISSING, checks.is_missing),
-    (QC.PRE_QC, checks.arrives_rejected),
-    (QC.BOUNDS, checks.is_out_of_bounds),
-    (QC.DOMAIN, checks.is_out_of_domain),
-    (QC.BLACKLIST, checks.is_blacklisted),
-    (QC.H_FAILED, checks.h_failed),
-    (QC.FIRST_GUESS, checks.is_far_from_background),
-    (QC.PASSIVE, checks.arrives_passive),
-    (QC.THINNED, selection.is_copy),
-    (QC.THINNED, selection.is_thinned),
-    (QC.PASSIVE, selection.is_withheld),
+
+@dataclass(frozen=True)
+class Check:
+    """A check and the flag of what fails it."""
+
+    flag: QC
+    judge: Callable[[Case], Verdict]
+    spans_streams: bool = False  # looks at all streams together
+
+
+#: Order of the checks; the first that fails decides.
+CHECKS: tuple[Check, ...] = (
+    Check(QC.MISSING, checks.is_missing),
+    Check(QC.PRE_QC, checks.arrives_rejected),
+    Check(QC.BOUNDS, checks.is_out_of_bounds),
+    Check(QC.DOMAIN, checks.is_out_of_domain),
+    Check(QC.BLACKLIST, checks.is_blacklisted),
+    Check(QC.H_FAILED, checks.h_failed),
+    Check(QC.FIRST_GUESS, checks.is_far_from_background),
+    Check(QC.PASSIVE, checks.arrives_passive),
+    Check(QC.THINNED, selection.is_copy),
+    Check(QC.THINNED, selection.is_copy, spans_streams=True),
+    Check(QC.THINNED, selection.is_thinned),
+    Check(QC.PASSIVE, selection.is_withheld),
 )
 
 
@@ -66,24 +78,29 @@ def quality_control(
     background_hx: Float[Tensor, "member obs"],
     *,
     window: Window,
-    settings: QCSettings,
+    settings: QCSettings | Mapping[str, QCSettings],
     noise: Noise,
 ) -> Observations:
     """Flag every observation, given its model equivalents of all background members in the same order.
 
-    Nothing is removed and no value is changed.
+    `settings` are those of all streams, or a mapping from stream to its own. Copies are looked for within
+    each stream and then between streams, there with the tightest tolerances of all. Nothing is removed and no
+    value is changed.
     """
     table = make_table(observations, background_hx)
+    by_stream = _settings_by_stream(table, settings)
     flags = np.zeros(len(table), dtype=np.int32)
     reasons = [""] * len(table)
     alive = np.ones(len(table), dtype=bool)
-    for flag, check in CHECKS:
-        verdict = check(Case(table, alive, window, settings, noise))
-        failed = verdict.fails & alive
-        flags[failed] = table.arrived[failed] if flag is QC.PRE_QC else int(flag)
-        for i_obs in np.flatnonzero(failed):
-            reasons[i_obs] = verdict.why(int(i_obs))
-        alive = alive & ~failed
+    for check in CHECKS:
+        parts = [(alive, _tightest(by_stream))] if check.spans_streams else _parts(table, alive, by_stream)
+        for among, own in parts:
+            verdict = check.judge(Case(table, among, window, own, noise))
+            failed = verdict.fails & among
+            flags[failed] = table.arrived[failed] if check.flag is QC.PRE_QC else int(check.flag)
+            for i_obs in np.flatnonzero(failed):
+                reasons[i_obs] = verdict.why(int(i_obs))
+            alive = alive & ~failed
     return _with_outcome(observations, flags, reasons)
 
 
@@ -91,6 +108,26 @@ def flag_counts(observations: Observations) -> dict[str, int]:
     """Number of observations by name of their flag, every name present."""
     flags = observations.flags.cpu().numpy()
     return {qc.name: int((flags == int(qc)).sum()) for qc in QC}
+
+
+def _settings_by_stream(table: Table, settings: QCSettings | Mapping[str, QCSettings]) -> dict[str, QCSettings]:
+    streams = sorted(set(table.stream.tolist()))
+    return {stream: settings if isinstance(settings, QCSettings) else settings[stream] for stream in streams}
+
+
+def _parts(
+    table: Table, alive: Bool[np.ndarray, "obs"], by_stream: Mapping[str, QCSettings]
+) -> list[tuple[np.ndarray, QCSettings]]:
+    return [(alive & (table.stream == stream), own) for stream, own in by_stream.items()]
+
+
+def _tightest(by_stream: Mapping[str, QCSettings]) -> QCSettings:
+    """Default settings but for the tolerances of copies, the smallest of all streams."""
+    every = by_stream.values()
+    return QCSettings(
+        duplicate_distance=min((own.duplicate_distance for own in every), default=0.0),
+        duplicate_time=min((own.duplicate_time for own in every), key=parse_duration, default="0s"),
+    )
 
 
 def _with_outcome(observations: Observations, flags: np.ndarray, reasons: list[str]) -> Observations:

@@ -155,6 +155,27 @@ def test_a_file_given_twice_changes_nothing(make_batch, torus, window):
     assert torch.equal(once.positions, twice.positions[twice.values.argsort()])
 
 
+def test_streams_have_their_own_settings(make_batch, ring, window):
+    one = _in_a_row(make_batch, ring, [1.0, 2.0, 255.0], stream="one")
+    two = make_batch(ring, position=[[10.0], [11.0], [12.0]], values=[1.0, 2.0, 255.0], stream="two")
+    settings = {"one": QCSettings(bounds={"x": (0.0, 1.5)}), "two": QCSettings(missing_values=(255.0,))}
+    observations = Observations((one, two), ring)
+    hx = observations.values.expand(2, -1)
+    controlled = quality_control(observations, hx, window=window, settings=settings, noise=Noise(1))
+    assert controlled.flags.tolist() == [0, 12, 12, 0, 0, 10]
+
+
+def test_copies_in_another_stream_are_found_with_the_tightest_tolerance(make_batch, ring, window):
+    one = make_batch(ring, position=[[3.0], [5.0]], values=[1.0, 2.0], stations=["a", "b"], stream="one")
+    two = make_batch(ring, position=[[3.0], [5.005]], values=[1.0, 2.0], stations=["a", "b"], stream="two", error=0.6)
+    observations = Observations((one, two), ring)
+    hx = observations.values.expand(2, -1)
+    for distance, expected in ((0.01, [0, 0, 16, 16]), (0.0, [0, 0, 16, 0])):
+        settings = {"one": QCSettings(duplicate_distance=distance), "two": QCSettings()}
+        controlled = quality_control(observations, hx, window=window, settings=settings, noise=Noise(1))
+        assert controlled.flags.tolist() == expected
+
+
 def test_copies_with_rounded_coordinates_and_times_are_found(make_batch, torus, window, valid_time):
     batch = make_batch(
         torus,
@@ -252,7 +273,7 @@ def test_the_first_check_that_fails_decides(make_batch, ring, window, valid_time
     batch = _in_a_row(make_batch, ring, values, times=times, stations=stations, flags=[11, 11, 0, 0, 0, 0])
     options = {"bounds": {"x": (0.0, 5.0)}, "blacklist": ("bad",)}
     assert _flags(batch, ring, window, hx=hx, **options) == [10, 11, 12, 13, 14, 15]
-    order = [flag for flag, _ in CHECKS]
+    order = [check.flag for check in CHECKS]
     assert order[:7] == [QC.MISSING, QC.PRE_QC, QC.BOUNDS, QC.DOMAIN, QC.BLACKLIST, QC.H_FAILED, QC.FIRST_GUESS]
 
 
