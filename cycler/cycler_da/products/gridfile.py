@@ -98,7 +98,7 @@ def define_grid(dataset: netCDF4.Dataset, layout: Layout) -> None:
     mapping = layout.grid.grid_mapping
     for axis, name in zip(layout.grid.axes, dimension_names(layout), strict=True):
         dataset.createDimension(name, axis.size)
-        coordinate = dataset.createVariable(name, "f8", (name,))
+        coordinate = dataset.createVariable(name, "f8", (name,), fletcher32=True)
         coordinate.setncatts(conventions.axis_attributes(axis, bool(mapping)))
         coordinate[:] = axis.centres()
     if mapping:
@@ -114,7 +114,7 @@ def define_times(dataset: netCDF4.Dataset, valid_times: np.ndarray, reference_ti
         ("forecast_reference_time", (), seconds_of(reference_time), conventions.REFERENCE_ATTRIBUTES),
         ("leadtime", ("time",), seconds_of(times) - seconds_of(reference_time), conventions.LEAD_ATTRIBUTES),
     ):
-        variable = dataset.createVariable(name, "i8", dims)
+        variable = dataset.createVariable(name, "i8", dims, fletcher32=bool(dims))
         variable.setncatts(attributes)
         variable[...] = values
 
@@ -122,7 +122,7 @@ def define_times(dataset: netCDF4.Dataset, valid_times: np.ndarray, reference_ti
 def define_members(dataset: netCDF4.Dataset, n_members: int) -> netCDF4.Variable:
     """Write the `realization` dimension and return its coordinate, to be filled."""
     dataset.createDimension("realization", n_members)
-    variable = dataset.createVariable("realization", "i4", ("realization",), fill_value=False)
+    variable = dataset.createVariable("realization", "i4", ("realization",), fletcher32=True)
     variable.setncatts(conventions.MEMBER_ATTRIBUTES)
     return variable
 
