@@ -81,8 +81,8 @@ class Sheet:
         return x / across, y / up, width / across, height / up
 
 
-def draw_header(figure: Figure, title: str, facts: CycleFacts) -> None:
-    """Write what, when and by whom, and that it is experimental."""
+def draw_header(figure: Figure, title: str, facts: CycleFacts, *, warning: str = "") -> None:
+    """Write what, when and by whom, that it is experimental, and what else a reader must know."""
     height = float(figure.get_size_inches()[1])
 
     def line(text: str, inches_below: float, **look: object) -> Text:
@@ -94,10 +94,11 @@ def draw_header(figure: Figure, title: str, facts: CycleFacts) -> None:
     right = 1 - 0.14 / style.WIDTH_INCHES
     badge = {"boxstyle": "round,pad=0.35", "facecolor": "white", "linewidth": 0.8}
     colour = style.ALERT if facts.degraded else style.MUTED
+    words = ("EXPERIMENTAL", "DEGRADED" if facts.degraded else "", warning.upper())
     figure.text(
         right - 0.01,
         1 - 0.21 / height,
-        "EXPERIMENTAL · DEGRADED" if facts.degraded else "EXPERIMENTAL",
+        " · ".join(word for word in words if word),
         ha="right",
         va="center",
         fontweight="bold",

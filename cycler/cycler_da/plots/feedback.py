@@ -26,8 +26,8 @@ PASSIVE = 1
 class ObsPoints:
     """Observations of one variable from all streams. What was not computed is NaN."""
 
-    y: Float[np.ndarray, "obs"]  # along the axis y (m), or latitude; zero in 1-D
-    x: Float[np.ndarray, "obs"]  # along the axis x (m), or longitude
+    y: Float[np.ndarray, "obs"]  # along the last but one axis (m), or latitude; zero on one axis
+    x: Float[np.ndarray, "obs"]  # along the last axis (m), or longitude
     value: Float[np.ndarray, "obs"]
     qc: Int[np.ndarray, "obs"]
     hofx: Float[np.ndarray, "obs"]  # background mean of H(x)
@@ -75,7 +75,7 @@ def _read_file(path: Path, layout: Layout) -> dict[str, ObsPoints]:
     try:
         with netCDF4.Dataset(path) as source:
             flags = source["EffectiveQC"].variables
-            return {name: _read_points(source, name) for name in layout.channels if name in flags}
+            return {name: _read_points(source, name, layout) for name in layout.channels if name in flags}
     except (OSError, IndexError, KeyError) as error:
         raise DataError(
             f"observation maps of {path}: {error}; expected a feedback file with the groups "
@@ -83,12 +83,13 @@ def _read_file(path: Path, layout: Layout) -> dict[str, ObsPoints]:
         ) from error
 
 
-def _read_points(source: netCDF4.Dataset, name: str) -> ObsPoints:
+def _read_points(source: netCDF4.Dataset, name: str, layout: Layout) -> ObsPoints:
     qc = np.ma.asarray(source["EffectiveQC"][name][:])
     reported = ~np.ma.getmaskarray(qc)
     where = source["MetaData"].variables
-    is_geographic = "x" not in where and "longitude" in where
-    y_name, x_name = ("latitude", "longitude") if is_geographic else ("y", "x")
+    axes = ("", "", *layout.grid.names)[-2:]  # a system on one axis has no y
+    is_geographic = axes[1] not in where and "longitude" in where
+    y_name, x_name = ("latitude", "longitude") if is_geographic else axes
 
     def column(group: str) -> np.ndarray:
         if group not in source.groups or name not in source[group].variables:

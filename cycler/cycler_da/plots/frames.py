@@ -30,6 +30,11 @@ class Frame(Protocol):
     """What a map needs to know about the ground it is drawn on."""
 
     @property
+    def warning(self) -> str:
+        """What a reader must know about the ground, if anything."""
+        ...
+
+    @property
     def tick_room(self) -> float:
         """Inches that tick labels need below the lowest panel."""
         ...
@@ -76,6 +81,7 @@ class PlainFrame:
 
     grid: Grid
     tick_room: float = 0.46
+    warning: str = ""
 
     @property
     def _scale(self) -> float:
@@ -117,7 +123,11 @@ class PlainFrame:
 
 @dataclass(frozen=True)
 class MapFrame:
-    """A grid in a map projection, with coast, country and state lines and a graticule."""
+    """A grid in a map projection, with coast, country and state lines and a graticule.
+
+    Data without a position are put somewhere by their reader, which says so by `georeference` = "assumed" in
+    the grid mapping: then lines are dotted and the sheet warns.
+    """
 
     grid: Grid
     tick_room: float = 0.30
@@ -127,6 +137,11 @@ class MapFrame:
         """Edges of the grid in metres of the projection."""
         y, x = self.grid.axes
         return (*_edges(x, 1.0), *_edges(y, 1.0))
+
+    @property
+    def warning(self) -> str:
+        """Says when the position on the map is not known."""
+        return "position assumed" if self.grid.grid_mapping.get("georeference") == "assumed" else ""
 
     @cached_property
     def projection(self) -> ccrs.Projection:
@@ -150,10 +165,11 @@ class MapFrame:
         """Borders over the field, graticule ticks at the frame."""
         for name, width in _LINE_WIDTHS.items():
             for colour, extra in (("white", 1.0), ("black", 0.0)):  # a white edge keeps lines visible on any colour
-                axes.add_collection(
-                    LineCollection(self.borders[name], colors=colour, linewidths=width + extra, alpha=0.75, zorder=3),
-                    autolim=False,
+                lines = LineCollection(
+                    self.borders[name], colors=colour, linewidths=width + extra, alpha=0.75, zorder=3
                 )
+                lines.set_linestyle((0, (1.0, 2.0)) if self.warning else "solid")
+                axes.add_collection(lines, autolim=False)
         meridians, parallels = self.graticule
         for axis, ticks, is_labelled in ((axes.xaxis, meridians, is_bottom), (axes.yaxis, parallels, is_left)):
             axis.set_visible(True)

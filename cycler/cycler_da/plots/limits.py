@@ -9,7 +9,6 @@ climate is nearly flat, its spread is not, and together they give the size of th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from cycler_da.layout import Layout, Variable
 from cycler_da.plots import style
 from cycler_da.plots.fields import CycleFields, VariableFields
+from cycler_da.products.atomic import write_json_atomically
 
 #: Deviations from zero that the colours of a signed field span, in standard deviations.
 SIGNED_SPAN = 2.5
@@ -98,11 +98,8 @@ def read_limits(path: Path, layout: Layout) -> dict[str, VariableLimits] | None:
 
 def write_limits(path: Path, limits: Limits, layout: Layout) -> None:
     """Store limits with the digest of the layout they belong to, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"layout_digest": layout.digest, "variables": {name: asdict(one) for name, one in limits.items()}}
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=1))
-    draft.replace(path)
+    write_json_atomically(path, content)
 
 
 def round_up(value: float) -> float:
@@ -119,25 +116,25 @@ def levels_below(top: float, n_levels: int = N_LEVELS) -> tuple[float, ...]:
 
 
 def _estimate(part: VariableFields) -> VariableLimits:
-    variable, mean = part.variable, part.analysis
-    spread = np.zeros_like(mean) if part.analysis_spread is None else part.analysis_spread
-    if style.is_vil(variable):
+    if style.is_vil(part.variable):
         return VariableLimits(0.0, 80.0, VIL_LEVELS)
-    deviation = float(np.sqrt(np.nanvar(mean) + np.nanmean(spread**2)))
-    deviation = deviation if np.isfinite(deviation) and deviation > 0 else 1.0
-    low, high = _range(variable, mean, spread, deviation)
+    present = np.isfinite(part.analysis)
+    mean = part.analysis[present]
+    if not mean.size:
+        return VariableLimits(-1.0, 1.0, levels_below(LEVELS_SPAN))
+    spread = np.zeros_like(mean) if part.analysis_spread is None else np.nan_to_num(part.analysis_spread[present])
+    deviation = float(np.sqrt(np.var(mean) + np.mean(spread**2))) or 1.0
+    low, high = _range(part.variable, mean, spread, deviation)
     return VariableLimits(low, high, levels_below(LEVELS_SPAN * deviation))
 
 
 def _range(variable: Variable, mean: np.ndarray, spread: np.ndarray, deviation: float) -> tuple[float, float]:
-    low, high = float(np.nanmin(mean - spread)), float(np.nanmax(mean + spread))
-    if not np.isfinite(high - low):
-        return -1.0, 1.0
+    low, high = float(np.min(mean - spread)), float(np.max(mean + spread))
     never_negative = (variable.valid_min is not None and variable.valid_min >= 0) or low >= 0
-    if not never_negative and abs(float(np.nanmean(mean))) < deviation:
+    if not never_negative and abs(float(np.mean(mean))) < deviation:
         span = round_up(SIGNED_SPAN * deviation)
         return -span, span
-    if never_negative and low < 0.5 * high:
+    if never_negative and low <= 0.5 * high:
         return 0.0, round_up(max(high, deviation))
     margin = round_up(max(high - low, deviation) / 4)
     return float(np.floor(low / margin) * margin), float(np.ceil(high / margin) * margin)

@@ -95,7 +95,7 @@ def draw_map(fields: CycleFields, part: VariableFields, *, frame: Frame, limits:
     sheet = canvas.Sheet(len(columns), aspect, tick_room=frame.tick_room, has_top_labels=is_wide)
     figure = sheet.figure()
     title = f"{variable.long_name[:1].upper()}{variable.long_name[1:]} ({variable.name})"
-    canvas.draw_header(figure, title, fields.facts)
+    canvas.draw_header(figure, title, fields.facts, warning=frame.warning)
     artists: list[ScalarMappable] = []
     for i_column, slots in enumerate(columns):
         for i_row, slot in enumerate(slots):

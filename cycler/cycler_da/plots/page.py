@@ -7,7 +7,6 @@ links relative to it. It is written anew after a cycle, in one step, from what i
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,22 +20,19 @@ import yaml
 from cycler_da.plots import style
 from cycler_da.plots.archive import ChainRecord, CycleRecord, read_chains
 from cycler_da.plots.captions import FILE_NAME as CAPTIONS
-from cycler_da.plots.scoretable import SCORES, score_rows
+from cycler_da.plots.scoretable import SCORES, Choice, after, all_cycles, later_half, score_rows
+from cycler_da.products.atomic import write_atomically
 from cycler_da.times import iso_time
 
-#: Ranges of the closing table: name on the page and what it pools.
-_RANGES: dict[str, dict[str, Any]] = {
-    "all cycles": {},
-    "later half": {"half": True},
-    "last 10 cycles": {"newest": 10},
-}
+#: The resolved config, stored beside the chains.
+CONFIG = "experiment.yaml"
 
 
 def write_page(experiment_folder: Path) -> Path:
     """Write `<experiment>/index.html` from the complete cycles of all chains; returns its path.
 
     An experiment without any complete cycle gets a page that says so. Damaged JSON of a cycle is left out
-    with a warning in the log; a file system that refuses the write raises OSError.
+    with a warning in the log. Raises CannotWrite when the file system refuses.
     """
     folder = Path(experiment_folder)
     content = page_content(folder)
@@ -47,38 +43,63 @@ def write_page(experiment_folder: Path) -> Path:
         has_cycles=any(chain["cycles"] for chain in content["chains"]),
     )
     path = folder / "index.html"
-    draft = folder / f".index.html.{os.getpid()}"
-    draft.write_text(page, encoding="utf-8")
-    draft.replace(path)
+    write_atomically(path, lambda draft: _write_text(draft, page))
     return path
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def page_content(folder: Path) -> dict[str, Any]:
     """Everything the page shows, as plain JSON; NaN and infinity become null."""
-    chains = read_chains(folder)
+    config = _config(folder)
+    chains = _in_order(read_chains(folder), config)
     return {
-        "experiment": _experiment(folder),
+        "experiment": _experiment(folder, config),
         "written": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "variables": _variables(chains),
         "chains": [_chain(chain, folder) for chain in chains],
         "score_names": list(SCORES),
         "tables": {
-            name: [_finite(asdict(row)) for row in score_rows(chains, **choice)] for name, choice in _RANGES.items()
+            name: [_finite(asdict(row)) for row in score_rows(chains, choose)]
+            for name, choose in _ranges(config).items()
         },
         "colours": list(style.SERIES_COLOURS),
     }
 
 
-def _experiment(folder: Path) -> dict[str, str]:
-    path = folder / "experiment.yaml"
-    facts = {"name": folder.name, "description": "", "config": path.name if path.is_file() else ""}
+def _config(folder: Path) -> dict[str, Any]:
+    """The resolved config stored with the experiment; empty when there is none to read."""
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError):
-        return facts
-    if isinstance(config, dict):
-        facts["description"] = str(config.get("description") or config.get("title") or "")
-    return facts
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _experiment(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    return {
+        "name": folder.name,
+        "summary": str(config.get("summary") or ""),
+        "config": CONFIG if (folder / CONFIG).is_file() else "",
+    }
+
+
+def _in_order(chains: list[ChainRecord], config: dict[str, Any]) -> list[ChainRecord]:
+    """Chains in the order of the config; others follow as they came."""
+    listed = [chain.get("name") for chain in config.get("chains") or () if isinstance(chain, dict)]
+    return sorted(chains, key=lambda chain: listed.index(chain.name) if chain.name in listed else len(listed))
+
+
+def _ranges(config: dict[str, Any]) -> dict[str, Choice]:
+    """Ranges of the closing table; the first one is shown first."""
+    ranges: dict[str, Choice] = {"all cycles": all_cycles, "later half": later_half}
+    verification = config.get("verification")
+    spin_up = verification.get("spin_up") if isinstance(verification, dict) else None
+    if isinstance(spin_up, int) and spin_up > 0:
+        return {f"after spin-up of {spin_up}": after(spin_up), **ranges}
+    return ranges
 
 
 def _variables(chains: list[ChainRecord]) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ the same grid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,12 +35,30 @@ class Row:
     scores: Mapping[str, Mapping[str, float]]
 
 
-def score_rows(chains: Iterable[ChainRecord], *, newest: int | None = None, half: bool = False) -> list[Row]:
-    """Pool the scores of every chain over all cycles, the `newest` cycles, or the later half of them."""
+#: Chooses the cycles that a table pools.
+Choice = Callable[[ChainRecord], Sequence[CycleRecord]]
+
+
+def all_cycles(chain: ChainRecord) -> Sequence[CycleRecord]:
+    """Every cycle of the chain that was read."""
+    return chain.cycles
+
+
+def later_half(chain: ChainRecord) -> Sequence[CycleRecord]:
+    """The later half of the cycles, the middle one included."""
+    return chain.cycles[len(chain.cycles) // 2 :]
+
+
+def after(spin_up: int) -> Choice:
+    """All but the first `spin_up` cycles of the chain; those too old to be read count as well."""
+    return lambda chain: chain.cycles[max(0, spin_up - (chain.n_complete - len(chain.cycles))) :]
+
+
+def score_rows(chains: Iterable[ChainRecord], choose: Choice = all_cycles) -> list[Row]:
+    """Pool the scores of the chosen cycles of every chain; cycles that were not verified are left out."""
     rows: list[Row] = []
     for chain in chains:
-        verified = [cycle for cycle in chain.cycles if cycle.scores]
-        chosen = verified[len(verified) // 2 :] if half else verified[-newest:] if newest else verified
+        chosen = [cycle for cycle in choose(chain) if cycle.scores]
         for name in _fields(chosen):
             scored = [cycle for cycle in chosen if name in cycle.scores]
             rows.append(Row(chain.name, name, len(scored), _pool(scored, name)))

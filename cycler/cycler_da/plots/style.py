@@ -61,17 +61,17 @@ RC = {
 SIGNED = LinearSegmentedColormap.from_list(
     "cycler_signed",
     ["#08234d", "#1f5a97", "#5f9bc9", "#b4d3e6", "#f7f7f7", "#f3c5ab", "#d98263", "#a93a37", "#590d22"],
-    N=512,
+    N=513,
 )
 #: Departures (increment, error): teal for less, orange-brown for more, so that they are not taken for fields.
 DEPARTURE = LinearSegmentedColormap.from_list(
     "cycler_departure",
-    ["#01363b", "#0b6f74", "#4fa9a6", "#a9d8d2", "#ffffff", "#f6d9a5", "#dfa14a", "#ab6413", "#5c3000"],
-    N=512,
+    ["#01363b", "#0b6f74", "#4fa9a6", "#a9d8d2", "#ffffff", "#eccb90", "#cd8f3c", "#95540f", "#4d2800"],
+    N=513,
 )
 #: Spread: one hue, light is small.
 SPREAD = LinearSegmentedColormap.from_list(
-    "cycler_spread", ["#fbfaff", "#ddd6f0", "#b5a5db", "#8a72c0", "#63439e", "#431f74", "#270b46"], N=512
+    "cycler_spread", ["#fbfaff", "#ddd6f0", "#b5a5db", "#8a72c0", "#63439e", "#431f74", "#270b46"], N=513
 )
 
 #: SEVIR's nine VIL classes from code 16 to 255, what lies below, and what lies above.
@@ -88,20 +88,21 @@ VIL_COLOURS = (
 )
 VIL_UNDER = "#4d4d4d"
 VIL_OVER = "#e700ff"
-#: The same classes for readers with red-green deficiency: lightness rises from class to class.
+#: The same classes for readers with red-green deficiency: matplotlib's "inferno" from 0.1 to 1 (Smith and van
+#: der Walt 2015), cut where CIEDE2000 steps are equal as a deuteranope sees them; all steps are above 10.
+VIL_SAFE_UNDER = "#160b39"
 VIL_SAFE_COLOURS = (
-    "#2c2f4a",
-    "#2f3f86",
-    "#3a5fb0",
-    "#3f86bf",
-    "#58adbb",
-    "#93cfae",
-    "#d0e59a",
-    "#fbf3a0",
-    "#ffffff",
+    "#4d0d6c",
+    "#7d1e6d",
+    "#982766",
+    "#ad305d",
+    "#c33b4f",
+    "#df5337",
+    "#f8870e",
+    "#f6d543",
+    "#fcffa4",
 )
-VIL_SAFE_UNDER = "#1c1c24"
-VIL_SAFE_OVER = "#ff7ad9"
+VIL_SAFE_OVER = "#5fe0ff"
 #: Contours drawn on VIL means (kg m-2): heavy precipitation and severe convection (aviation levels 3 and 5).
 VIL_CONTOURS = (3.5, 12.0)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import netCDF4
 import numpy as np
+from PIL import Image
 
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.times import epoch_seconds, iso_time, time_stamp
@@ -224,3 +226,48 @@ def write_summary(folder: Path, layout: Layout, *, step: int, error: float, degr
 
 def cycle_folder(root: Path, chain: str, layout: Layout, step: int) -> Path:
     return root / "sample" / chain / "cycles" / time_stamp(START + step * layout.step)
+
+
+def write_experiment(
+    root: Path,
+    layout: Layout,
+    *,
+    n_cycles: int,
+    chains: dict[str, float] | None = None,
+    draw: Callable[[Path, Path], object] | None = None,
+) -> Path:
+    """Write complete cycles of several chains (name: final error) and their config; returns the experiment."""
+    chains = chains or {"letkf": 0.07, "interpolant_filter": 0.05}
+    make = radar_fields if layout.system == "sevir" else qg_fields
+    for chain, error in chains.items():
+        for step in range(n_cycles):
+            folder = cycle_folder(root, chain, layout, step)
+            write_cycle(folder, layout, make(layout, step), step=step, chain=chain, with_background=step > 0)
+            is_degraded = chain == "letkf" and step == n_cycles - 1
+            reasons = ("stream stations: no file by the cut-off",) if is_degraded else ()
+            write_summary(folder, layout, step=step, error=error, degraded=reasons)
+            if draw:
+                draw(folder, folder / "plots")
+            (folder / "_SUCCESS").touch()
+    config = "summary: A sample </script> with <b>marks</b>.\nchains:\n"
+    config += "".join(f"- {{name: {chain}}}\n" for chain in reversed(list(chains)))
+    (root / "sample" / "experiment.yaml").write_text(config + "verification: {spin_up: 1}\n")
+    return root / "sample"
+
+
+def draw_stubs(folder: Path, out: Path) -> None:
+    """Stand-ins for figures: flat pictures with captions, made in a millisecond."""
+    out.mkdir(parents=True)
+    figures = []
+    for name, safe in (("map.q1", "map.q1.safe.png"), ("map.q2", ""), ("departures", "")):
+        shade = (hash((folder.name, name)) % 100 + 120, 160, 190)
+        for file in (f"{name}.png", safe):
+            if file:
+                Image.new("RGB", (160, 100), shade).save(out / file)
+        caption = {"file": f"{name}.png", "kind": name.split(".")[0], "title": name, "width": 160, "height": 100}
+        words = f"{name} of {folder.parts[-3]} at {folder.name}"
+        figures.append({**caption, "alt": words, "variable": name[4:], "safe_file": safe})
+    if folder.name.endswith("01T0000Z"):
+        figures = figures[:2]  # nothing is observed at the start
+    variables = [{"name": name, "units": "s⁻¹", "long_name": f"vorticity {name}"} for name in ("q1", "q2")]
+    (out / "captions.json").write_text(json.dumps({"variables": variables, "figures": figures}))
