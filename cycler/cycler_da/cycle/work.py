@@ -131,20 +131,16 @@ class CycleWork:
         return self._collect([batch for stream in self.setting.streams for batch in self._arrived(stream)])
 
     def checked(self) -> Observations:
-        """The same observations after quality control of each stream with its own settings."""
+        """The same observations after quality control, each stream with its own settings."""
+        arrived = self.observations()
         background = self.setting.control.from_control(self.background())
-        batches: list[ObsBatch] = []
-        for stream in self.setting.streams:
-            arrived = self._collect(self._arrived(stream))
-            flagged = quality_control(
-                arrived,
-                arrived.hx(background.latest.to(torch.float64)),
-                window=self.setting.window(self.time),
-                settings=stream.qc,
-                noise=self.noise,
-            )
-            batches.extend(flagged.batches)
-        return self._collect(batches)
+        return quality_control(
+            arrived,
+            arrived.hx(background.latest.to(torch.float64)),
+            window=self.setting.window(self.time),
+            settings={stream.name: stream.qc for stream in self.setting.streams},
+            noise=self.noise,
+        )
 
     def obs_file(self, stream: Stream) -> Path:
         """Where the copy of a stream's file is, or would be."""
