@@ -2,7 +2,7 @@
 
 Storage of every field variable: deflate level 1 with shuffle (exact) and a Fletcher-32 checksum for each
 chunk, so that a damaged byte is an error at reading and never a value. A chunk is one frame of one member;
-frames smaller than `SMALL_FRAME` are bundled by member. See docs/decisions/0004.
+frames smaller than `SMALL_FRAME` are bundled by member. See docs/decisions/0005-netcdf-chunking-and-compression.md.
 """
 
 from __future__ import annotations

@@ -49,6 +49,12 @@ def stage_is_done(folder: Path, stage: str, *, key: str = "") -> bool:
     return all(is_same_file(folder / name, entry) for name, entry in marker["files"].items())
 
 
+def has_other_stage(folder: Path, *, key: str) -> bool:
+    """Tell whether a stage in the work folder was made with another key: its files may be in nobody's list now."""
+    markers = (_read(folder, path.name.removesuffix(SUFFIX)) for path in folder.glob(f"*{SUFFIX}"))
+    return any(marker is None or marker["key"] != key for marker in markers)
+
+
 def stage_facts(folder: Path, stage: str) -> dict[str, Any]:
     """The facts a finished stage left; raises MissingProduct when there is no marker."""
     marker = _read(folder, stage)

@@ -228,6 +228,16 @@ class Store:
         if self._work(time).exists():
             publication.discard(self._work(time))
 
+    def discard_other_work(self, time: np.datetime64, *, key: str) -> bool:
+        """Remove the work folder when a stage in it was made with another key; True when it was removed.
+
+        A file that the earlier config wrote and the present one does not would else be published with it.
+        """
+        if not stages.has_other_stage(self._work(time), key=key):
+            return False
+        self.discard_work(time)
+        return True
+
     def verify(self, time: np.datetime64 | None = None) -> list[str]:
         """Problems of one cycle or of all: every file against its manifest, and the links between manifests."""
         times = self.complete_cycles() if time is None else [time]

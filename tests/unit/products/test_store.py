@@ -162,6 +162,15 @@ def test_a_work_folder_can_be_thrown_away(store: Store) -> None:
     assert list((store.chain_folder / "work").iterdir()) == []
 
 
+def test_work_of_another_config_is_thrown_away_whole(store: Store) -> None:
+    path = store.work_folder(TIME) / "carry.safetensors"
+    path.write_text("of a config that carries something")
+    store.mark_stage(TIME, "analysis", ["carry.safetensors"], facts={}, key="config 1")
+    assert not store.discard_other_work(TIME, key="config 1") and path.exists()
+    assert store.discard_other_work(TIME, key="config 2") and not path.exists()
+    assert not store.discard_other_work(TIME, key="config 2")
+
+
 def test_a_run_that_lost_its_lock_publishes_nothing(store: Store) -> None:
     with store.lock(TIME) as lock:
         (store.work_folder(TIME) / "a.txt").write_text("stale")
