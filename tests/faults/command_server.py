@@ -1,0 +1,83 @@
+"""Runs `cycler` commands in processes of their own, without paying for the imports each time.
+
+command_server.py    for each line of JSON on stdin, a list of runs {arguments, environment, file_limit}: fork one
+                     process per run, all at once; answer with a list of {code, output}; code < 0 is a signal
+
+A forked process is a real one: it can be killed, race another and meet a full disk. The heartbeat of the locks is
+shortened, so that the lock of a killed process is free after a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cycler_da import experiment  # noqa: F401  (what commands import on first use)
+from cycler_da.cli import app
+from cycler_da.products.provenance import code_version
+from cycler_da.products.store import Store
+
+HEARTBEAT = np.timedelta64(100, "ms")
+LIMIT_SECONDS = 120
+
+
+def run(arguments: list[str], environment: dict[str, str], file_limit: int | None) -> int:
+    os.environ.update(environment)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    try:
+        app(arguments, prog_name="cycler")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def fork(output: Path, job: dict) -> int:
+    output.touch()
+    child = os.fork()
+    if child:
+        return child
+    # A session of its own: what the command starts can be ended with it.
+    os.setsid()
+    signal.alarm(LIMIT_SECONDS)
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    code = 1
+    try:
+        code = run(**job)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    code_version()  # asks git, once for all children: a commit during the tests must not look like a change
+    Store.lock.__wrapped__.__kwdefaults__["heartbeat"] = HEARTBEAT
+    for line in sys.stdin:
+        with tempfile.TemporaryDirectory() as folder:
+            jobs = [(Path(folder) / str(k), job) for k, job in enumerate(json.loads(line))]
+            children = [fork(output, job) for output, job in jobs]
+            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            answers = [
+                {"code": code, "output": output.read_text()} for (output, _), code in zip(jobs, codes, strict=True)
+            ]
+        print(json.dumps(answers), flush=True)
+
+
+if __name__ == "__main__":
+    main()
