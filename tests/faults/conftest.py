@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,20 +25,27 @@ def server() -> Iterator[tiny.CommandServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def make_drill(
+    system: tiny.TinySystem, server: tiny.CommandServer, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], tiny.Drill]:
+    def make() -> tiny.Drill:
+        folder = tmp_path_factory.mktemp("drill")
+        tiny.copy_observations(system, folder)
+        return tiny.Drill(system, server, folder)
+
+    return make
+
+
 @pytest.fixture
-def drill(system: tiny.TinySystem, server: tiny.CommandServer, tmp_path: Path) -> tiny.Drill:
-    tiny.copy_observations(system, tmp_path)
-    return tiny.Drill(system, server, tmp_path)
+def drill(make_drill: Callable[[], tiny.Drill]) -> tiny.Drill:
+    return make_drill()
 
 
 @pytest.fixture(scope="session")
-def undisturbed(
-    system: tiny.TinySystem, server: tiny.CommandServer, tmp_path_factory: pytest.TempPathFactory
-) -> tiny.Hashes:
+def undisturbed(make_drill: Callable[[], tiny.Drill]) -> tiny.Hashes:
     """Hashes of the members of a run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    tiny.copy_observations(system, folder)
-    drill = tiny.Drill(system, server, folder)
+    drill = make_drill()
     result = drill.run()
     assert result.code == 0, result.output
     return drill.hashes()

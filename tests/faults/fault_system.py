@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import torch
 import yaml
@@ -190,6 +191,17 @@ def copy_observations(system: TinySystem, folder: Path) -> None:
 
 def hashes_of(store: Store) -> Hashes:
     return {time_stamp(time): store.manifest(time)["arrays"] for time in store.complete_cycles()}
+
+
+def require_background_as_analysis(drill: Drill, time: np.datetime64 = CYCLES[0]) -> None:
+    """The analysis is the background bit for bit, and every product says so."""
+    hashes = drill.hashes()[time_stamp(time)]
+    assert hashes["analysis.nc"] == hashes["background.nc"]
+    folder, summary = drill.store().cycle_folder(time), drill.summary(time)
+    assert summary["exit_code"] == 4
+    assert "no usable observations: the analysis is the background" in summary["degraded"]
+    with netCDF4.Dataset(folder / "analysis.nc") as file:
+        assert "NO OBSERVATIONS" in file.title and file.cycler_degraded
 
 
 def visible_files(folder: Path) -> list[str]:

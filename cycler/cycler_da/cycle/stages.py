@@ -33,10 +33,12 @@ from cycler_da.faultpoint import reach
 from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.obs.qc import flag_counts
 from cycler_da.plots.maps import plot_cycle
+from cycler_da.products.atomic import refusals_explained
 from cycler_da.products.dataset import write_ensemble, write_field
 from cycler_da.products.feedback import write_feedback
 from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.provenance import sha256_file
+from cycler_da.products.stages import SUFFIX, stage_files
 from cycler_da.schemes.base import Analysis, Prior
 from cycler_da.setting import Stream
 from cycler_da.times import iso_time, time_stamp
@@ -212,18 +214,33 @@ def run_stage(work: CycleWork, name: str) -> Facts:
         return work.store.stage_facts(work.time, name)
     work.lock.require_held()
     reach(f"{name}.start")
-    before = _files(work.folder)
+    before = _clear(work, name)
     began = clock.perf_counter()
-    facts = STAGES[name](work)
+    with refusals_explained(work.folder, within=work.folder):
+        facts = STAGES[name](work)
     if name == "finish":
         return facts
     facts["seconds"] = round(clock.perf_counter() - began, 4)
     reach(f"{name}.written")
-    written = sorted(file for file, stamp in _files(work.folder).items() if before.get(file) != stamp)
+    written = sorted(_files(work.folder) - before)
     work.store.mark_stage(work.time, name, written, facts=facts, key=work.key, lock=work.lock)
     reach(f"{name}.done")
     log.info("cycle=%s chain=%s stage=%s seconds=%.2f", time_stamp(work.time), work.chain.name, name, facts["seconds"])
     return facts
+
+
+def _clear(work: CycleWork, name: str) -> set[str]:
+    """Remove what an earlier attempt left of a stage and of the stages after it; return the files that stay.
+
+    Without this a copy of observations from an attempt that was killed would be used although the file has
+    gone since, and a stage would count as done that was made from what its predecessor is about to replace.
+    """
+    order = list(STAGES)
+    earlier = order[: order.index(name)]
+    kept = {file for stage in earlier for file in (*stage_files(work.folder, stage), f"{stage}{SUFFIX}")}
+    for file in _files(work.folder) - kept:
+        (work.folder / file).unlink()
+    return kept
 
 
 def _start(work: CycleWork) -> Facts:
@@ -246,9 +263,13 @@ def _take_file(work: CycleWork, stream: Stream) -> str:
     found = find_obs_file(stream.folder, stream.name, stamp)
     if found is None:
         raise MissingInput(f"no file {stream.name}_{stamp}.nc in {stream.folder}")
+    try:
+        content = found.read_bytes()
+    except OSError as error:
+        raise ObsFileError(f"observation file {found} cannot be read: {error}; check its kind, mode and disk") from error
     copy = work.obs_file(stream)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(found, copy)
+    copy.write_bytes(content)
     try:
         read_obs_file(copy, work.setting.layout, stream=stream.name, operators=stream.operators)
     except ObsFileError as error:
@@ -272,5 +293,5 @@ def _nonzero(counts: dict[str, int]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _files(folder: Path) -> dict[str, int]:
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+def _files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
