@@ -185,7 +185,11 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = merged.get(key)
         # A block of another kind replaces the parent's block: its options would not fit.
-        same_kind = isinstance(old, dict) and isinstance(value, Mapping) and value.get("kind", old.get("kind")) == old.get("kind")
+        same_kind = (
+            isinstance(old, dict)
+            and isinstance(value, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        )
         merged[key] = _merge(old, value) if same_kind and isinstance(old, dict) else value
     return merged
 
@@ -197,10 +201,7 @@ def _apply_override(config: dict[str, Any], override: str) -> None:
     *path, last = key.strip().split(".")
     block: Any = config
     for name in path:
-        if isinstance(block, list):
-            block = block[_position(block, name, override)]
-        else:
-            block = block.setdefault(name, {})
+        block = block[_position(block, name, override)] if isinstance(block, list) else block.setdefault(name, {})
         if not isinstance(block, dict | list):
             raise ConfigError(f"--set {override!r}: {name!r} is not a block")
     try:

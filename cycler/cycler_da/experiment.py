@@ -18,8 +18,6 @@ import numpy as np
 import torch
 import yaml
 
-from cycler_da.tables.report import Row
-from cycler_da.tables.closing import closing_markdown, closing_rows
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.stages import run_stage
 from cycler_da.errors import ConfigError
@@ -31,6 +29,8 @@ from cycler_da.plots.page import write_page
 from cycler_da.products.atomic import write_atomically
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, Stream, load_setting
+from cycler_da.tables.closing import closing_markdown, closing_rows
+from cycler_da.tables.report import Row
 from cycler_da.times import time_stamp
 from cycler_da.verification.sums import ScoreSums
 
@@ -209,7 +209,9 @@ class Experiment:
                 )
 
 
-def open_experiment(path: Path, overrides: Sequence[str] = (), *, force: bool = False, say: Say = lambda text: None) -> Experiment:
+def open_experiment(
+    path: Path, overrides: Sequence[str] = (), *, force: bool = False, say: Say = lambda text: None
+) -> Experiment:
     """Load a config, prepare the experiment and return its plan."""
     experiment = Experiment(load_setting(path, overrides), force=force)
     experiment.prepare(say)

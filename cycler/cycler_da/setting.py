@@ -79,8 +79,8 @@ class Setting:
         for chain in self.chains:
             if chain.model.history > 1 and every != self.layout.step:
                 raise ConfigError(
-                    f"chains.{chain.name}: its model reads {chain.model.history} past states, so that cycles.every must be "
-                    f"one model step of {format_duration(self.layout.step)}, got {format_duration(every)}"
+                    f"chains.{chain.name}: its model reads {chain.model.history} past states, so cycles.every must "
+                    f"be one model step of {format_duration(self.layout.step)}, got {format_duration(every)}"
                 )
 
     @property
@@ -119,7 +119,8 @@ def build_setting(config: ExperimentConfig) -> Setting:
     every = parse_duration(config.cycles.every)
     if every % layout.step:
         raise ConfigError(
-            f"cycles.every is {format_duration(every)}, not a whole number of model steps of {format_duration(layout.step)}"
+            f"cycles.every is {format_duration(every)}, not a whole number of model steps of "
+            f"{format_duration(layout.step)}"
         )
     return Setting(
         config=config,
@@ -144,7 +145,9 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
     scheme = scheme_spec.build(SchemeContext(control.layout, model))  # type: ignore[attr-defined]
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:
-        raise ConfigError(f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}")
+        raise ConfigError(
+            f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}"
+        )
     return Chain(
         block.name, block.scheme["kind"], scheme, model, ModelSource(forecast, control.layout, model.digest), members
     )
@@ -161,7 +164,9 @@ def _stream(block: StreamBlock, layout: Layout) -> Stream:
     network = read_spec("network_of_sites", block.draw.network, where=f"{where}.draw.network")
     unknown = set(block.draw.error) - set(layout.channels)
     if unknown:
-        raise ConfigError(f"{where}.draw.error: unknown variable {', '.join(unknown)}; valid: {', '.join(layout.channels)}")
+        raise ConfigError(
+            f"{where}.draw.error: unknown variable {', '.join(unknown)}; valid: {', '.join(layout.channels)}"
+        )
     built: SiteNetwork = network.build(layout)  # type: ignore[attr-defined]
     return Stream(
         block.stream, Path(block.folder), operators, qc, block.required, built, block.draw.error, block.draw.seed

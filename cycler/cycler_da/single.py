@@ -61,7 +61,9 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
     scheme_spec = read_spec("scheme", {"kind": job.scheme, **blocks["scheme"]}, where="scheme")
     scheme = scheme_spec.build(SchemeContext(layout, model))  # type: ignore[attr-defined]
     if scheme.needs.previous and (model is None or job.previous is None):
-        raise ConfigError(f"scheme {job.scheme} needs the previous analysis and a learned model: --previous, --forecast")
+        raise ConfigError(
+            f"scheme {job.scheme} needs the previous analysis and a learned model: --previous, --forecast"
+        )
     checked = _checked(job, background, blocks)
     previous = None if job.previous is None else read_ensemble(job.previous, layout=layout)
     noise = Noise.of_cycle(job.seed, background.valid_time)

@@ -28,9 +28,7 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
             typer.echo(f"# chain {chain.name}: scheme {chain.scheme_kind}, model {chain.model.digest}")
 
 
-def status(
-    root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False
-) -> None:
+def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Say which cycle of every chain is the last complete one, how old, with what, and why degraded."""
     with expected_errors():
         chains = {store.chain: _chain_status(store) for store in _stores(root)}

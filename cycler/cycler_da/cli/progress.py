@@ -60,6 +60,8 @@ class CycleProgress:
         scores = event.facts.get("scores", {}).get("analysis", {})
         shown = f" rmse {scores['rmse']:.4f}" if "rmse" in scores else ""
         used = event.facts.get("counts", {}).get("USED", 0)
-        self._console.print(f"{time_stamp(event.time)} {event.chain:<20} used {used:>5}{shown}  {event.seconds:.1f} s", markup=False)
+        self._console.print(
+            f"{time_stamp(event.time)} {event.chain:<20} used {used:>5}{shown}  {event.seconds:.1f} s", markup=False
+        )
         for reason in event.facts.get("reasons", []):
             self._console.print(f"WARNING: {event.chain} {time_stamp(event.time)}: {reason}", markup=False)

@@ -32,15 +32,19 @@ def run(
         from cycler_da.experiment import open_experiment, table_of
         from cycler_da.tables.closing import closing_table
 
-        with CycleProgress(console) as progress:
-            with open_experiment(config, overrides or [], force=force, say=progress.say) as plan:
-                facts = _runner(orchestrator)(lambda: plan, on_event=progress.show)
+        with (
+            CycleProgress(console) as progress,
+            open_experiment(config, overrides or [], force=force, say=progress.say) as plan,
+        ):
+            facts = _runner(orchestrator)(lambda: plan, on_event=progress.show)
         rows = table_of(facts)
         if rows:
             console.print(closing_table(rows, title=_caption(plan.setting.config.verification.spin_up)))
         console.print(f"{facts['cycles']} cycles in {facts['seconds']:.0f} s. Page: {facts['page']}")
         if facts["exit_code"]:
-            console.print(f"not everything was complete (exit code {facts['exit_code']}); see the page or `cycler status`")
+            console.print(
+                f"not everything was complete (exit code {facts['exit_code']}); see the page or `cycler status`"
+            )
         raise typer.Exit(facts["exit_code"])
 
 

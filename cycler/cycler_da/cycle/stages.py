@@ -28,7 +28,14 @@ from safetensors.torch import save_file
 
 from cycler_da.cycle.scoring import score_cycle
 from cycler_da.cycle.work import CycleWork
-from cycler_da.errors import EXIT_COMPLETE, EXIT_DEGRADED, EXIT_NO_OBSERVATIONS, AnalysisFailed, MissingInput, ObsFileError
+from cycler_da.errors import (
+    EXIT_COMPLETE,
+    EXIT_DEGRADED,
+    EXIT_NO_OBSERVATIONS,
+    AnalysisFailed,
+    MissingInput,
+    ObsFileError,
+)
 from cycler_da.faultpoint import reach
 from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.obs.qc import flag_counts
@@ -138,7 +145,9 @@ def products(work: CycleWork) -> Facts:
         facts=work.facts("feedback"),
     )
     done = work.done_facts("assimilate")
-    work.write_json("diag/stats.json", {"counts": _nonzero(flag_counts(checked)), "scheme": done.get("diagnostics", {})})
+    work.write_json(
+        "diag/stats.json", {"counts": _nonzero(flag_counts(checked)), "scheme": done.get("diagnostics", {})}
+    )
     return {}
 
 
@@ -266,7 +275,9 @@ def _take_file(work: CycleWork, stream: Stream) -> str:
     try:
         content = found.read_bytes()
     except OSError as error:
-        raise ObsFileError(f"observation file {found} cannot be read: {error}; check its kind, mode and disk") from error
+        raise ObsFileError(
+            f"observation file {found} cannot be read: {error}; check its kind, mode and disk"
+        ) from error
     copy = work.obs_file(stream)
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(content)

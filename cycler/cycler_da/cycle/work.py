@@ -98,7 +98,9 @@ class CycleWork:
     def previous(self) -> Ensemble:
         """The analysis before, with the history of frames that the model reads; every file is verified."""
         if self.previous_time is None:
-            raise MissingProduct(f"cycle {time_stamp(self.time)} is the first of its chain and has no previous analysis")
+            raise MissingProduct(
+                f"cycle {time_stamp(self.time)} is the first of its chain and has no previous analysis"
+            )
         time: np.datetime64 | None = self.previous_time
         frames: Ensemble | None = None
         while time is not None and (frames is None or len(frames.valid_times) < self.chain.model.history):
