@@ -18,49 +18,21 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.advection import block_flow
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.tables.report import BenchResult, Row
 from cycler_da.errors import MissingInput
-from cycler_da.systems.advection import advect, block_flow
+from cycler_da.systems.radar_baselines import BASELINES, Method, score_frames
 from cycler_da.systems.radar_pairs import STEP_MINUTES, read_sequence, source_files
 from cycler_da.systems.sevir_codec import CODE_SPAN, MISSING_CODE
 from cycler_da.systems.sevir_files import WHERE_AND_WHAT, read_event
+from cycler_da.tables.report import BenchResult, Row
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, UInt8
+    from jaxtyping import UInt8
     from torch import Tensor
 
-#: A method: last frame `(batch, 1, y, x)` on the code scale, motion `(batch, 2, y, x)` and lead in steps -> forecast.
-Method = Callable[["Tensor", "Tensor", int], "Tensor"]
 N_HISTORY = 3
-SCORE_CODES = (16, 73, 133)
 SEVIR_FILE = "sevir_vil_diffcast_demo01.h5"
-
-
-def persistence(last: Float[Tensor, "batch 1 y x"], flow: Tensor, lead: int) -> Float[Tensor, "batch 1 y x"]:
-    """The last frame, unchanged."""
-    return last
-
-
-def global_shift(
-    last: Float[Tensor, "batch 1 y x"], flow: Float[Tensor, "batch 2 y x"], lead: int
-) -> Float[Tensor, "batch 1 y x"]:
-    """The last frame, shifted by the mean motion of the domain."""
-    return advect(last, flow.mean(dim=(-2, -1), keepdim=True).expand_as(flow), steps=lead)
-
-
-def flow_advection(
-    last: Float[Tensor, "batch 1 y x"], flow: Float[Tensor, "batch 2 y x"], lead: int
-) -> Float[Tensor, "batch 1 y x"]:
-    """The last frame, carried along the motion of its blocks."""
-    return advect(last, flow, steps=lead)
-
-
-BASELINES: Mapping[str, Method] = {
-    "persistence": persistence,
-    "global shift": global_shift,
-    "block-flow advection": flow_advection,
-}
 
 
 def measure_baselines(
@@ -122,7 +94,7 @@ def _scores(
     history, target, known = _starts(sequences, per_step=per_step, lead=lead)
     last, flow = history[:, -1:], torch.cat([block_flow(part) for part in history.split(8)])
     return {
-        name: _score(method(last, flow, lead)[:, 0], target, known) | {"n_starts": float(len(target))}
+        name: score_frames(method(last, flow, lead)[:, 0], target, known) | {"n_starts": float(len(target))}
         for name, method in methods.items()
     }
 
@@ -145,17 +117,6 @@ def _starts(sequences: list[Tensor], *, per_step: int, lead: int) -> tuple[Tenso
 
 def _scaled(codes: Tensor) -> Tensor:
     return torch.where(codes == MISSING_CODE, 0.0, codes.float() / CODE_SPAN)
-
-
-def _score(forecast: Tensor, target: Tensor, known: Tensor) -> dict[str, float]:
-    error = (forecast - target)[known].double()
-    scores = {"rmse": float((error**2).mean().sqrt())}
-    for code in SCORE_CODES:
-        level = (code - 0.5) / CODE_SPAN
-        hit, seen = (forecast >= level) & known, (target >= level) & known
-        union = int((hit | seen).sum())
-        scores[f"csi_{code}"] = int((hit & seen).sum()) / union if union else float("nan")
-    return scores
 
 
 def _folder() -> Path:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Protocol
 
 import cycler_da.bench
+from cycler_da.errors import ConfigError
+from cycler_da.products.provenance import code_version
 from cycler_da.tables import report
 from cycler_da.tables.machine import machine
 from cycler_da.tables.report import BenchResult
-from cycler_da.errors import ConfigError
-from cycler_da.products.provenance import code_version
 
 
 class Progress(Protocol):

@@ -21,8 +21,8 @@ from itertools import product
 import numpy as np
 
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.tables.report import BenchResult, Row
 from cycler_da.noise import Noise
+from cycler_da.tables.report import BenchResult, Row
 from cycler_da.verification.consistency import Estimate, mean_interval, score_interval, t_quantile
 from cycler_da.verification.scores import score
 from cycler_da.verification.sums import ScoreSums, ensemble_sums

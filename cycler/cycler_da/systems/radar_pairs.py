@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cycler_da.advection import DEFAULT_FLOW, FlowSettings, advect_history_masked, block_flow
 from cycler_da.errors import ConfigError, DataError, MissingInput
 from cycler_da.noise import Noise
-from cycler_da.systems.advection import DEFAULT_FLOW, FlowSettings, advect_history_masked, block_flow
 from cycler_da.systems.sevir_codec import CODE_SPAN, FIRST_ECHO_CODE, LARGEST_CODE, MISSING_CODE
 
 if TYPE_CHECKING:

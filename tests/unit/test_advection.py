@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.errors import ConfigError
-from cycler_da.systems.advection import (
+from cycler_da.advection import (
     FlowSettings,
     advect,
     advect_history,
@@ -16,6 +15,7 @@ from cycler_da.systems.advection import (
     block_flow,
     has_source,
 )
+from cycler_da.errors import ConfigError
 
 
 def blobs(shift_y: float, shift_x: float, *, size: int = 64, seed: int = 0) -> torch.Tensor:
