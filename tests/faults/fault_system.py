@@ -193,11 +193,11 @@ def hashes_of(store: Store) -> Hashes:
     return {time_stamp(time): store.manifest(time)["arrays"] for time in store.complete_cycles()}
 
 
-def require_background_as_analysis(drill: Drill, time: np.datetime64 = CYCLES[0]) -> None:
+def require_background_as_analysis(drill: Drill, *, time: np.datetime64 = CYCLES[0], chain: str = "letkf") -> None:
     """The analysis is the background bit for bit, and every product says so."""
-    hashes = drill.hashes()[time_stamp(time)]
+    hashes = drill.hashes(chain)[time_stamp(time)]
     assert hashes["analysis.nc"] == hashes["background.nc"]
-    folder, summary = drill.store().cycle_folder(time), drill.summary(time)
+    folder, summary = drill.store(chain).cycle_folder(time), drill.summary(time, chain)
     assert summary["exit_code"] == 4
     assert "no usable observations: the analysis is the background" in summary["degraded"]
     with netCDF4.Dataset(folder / "analysis.nc") as file:
