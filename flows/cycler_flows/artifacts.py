@@ -60,6 +60,8 @@ class ArtifactWriter:
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until all is written, but not for long; to be called before the outermost run ends."""
+        if self._given_up.is_set():
+            return
         written = threading.Event()
         self._queue.put(written.set)
         if not written.wait(timeout):

@@ -72,6 +72,7 @@ class EmbeddedServer:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             start_new_session=True,  # Ctrl-C ends the command, and the command ends its server
         )
+        (home / "server.pid").write_text(str(self._process.pid))
 
     @property
     def api_url(self) -> str:

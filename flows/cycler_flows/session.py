@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def prefect_server(root: Path, *, schedules: bool = False, port: int | None = No
     Raises OrchestratorFailed when the configured server does not answer or the embedded one does not start.
     """
     with ExitStack() as stack:
-        home = stack.enter_context(_own_home(root))
+        home = stack.enter_context(own_home(root))
         configured = configured_api(home)
         if configured is None:
             server = EmbeddedServer(home, port=port, schedules=schedules)
@@ -72,7 +73,7 @@ def prefect_session(root: Path) -> Iterator[Session]:
     """
     with prefect_server(root) as session, ExitStack() as stack:
         stack.enter_context(quiet_terminal())
-        stack.callback(_drain)
+        stack.callback(_drain, session)
         stack.enter_context(logs_to_server())
         yield session
 
@@ -84,13 +85,13 @@ def configured_api(home: Path) -> str | None:
     """
     for name, value in QUIET_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    has_own_home = "PREFECT_HOME" in os.environ or Path("~/.prefect").expanduser().exists()
-    if not has_own_home:
+    hasown_home = "PREFECT_HOME" in os.environ or Path("~/.prefect").expanduser().exists()
+    if not hasown_home:
         os.environ["PREFECT_HOME"] = str(home)
     try:
         from prefect.settings import get_current_settings
     finally:
-        if not has_own_home:
+        if not hasown_home:
             del os.environ["PREFECT_HOME"]
     return get_current_settings().api.url or None
 
@@ -99,21 +100,27 @@ def configured_api(home: Path) -> str | None:
 def quiet_terminal() -> Iterator[None]:
     """Keep Prefect's account of its runs off the terminal; its other warnings stay.
 
-    The errors of a run are raised to the caller, who shows them.
+    The errors of a run are raised to the caller, who shows them. Sessions in several threads share the silence.
     """
     import prefect.main  # sets its logging up, once  # noqa: F401
 
-    logger, forward, requests = logging.getLogger("prefect"), _Forward(logging.WARNING), logging.getLogger("httpx")
-    propagates, level = logger.propagate, requests.level
-    logger.propagate = False
-    logger.addHandler(forward)
-    requests.setLevel(logging.WARNING)  # else one line for every request to the server
+    global _silences
+    logger, requests = logging.getLogger("prefect"), logging.getLogger("httpx")
+    with _silence:
+        _silences += 1
+        logger.propagate = False
+        if _FORWARD not in logger.handlers:
+            logger.addHandler(_FORWARD)
+        requests.addFilter(_is_warning)  # else one line for every request to the server
     try:
         yield
     finally:
-        logger.removeHandler(forward)
-        logger.propagate = propagates
-        requests.setLevel(level)
+        with _silence:
+            _silences -= 1
+            if _silences == 0:
+                logger.removeHandler(_FORWARD)
+                logger.propagate = True
+                requests.removeFilter(_is_warning)
 
 
 class _Forward(logging.Handler):
@@ -124,8 +131,16 @@ class _Forward(logging.Handler):
             log.handle(record)
 
 
+def _is_warning(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
+_FORWARD = _Forward(logging.WARNING)
+_silence, _silences = threading.Lock(), 0
+
+
 @contextmanager
-def _own_home(root: Path) -> Iterator[Path]:
+def own_home(root: Path) -> Iterator[Path]:
     """Take a Prefect folder in `root` that no other live session uses; SQLite is for one server."""
     with ExitStack() as stack:
         for number in range(1, HOMES + 1):
@@ -154,8 +169,14 @@ def _settings(session: Session, home: Path) -> Iterator[None]:
 
     updates: dict[str, Any] = {"logging.to_api.when_missing_flow": "ignore"}
     if session.is_embedded:
-        # Nobody watches heartbeats here, and the end of every flow run waits up to 1 s for their thread.
-        updates |= {"api.url": session.api_url, "home": home, "flows.heartbeat_frequency": None}
+        updates |= {
+            "api.url": session.api_url,
+            "home": home,
+            # Nobody watches heartbeats here, and the end of every flow run waits up to 1 s for their thread.
+            "flows.heartbeat_frequency": None,
+            # A server on this machine that refuses twice is dead; five tries (the default) are a minute each time.
+            "client.max_retries": 2,
+        }
     with temporary_settings(updates=updates):
         yield
 
@@ -191,7 +212,7 @@ def _tidy() -> None:
         "expected_start_time": {"before_": datetime.now(UTC)},
     }
     try:
-        with get_client(sync_client=True) as client:
+        with quiet_terminal(), get_client(sync_client=True) as client:
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state={"type": {"any_": alive}})):
                 client.set_flow_run_state(run.id, Crashed(message="its process ended without a word"), force=True)
             for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(**waiting)):
@@ -200,8 +221,10 @@ def _tidy() -> None:
         log.warning("event=orchestrator_tidy_failed error=%r", error)
 
 
-def _drain() -> None:
+def _drain(session: Session) -> None:
     """Hand the server what is still in the queues: logs and the states of tasks."""
+    if not is_healthy(session.api_url):
+        return
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -130,6 +130,7 @@ class PrefectShell:
     def _lose(self, failure: Exception) -> None:
         if not self._is_lost:
             log.error("event=orchestrator_lost error=%r (the cycles go on without Prefect)", failure)
+            self._artifacts.close()
         self._is_lost = True
 
 

@@ -7,7 +7,6 @@ publication once).
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,10 +70,10 @@ class ToyPlan:
 
     def ready(self, chain: str) -> list[np.datetime64]:
         ready = []
-        for time in self.pending(chain):
-            if not (self.folder / f"obs_{time_stamp(time)}").exists():
+        for valid in self.pending(chain):
+            if not (self.folder / f"obs_{time_stamp(valid)}").exists():
                 break
-            ready.append(time)
+            ready.append(valid)
         return ready
 
     @contextmanager
@@ -104,14 +103,3 @@ def load(config_path: str, overrides: list[str]) -> ToyPlan:
     """The loader of served toys: the config is JSON with the fields above."""
     settings = json.loads(Path(config_path).read_text())
     return ToyPlan(Path(settings.pop("folder")), **settings)
-
-
-def killer(pid_file: Path) -> Callable[[ToyCycle, str], None]:
-    """Kills the process written in a file, once, in the middle of the second cycle."""
-
-    def kill(cycle: ToyCycle, name: str) -> None:
-        if cycle.folder.name == "20200102T0000Z" and name == "assimilate" and pid_file.exists():
-            os.kill(int(pid_file.read_text()), 9)
-            pid_file.unlink()
-
-    return kill
