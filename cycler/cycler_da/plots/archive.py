@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 #: Cycles of a chain that a page holds, the newest ones; older ones stay in the store.
 MOST_CYCLES = 500
 
+#: Order in which flags and stages stand in charts; others follow.
+_FLAGS = ("used", "passive", "first_guess", "thinned", "missing")
+_STAGES = ("background", "observations", "quality_control", "assimilate", "products", "verify", "plot")
+
 #: Scores of one field: variable (or "all") to name of the score to value.
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -88,8 +92,8 @@ def _read_cycle(folder: Path, valid: np.datetime64) -> CycleRecord:
         folder=folder,
         valid=valid,
         scores=_mapping(summary.get("scores")),
-        counts={name: int(count) for name, count in _mapping(summary.get("counts")).items()},
-        seconds={name: float(cost) for name, cost in _mapping(summary.get("seconds")).items()},
+        counts={name: int(count) for name, count in _numbers(summary.get("counts"), first=_FLAGS).items()},
+        seconds=_numbers(summary.get("seconds"), first=_STAGES),
         degraded=tuple(str(reason) for reason in summary.get("degraded") or ()),
         figures=tuple(figures),
         files=_products(folder),
@@ -112,6 +116,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         log.warning("page skips a damaged file file=%s error=%s", path, error)
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _numbers(content: Any, *, first: tuple[str, ...]) -> dict[str, float]:
+    """Numbers by name in small letters; names in `first` come first, in that order."""
+    found = {name.lower(): float(value) for name, value in _mapping(content).items() if isinstance(value, int | float)}
+    order = [name for name in first if name in found] + [name for name in found if name not in first]
+    return {name: found[name] for name in order}
 
 
 def _mapping(content: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cartopy.crs as ccrs
 import numpy as np
@@ -20,6 +20,7 @@ from cycler_da.layout import Axis, Grid
 from cycler_da.plots import style
 from cycler_da.plots.borders import Box, lines_in_box
 from cycler_da.plots.feedback import ObsPoints
+from cycler_da.plots.projections import projection_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +50,7 @@ class Frame(Protocol):
         ...
 
     def decorate(self, axes: Axes, *, is_left: bool, is_bottom: bool) -> None:
-        """Lines and ticks; only the outer panels carry labels."""
+        """Lines and, on the outer panels, ticks."""
         ...
 
     def positions(self, points: ObsPoints) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +108,10 @@ class PlainFrame:
             (axes.xaxis, axes.get_xlim(), is_bottom, self.grid.axes[1].name),
             (axes.yaxis, axes.get_ylim(), is_left, self.grid.axes[0].name),
         ):
-            axis.set_ticks(_round_ticks(*limits))
+            axis.set_ticks(_round_ticks(*limits) if is_labelled else [])  # ticks are most of the cost of a panel
             if is_labelled:
                 axis.labelpad = 1.5
                 axis.set_label_text(f"{name} ({units})")
-            else:
-                axis.set_ticklabels([])
 
     def positions(self, points: ObsPoints) -> tuple[np.ndarray, np.ndarray]:
         """Positions in the axes' kilometres."""
@@ -173,7 +172,8 @@ class MapFrame:
         meridians, parallels = self.graticule
         for axis, ticks, is_labelled in ((axes.xaxis, meridians, is_bottom), (axes.yaxis, parallels, is_left)):
             axis.set_visible(True)
-            axis.set_ticks([at for at, _ in ticks], [text if is_labelled else "" for _, text in ticks])
+            shown = ticks if is_labelled else []
+            axis.set_ticks([at for at, _ in shown], [text for _, text in shown])
         if is_left and is_bottom:
             self._draw_scale_bar(axes)
 
@@ -236,39 +236,6 @@ class MapFrame:
 
 _BAR_LENGTHS = (1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6)  # m
 _LINE_WIDTHS = {"states": 0.5, "countries": 0.8, "gshhs": 0.8}
-
-
-def projection_of(mapping: dict[str, Any]) -> ccrs.Projection:
-    """Cartopy's projection of a CF grid mapping. Raises DataError for one that is not known here."""
-    radius = mapping.get("earth_radius", mapping.get("semi_major_axis", 6370997.0))
-    globe = ccrs.Globe(ellipse=None, semimajor_axis=radius, semiminor_axis=mapping.get("semi_minor_axis", radius))
-    offsets = {"false_easting": mapping.get("false_easting", 0.0), "false_northing": mapping.get("false_northing", 0.0)}
-    name = mapping.get("grid_mapping_name")
-    if name == "lambert_azimuthal_equal_area":
-        return ccrs.LambertAzimuthalEqualArea(
-            central_longitude=mapping["longitude_of_projection_origin"],
-            central_latitude=mapping["latitude_of_projection_origin"],
-            globe=globe,
-            **offsets,
-        )
-    if name == "lambert_conformal_conic":
-        return ccrs.LambertConformal(
-            central_longitude=mapping["longitude_of_central_meridian"],
-            central_latitude=mapping["latitude_of_projection_origin"],
-            standard_parallels=tuple(np.atleast_1d(mapping["standard_parallel"])),
-            globe=globe,
-            **offsets,
-        )
-    if name == "polar_stereographic":
-        return ccrs.Stereographic(
-            central_latitude=mapping["latitude_of_projection_origin"],
-            central_longitude=mapping["straight_vertical_longitude_from_pole"],
-            true_scale_latitude=mapping.get("standard_parallel"),
-            globe=globe,
-            **offsets,
-        )
-    known = "lambert_azimuthal_equal_area, lambert_conformal_conic, polar_stereographic"
-    raise DataError(f"maps: the grid mapping {name!r} is not known; valid names are {known}")
 
 
 def _round_ticks(low: float, high: float) -> np.ndarray:

@@ -24,9 +24,9 @@ from cycler_da.products.atomic import write_json_atomically
 SIGNED_SPAN = 2.5
 #: Size of the largest class bound of departures and spread, at most, in standard deviations.
 LEVELS_SPAN = 2.0
-N_LEVELS = 6
+N_LEVELS = 7
 #: Classes of VIL departures and spread (kg m-2); SEVIR's six scoring levels span the same range.
-VIL_LEVELS = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+VIL_LEVELS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _ROUND = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
 

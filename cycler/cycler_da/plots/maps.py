@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
 
 from cycler_da.errors import DataError
@@ -29,6 +28,7 @@ from cycler_da.plots.frames import Frame, frame_of, height_over_width
 from cycler_da.plots.limits import Limits, VariableLimits, experiment_folder, limits_for
 from cycler_da.plots.lines import draw_lines, line_text
 from cycler_da.plots.obs import draw_observations, observation_legend
+from cycler_da.plots.png import write_png
 from cycler_da.plots.scales import ColourScale, departure_scale, spread_scale, value_scale
 
 if TYPE_CHECKING:
@@ -182,7 +182,8 @@ def _draw_observation_panel(
 
 def _draw_empty(axes: Axes, text: str) -> None:
     axes.set_facecolor(style.PANEL)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
+    box = {"facecolor": style.PANEL, "edgecolor": "none", "pad": 2}
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=style.MUTED, bbox=box, zorder=7)
 
 
 def _draw_missing(axes: Axes) -> None:
@@ -220,7 +221,7 @@ def _caption(file: str, kind: str, title: str, alt: str, *, variable: str = "") 
 def _save(drawing: Drawing, out: Path) -> Caption:
     """Write the PNG files of a drawing, each in one step, and return the caption with file names and size."""
     caption = drawing.caption
-    width, height = _write_png(drawing, out / caption.file)
+    width, height = write_png(drawing.figure, out / caption.file, title=caption.title, text=caption.alt)
     caption = replace(caption, width=width, height=height)
     if drawing.value_bar is None or drawing.value_scale is None or drawing.value_scale.safe_cmap is None:
         return caption
@@ -228,13 +229,5 @@ def _save(drawing: Drawing, out: Path) -> Caption:
         artist.set_cmap(drawing.value_scale.safe_cmap)
     canvas.label_bar(drawing.value_bar, drawing.value_scale)
     safe_file = caption.file.replace(".png", ".safe.png")
-    _write_png(drawing, out / safe_file)
+    write_png(drawing.figure, out / safe_file, title=caption.title, text=caption.alt)
     return replace(caption, safe_file=safe_file)
-
-
-def _write_png(drawing: Drawing, path: Path) -> tuple[int, int]:
-    sheet = FigureCanvasAgg(drawing.figure)
-    texts = {"Title": drawing.caption.title, "Description": drawing.caption.alt, "Software": None}
-    with path.open("wb") as sink:
-        sheet.print_png(sink, metadata=texts)
-    return sheet.get_width_height()

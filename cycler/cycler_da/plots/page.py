@@ -98,7 +98,7 @@ def _ranges(config: dict[str, Any]) -> dict[str, Choice]:
     verification = config.get("verification")
     spin_up = verification.get("spin_up") if isinstance(verification, dict) else None
     if isinstance(spin_up, int) and spin_up > 0:
-        return {f"after spin-up of {spin_up}": after(spin_up), **ranges}
+        return {f"after spin-up of {spin_up}": after(1 + spin_up), **ranges}  # the start and the spin-up
     return ranges
 
 

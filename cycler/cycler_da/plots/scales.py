@@ -63,6 +63,7 @@ def value_scale(variable: Variable, limits: VariableLimits) -> ColourScale:
 def departure_scale(variable: Variable, limits: VariableLimits) -> ColourScale:
     """Colours of increments and errors: classes symmetric about a white zero."""
     bounds = (*(-level for level in reversed(limits.levels)), *limits.levels)
+    ticks, labels = _departure_ticks(limits.levels, limits.exponent)
     n_side = len(limits.levels)
     # white for the class around zero; the others leave the pale end of the map, so that the first class shows
     shade = np.concatenate([np.linspace(0.0, 0.42, n_side), [0.5], np.linspace(0.58, 1.0, n_side)])
@@ -70,8 +71,8 @@ def departure_scale(variable: Variable, limits: VariableLimits) -> ColourScale:
         cmap=_classes(style.DEPARTURE(shade), "departure"),
         norm=BoundaryNorm(bounds, len(bounds) + 1, extend="both"),
         extend="both",
-        ticks=_every_other(bounds),
-        tick_labels=tuple(_scaled(bound, limits.exponent) for bound in _every_other(bounds)),
+        ticks=ticks,
+        tick_labels=labels,
         label=_label("Increment, error", variable, limits.exponent),
     )
 
@@ -121,11 +122,12 @@ def _classes(colours: np.ndarray, name: str) -> ListedColormap:
     return ListedColormap(colours, name=name)
 
 
-def _every_other(bounds: tuple[float, ...]) -> tuple[float, ...]:
-    """Every other bound, counted from the outermost, the same on both sides."""
-    half = len(bounds) // 2
-    right = bounds[half:][::-1][::2][::-1]
-    return (*(-bound for bound in reversed(right)), *right)
+def _departure_ticks(levels: tuple[float, ...], exponent: int) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Every other bound from the outermost inwards, and the width of the white class at its middle."""
+    right = levels[1:][::-1][::2][::-1]
+    ticks = (*(-level for level in reversed(right)), 0.0, *right)
+    labels = [f"±{_scaled(levels[0], exponent)}" if tick == 0 else _scaled(tick, exponent) for tick in ticks]
+    return ticks, tuple(labels)
 
 
 def _scaled(value: float, exponent: int) -> str:

@@ -55,10 +55,13 @@ def after(spin_up: int) -> Choice:
 
 
 def score_rows(chains: Iterable[ChainRecord], choose: Choice = all_cycles) -> list[Row]:
-    """Pool the scores of the chosen cycles of every chain; cycles that were not verified are left out."""
+    """Pool the scores of the chosen cycles of every chain.
+
+    Cycles that were not verified are left out, and so is the start, whose analysis no observation has seen.
+    """
     rows: list[Row] = []
     for chain in chains:
-        chosen = [cycle for cycle in choose(chain) if cycle.scores]
+        chosen = [cycle for cycle in choose(chain) if "background" in cycle.scores]
         for name in _fields(chosen):
             scored = [cycle for cycle in chosen if name in cycle.scores]
             rows.append(Row(chain.name, name, len(scored), _pool(scored, name)))

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import matplotlib
 import matplotlib.dates
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from cycler_da.errors import MissingProduct
 from cycler_da.plots import style
 from cycler_da.plots.archive import ChainRecord, CycleRecord, read_chains
+from cycler_da.plots.png import write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,8 +40,7 @@ def draw_series(experiment_folder: Path, out: Path, *, variable: str = "all") ->
     with matplotlib.rc_context(style.RC):
         figure = _figure(chains, experiment_folder.name, variable)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("wb") as sink:
-            FigureCanvasAgg(figure).print_png(sink, metadata={"Software": None, "Title": f"{experiment_folder.name}"})
+        write_png(figure, out, title=f"{experiment_folder.name}: scores and observations")
     return out
 
 

@@ -37,7 +37,7 @@ SERIES_DASHES = ((), (5, 2), (1.5, 1.5), (6, 2, 1.5, 2), (3, 1.5), (8, 3), (2, 3
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
-    "axes.titlesize": 8.5,
+    "axes.titlesize": 8.0,
     "axes.labelsize": 8.0,
     "xtick.labelsize": 8.0,
     "ytick.labelsize": 8.0,

@@ -155,6 +155,12 @@ def test_bars_say_the_bounds_in_scaled_units():
     assert scale.label == "Spread (10⁻⁶ s⁻¹)"
 
 
+def test_departure_bars_say_their_bounds_and_the_width_of_white():
+    scale = departure_scale(Q1, LIMITS)
+    assert scale.tick_labels == ("−10", "−2", "−0.5", "±0.2", "0.5", "2", "10")
+    assert scale.ticks[len(scale.ticks) // 2] == 0.0
+
+
 @pytest.mark.parametrize(
     ("units", "exponent", "text"),
     [("s-1", -6, "10⁻⁶ s⁻¹"), ("kg m-2", 0, "kg m⁻²"), ("1", 0, ""), ("K", 0, "K"), ("m2 s-1", 3, "10³ m² s⁻¹")],

@@ -13,7 +13,8 @@ from cycler_da.errors import DataError, MissingInput
 from cycler_da.layout import Axis, Grid
 from cycler_da.plots.borders import Box, lines_in_box
 from cycler_da.plots.feedback import ObsPoints
-from cycler_da.plots.frames import MapFrame, PlainFrame, frame_of, height_over_width, projection_of
+from cycler_da.plots.frames import MapFrame, PlainFrame, frame_of, height_over_width
+from cycler_da.plots.projections import projection_of
 from cycler_da.systems.sevir_grid import map_position
 
 RADAR = sample.radar_layout()

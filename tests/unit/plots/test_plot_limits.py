@@ -31,7 +31,7 @@ def test_round_up_gives_the_next_round_number(value, up):
 
 
 def test_levels_are_the_largest_of_the_ladder_below_a_number():
-    assert levels_below(16.4e-6) == (2e-7, 5e-7, 1e-6, 2e-6, 5e-6, 1e-5)
+    assert levels_below(16.4e-6) == (1e-7, 2e-7, 5e-7, 1e-6, 2e-6, 5e-6, 1e-5)
     assert levels_below(1.0, 3) == (0.2, 0.5, 1.0)
     assert levels_below(4.9, 2) == (1.0, 2.0)
 

@@ -60,8 +60,11 @@ def test_equal_references_of_all_chains_are_one_row_at_the_end():
 
 
 def test_references_that_differ_keep_their_chain():
-    chains = [chain(name, [cycle(0, persistence=one(rmse))]) for name, rmse in (("a", 1.0), ("b", 2.0))]
-    assert [(row.chain, row.field) for row in score_rows(chains)] == [("a", "persistence"), ("b", "persistence")]
+    chains = [
+        chain(name, [cycle(0, background=one(1.0), persistence=one(rmse))]) for name, rmse in (("a", 1.0), ("b", 2.0))
+    ]
+    rows = [(row.chain, row.field) for row in score_rows(chains)]
+    assert rows[2:] == [("a", "persistence"), ("b", "persistence")]
 
 
 def test_ranges_choose_their_cycles():
@@ -72,6 +75,10 @@ def test_ranges_choose_their_cycles():
     assert after(2)(chain("a", cycles, n_complete=600)) == tuple(cycles)
 
 
-def test_cycles_without_verification_are_not_counted():
-    rows = score_rows([chain("a", [cycle(0), cycle(1, analysis=one(2.0)), cycle(2)])])
-    assert [(row.n_cycles, row.scores["all"]["rmse"]) for row in rows] == [(1, 2.0)]
+def test_the_start_and_cycles_without_verification_are_not_counted():
+    scores = {"background": one(3.0), "analysis": one(2.0)}
+    rows = score_rows([chain("a", [cycle(0, analysis=one(9.0)), cycle(1, **scores), cycle(2)])])
+    assert [(row.field, row.n_cycles, row.scores["all"]["rmse"]) for row in rows] == [
+        ("background", 1, 3.0),
+        ("analysis", 1, 2.0),
+    ]

@@ -23,7 +23,7 @@ function numberText(value) {
   const size = Math.abs(value);
   if (size >= 1e5 || size < 1e-3) {
     const [digits, power] = value.toExponential(2).split("e");
-    return digits + "e" + Number(power);
+    return Number(digits) + "e" + Number(power);
   }
   return String(Number(value.toPrecision(size >= 1000 ? 4 : 3)));
 }
@@ -96,7 +96,8 @@ function chartFrame(holder, options) {
 function lineChart(holder, series, options) {
   const values = series.flatMap((one) => one.points.map((point) => point[1])).filter((value) => value !== null && isFinite(value));
   const positive = values.filter((value) => value > 0);
-  const low = options.isLog && positive.length ? Math.min(...positive) * 0.85 : 0;
+  // four decades at most: what lies below is drawn at the bottom
+  const low = options.isLog && positive.length ? Math.max(Math.min(...positive) * 0.85, Math.max(...positive) * 1e-4) : 0;
   const frame = chartFrame(holder, { ...options, low, high: values.length ? Math.max(...values) * 1.06 : 1 });
   const level = options.level;
   if (level && level <= Math.max(...values, 0) * 1.06) {
