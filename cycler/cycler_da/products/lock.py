@@ -3,8 +3,8 @@
 The folder `locks/<stamp>.lock` holds one small file for each holder there ever was, named by its token:
 000001, 000002, ... The holder is the file with the highest number, unless its name ends in `.released`.
 
-    take    read the highest number n; when its holder is gone, create n + 1 with O_EXCL (exactly one of
-            several rivals succeeds), then look again: a higher number means that this one came too late
+    take    read the highest number n; when its holder is gone, create n + 1 exclusively, content and all
+            (exactly one of several rivals succeeds), then look again: a higher number means too late
     keep    a thread touches the file every `heartbeat`; its modification time is the heartbeat
     check   `require_held`: the own number is still the highest and not released
     break   is the same as take: a stale number is passed over, never removed and made again
@@ -21,6 +21,7 @@ protected by the rename itself (products/store.py).
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -34,7 +35,7 @@ import numpy as np
 
 from cycler_da.errors import LockedCycle, LostLock
 from cycler_da.faultpoint import reach
-from cycler_da.products.atomic import refusals_explained
+from cycler_da.products.atomic import is_private, private_name, refusals_explained
 from cycler_da.products.owner import Owner
 
 log = logging.getLogger(__name__)
@@ -167,20 +168,33 @@ def _create(path: Path, token: int, nonce: str) -> bool:
         **Owner.of_this_process().to_json(),
         "taken": str(np.datetime64("now", "s")) + "Z",
     }
+    private = private_name(path)
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    reach("lock.created")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+        with private.open("x", encoding="utf-8") as handle:
             json.dump(content, handle)
             handle.flush()
             os.fsync(handle.fileno())
-    except OSError:
-        path.unlink(missing_ok=True)  # never held
-        raise
+        reach("lock.written")
+        _link(private, path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        return False  # a winner has tidied up
+    finally:
+        private.unlink(missing_ok=True)
     return True
+
+
+def _link(private: Path, path: Path) -> None:
+    """Give a whole file its name, only if the name is free (O_EXCL); raises FileExistsError."""
+    try:
+        path.hardlink_to(private)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # No hard links here. Killed between the next two lines, the empty file waits for `stale_after`.
+        with path.open("x", encoding="utf-8") as handle:
+            handle.write(private.read_text(encoding="utf-8"))
 
 
 def _highest(folder: Path) -> int:
@@ -194,7 +208,7 @@ def _highest(folder: Path) -> int:
 def _tidy(folder: Path, token: int) -> None:
     """Remove the files of earlier holders; the number of this one keeps the count."""
     for path in folder.iterdir():
-        if 0 < _number(path) < token:
+        if 0 < _number(path) < token or is_private(path):
             path.unlink(missing_ok=True)
 
 

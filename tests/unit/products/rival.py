@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time as clock
@@ -93,7 +94,7 @@ def serve() -> None:
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
             runs = [(Path(folder) / str(k), arguments) for k, arguments in enumerate(json.loads(line))]
-            children = [_fork(output, arguments) for output, arguments in runs]
+            children = [_fork(output, dict(arguments)) for output, arguments in runs]
             codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
             outputs = [output.read_text() for output, _ in runs]
         answers = [{"code": code, "output": output} for code, output in zip(codes, outputs, strict=True)]
@@ -102,10 +103,14 @@ def serve() -> None:
 
 def _fork(output: Path, arguments: dict) -> int:
     output.touch()
+    kill_after = arguments.pop("kill_after", None)
     child = os.fork()
     if child == 0:
         os.dup2(os.open(output, os.O_WRONLY), 1)
         os._exit(run_cycle(**arguments))
+    if kill_after is not None:
+        clock.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
     return child
 
 

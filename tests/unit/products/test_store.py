@@ -384,6 +384,7 @@ def run_cycle(run_together, tmp_path: Path):
 
 
 FAULTS = [
+    "lock.written",
     "lock.taken",
     "stage.background.start",
     "file.half",
@@ -419,6 +420,18 @@ def test_a_cycle_killed_anywhere_is_completed_by_the_same_command(store: Store, 
     assert run_cycle()["output"] == "complete\n"
     store.refresh_latest()
     assert (store.chain_folder / "latest" / "_SUCCESS").is_file()
+
+
+@pytest.mark.faults
+def test_a_cycle_killed_at_random_instants_is_whole_or_absent_and_completed_in_the_end(store: Store, run_cycle) -> None:
+    instants = np.random.default_rng(5).uniform(0.0, 0.08, 30)
+    for turn, instant in enumerate(instants):
+        force = store.is_complete(TIME)
+        answer = run_cycle(value=f"v{turn // 10}", force=force, kill_after=float(instant))
+        assert answer["code"] in (0, -9), answer
+        assert store.verify() == []
+    assert run_cycle(value="last", force=store.is_complete(TIME))["code"] == 0
+    assert store.is_complete(TIME) and store.verify() == []
 
 
 @pytest.mark.faults
