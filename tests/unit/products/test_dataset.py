@@ -183,7 +183,7 @@ def test_a_flipped_bit_never_becomes_a_value(
     write_ensemble(path, written, facts=facts)
     content = path.read_bytes()
     n_refused = 0
-    for position in np.random.default_rng(1).integers(0, len(content), 150):
+    for position in np.random.default_rng(1).integers(0, len(content), 80):
         damaged = bytearray(content)
         damaged[position] ^= 0x10
         path.write_bytes(bytes(damaged))
@@ -191,7 +191,7 @@ def test_a_flipped_bit_never_becomes_a_value(
             assert torch.equal(read_ensemble(path, layout=ring_layout).values, written.values)
         except (DataError, LayoutMismatch):
             n_refused += 1
-    assert n_refused > 5
+    assert n_refused > 3
 
 
 def test_a_chunk_that_was_never_written_is_refused(
