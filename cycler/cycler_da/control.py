@@ -26,8 +26,15 @@ if TYPE_CHECKING:
 class Control(Protocol):
     """A transform of states and observations, and the layout of the transformed states."""
 
-    physical: Layout
-    layout: Layout
+    @property
+    def physical(self) -> Layout:
+        """Layout of the physical states."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the transformed states."""
+        ...
 
     def to_control(self, ensemble: Ensemble) -> Ensemble:
         """Physical to control."""

@@ -36,7 +36,14 @@ class Start(Protocol):
     """Makes the first ensemble, in the control variable, with the model's history of frames."""
 
     def ensemble(
-        self, time: np.datetime64, *, members: int, model: ForecastModel, nature: Nature | None, control: Control, noise: Noise
+        self,
+        time: np.datetime64,
+        *,
+        members: int,
+        model: ForecastModel,
+        nature: Nature | None,
+        control: Control,
+        noise: Noise,
     ) -> Ensemble:
         """Ensemble whose last time is `time`."""
         ...
@@ -54,7 +61,14 @@ class PerturbedNatureSpec(Spec):
         return self
 
     def ensemble(
-        self, time: np.datetime64, *, members: int, model: ForecastModel, nature: Nature | None, control: Control, noise: Noise
+        self,
+        time: np.datetime64,
+        *,
+        members: int,
+        model: ForecastModel,
+        nature: Nature | None,
+        control: Control,
+        noise: Noise,
     ) -> Ensemble:
         """Draw the start; raises ConfigError without a nature run or a climatology."""
         climatology = getattr(model, "climatology", None)
@@ -83,7 +97,14 @@ class EnsembleFileSpec(Spec):
         return self
 
     def ensemble(
-        self, time: np.datetime64, *, members: int, model: ForecastModel, nature: Nature | None, control: Control, noise: Noise
+        self,
+        time: np.datetime64,
+        *,
+        members: int,
+        model: ForecastModel,
+        nature: Nature | None,
+        control: Control,
+        noise: Noise,
     ) -> Ensemble:
         """Read the file; raises DataError for too few members or times, MissingInput when it is absent."""
         stored = read_ensemble(Path(self.path), layout=control.physical)

@@ -13,7 +13,7 @@ from typing import Any
 from cycler_da.cycle_plan import CycleEvent, ExperimentPlan, run_plan
 
 #: Function that makes a plan of a config file: `(path, overrides) -> ExperimentPlan`.
-LOADER = "cycler_da.cycle:load_plan"
+LOADER = "cycler_da.experiment:load_plan"
 
 OnEvent = Callable[[CycleEvent], None]
 

@@ -103,7 +103,9 @@ def test_guided_sampler_equals_the_kalman_posterior(steps):
 def test_without_observations_guidance_is_bitwise_the_forecast():
     model, noise = _model(6), MemberNoise(Noise(5), range(6), "draw")
     nothing = MatrixObservation(
-        torch.zeros((0, 3), dtype=torch.float64), torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64)
+        torch.zeros((0, 3), dtype=torch.float64),
+        torch.zeros(0, dtype=torch.float64),
+        torch.zeros(0, dtype=torch.float64),
     )
     like = MEAN.expand(6, 1, 3)
     free = localise(GaussianDraw(model, noise), tau_grid(3), like=like, noise=noise)
@@ -135,7 +137,9 @@ def test_splitting_members_over_batches_changes_nothing():
     parts = []
     for members in (range(0, 2), range(2, 6)):
         noise = MemberNoise(Noise(8), members, "draw")
-        parts.append(localise(GaussianDraw(_model(len(members)), noise), tau_grid(3), like=like[: len(members)], noise=noise))
+        parts.append(
+            localise(GaussianDraw(_model(len(members)), noise), tau_grid(3), like=like[: len(members)], noise=noise)
+        )
     assert torch.allclose(together, torch.cat(parts), rtol=0, atol=1e-14)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,11 +16,22 @@ from cycler_da.times import format_duration, iso_time
 
 @runtime_checkable
 class ForecastModel(Protocol):
-    """Carries members forward; `history` is the number of times it reads, the present included."""
+    """Carries members forward from one valid time to later ones."""
 
-    layout: Layout
-    history: int
-    digest: str  # identifies weights or settings in products
+    @property
+    def layout(self) -> Layout:
+        """Layout of the states it carries."""
+        ...
+
+    @property
+    def history(self) -> int:
+        """Number of times it reads, the present included."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Identifies weights or settings in products."""
+        ...
 
     def forecast(self, start: Ensemble, valid_times: np.ndarray, *, noise: Noise) -> Ensemble:
         """Forecast every member to `valid_times`, whole model steps after the start, increasing.
@@ -32,7 +44,8 @@ class ForecastModel(Protocol):
 def model_steps(start: np.datetime64, valid_times: np.ndarray, step: np.timedelta64) -> list[int]:
     """Number of model steps from the start to each valid time; ConfigError unless whole and increasing."""
     counts = [(time - start) / step for time in valid_times]
-    if any(count != round(count) for count in counts) or any(b <= a for a, b in zip([0, *counts], counts, strict=False)):
+    is_whole = all(count == round(count) for count in counts)
+    if not is_whole or any(later <= earlier for earlier, later in pairwise([0, *counts])):
         shown = ", ".join(iso_time(time) for time in valid_times)
         raise ConfigError(
             f"forecast from {iso_time(start)} to {shown}: expected increasing times a whole number of steps "

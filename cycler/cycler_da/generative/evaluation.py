@@ -74,7 +74,9 @@ def _power_ratio(forecast: Tensor, truth: Tensor) -> dict[str, list[float]]:
     ours, theirs = (torch.fft.rfft2(x).abs() ** 2 for x in (forecast, truth))
     picked = [wave for wave in (2, 4, 8, 12, 16, 20, 24, 28) if wave < n // 2]
     ratios = {
-        str(channel): [float(ours[:, channel][:, shell == w].mean() / theirs[:, channel][:, shell == w].mean()) for w in picked]
+        str(channel): [
+            float(ours[:, channel, shell == wave].mean() / theirs[:, channel, shell == wave].mean()) for wave in picked
+        ]
         for channel in range(truth.shape[1])
     }
     return {"wave_numbers": [float(w) for w in picked], **ratios}

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -62,9 +63,7 @@ class MemberNoise:
 
     def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
         """Standard normal draws `(batch, *shape)`."""
-        draws = self.noise.normal(
-            f"{self.stream}.{name}", shape, members=self.members, step=step, dtype=self.dtype
-        )
+        draws = self.noise.normal(f"{self.stream}.{name}", shape, members=self.members, step=step, dtype=self.dtype)
         return draws.to(self.device)
 
 
@@ -105,7 +104,7 @@ def localise(
 
     `like` gives shape, dtype and device. `on_step(tau, u, endpoint)` sees every draw (path weights).
     """
-    if taus[0] != 0.0 or any(b <= a for a, b in zip(taus, taus[1:], strict=False)):
+    if taus[0] != 0.0 or any(b <= a for a, b in pairwise(taus)):
         raise ValueError(f"a tau grid starts at 0 and increases, got {tuple(taus)}")
     u = torch.zeros_like(like)
     endpoint = u

@@ -1,8 +1,9 @@
 """Released weights: a safetensors file and a card, and nothing that can execute code.
 
-`<folder>/weights.safetensors` holds network tensors under "network." and, as blocks on
-shells of wave number in scaled units, the covariance of the residual and of the climatology. `<folder>/card.json` says which network, layout, scaling and history they need, their sha256,
-how they were trained and how they scored on held-out data beside baselines.
+`<folder>/weights.safetensors` holds network tensors under "network." and, as blocks on shells of wave
+number in scaled units, the covariance of the residual and of the climatology. `<folder>/card.json` says
+which network, layout, scaling and history they need, their sha256, how they were trained and how they
+scored on held-out data beside baselines.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def read_card(folder: Path) -> WeightCard:
         return WeightCard.from_json(json.loads(path.read_text()))
     except FileNotFoundError as error:
         raise WeightsMismatch(
-            f"weights {folder}: no {CARD} there; give a folder with {CARD} and {WEIGHTS}, or train one with `cycler train`"
+            f"weights {folder}: no {CARD} there; give a folder with {CARD} and {WEIGHTS}, "
+            "or train one with `cycler train`"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsMismatch(f"weights {folder}: {CARD} cannot be read ({error})") from error

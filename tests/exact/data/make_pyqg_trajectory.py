@@ -15,8 +15,8 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
-import numpy as np
-import pyqg_jax
+import numpy as np  # noqa: E402  (double precision must be chosen before JAX is used)
+import pyqg_jax  # noqa: E402
 
 SIZE, TIME_STEP = 32, 14400.0
 KEEP = (1, 10, 100, 1000)
@@ -43,7 +43,11 @@ def main() -> None:
             kept.append(np.asarray(model.get_full_state(state.state).q))
     out = Path(__file__).with_name("pyqg_trajectory.npz")
     np.savez_compressed(
-        out, start=start, steps=np.array(KEEP), states=np.stack(kept), time_step=TIME_STEP,
+        out,
+        start=start,
+        steps=np.array(KEEP),
+        states=np.stack(kept),
+        time_step=TIME_STEP,
         version=pyqg_jax.__version__,
     )
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from cycler_da.bench import registry
-from cycler_da.tables import report
 from cycler_da.bench.registry import Progress, benchmark, benchmarks, find_benchmark, run_benchmark
-from cycler_da.tables.report import BenchResult, Row
 from cycler_da.errors import ConfigError
+from cycler_da.tables import report
+from cycler_da.tables.report import BenchResult, Row
 
 
 @pytest.fixture(autouse=True)

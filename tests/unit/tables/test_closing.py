@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from cycler_da.tables.report import Row
 from cycler_da.tables.closing import closing_markdown, closing_rows, closing_table
+from cycler_da.tables.report import Row
 from cycler_da.verification.scores import final_scores
 from cycler_da.verification.sums import ScoreSums, deterministic_sums, ensemble_sums
 from cycler_da.verification.totals import merge

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from cycler_da.errors import CannotWrite, DataError
 from cycler_da.tables import report
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.errors import CannotWrite, DataError
 
 RESULT = BenchResult(
     name="demo",

@@ -46,6 +46,7 @@ def build_network(spec: NetworkSpec, *, seed: int = 0) -> nn.Module:
             built = _BUILDERS[spec.kind](**spec.arguments)
         except TypeError as error:
             raise ConfigError(f"network {spec.kind!r} cannot be built from {dict(spec.arguments)}: {error}") from error
-        if hasattr(built, "initialise"):
-            built.initialise()
+        initialise = getattr(built, "initialise", None)
+        if callable(initialise):
+            initialise()
     return built

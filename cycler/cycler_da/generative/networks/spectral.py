@@ -44,6 +44,10 @@ class RadialFilter(nn.Module):
         direction = torch.stack([torch.ones_like(k), k / safe, l / safe])
         nyquist = (k == size // 2) | (l == -size // 2)
         direction[1:, nyquist] = 0.0  # a real field has no sign of wave number there
+        self._shell: Tensor
+        self._fraction: Tensor
+        self._direction: Tensor
+        self.radii: Tensor
         self.register_buffer("_shell", shell, persistent=False)
         self.register_buffer("_fraction", (radius - shell).float(), persistent=False)
         self.register_buffer("_direction", direction.float(), persistent=False)
@@ -72,13 +76,12 @@ class QuadraticSpectralNet(nn.Module):
         self.size, self.channels, self.products, self.stages = size, channels, products, stages
         self.factors = nn.ModuleList(RadialFilter(size, channels, 2 * products) for _ in range(stages))
         self.linear = nn.ModuleList(RadialFilter(size, channels, channels) for _ in range(stages))
-        self.returns = nn.ModuleList(
-            RadialFilter(size, (i + 1) * products, channels) for i in range(stages)
-        )
+        self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, channels) for i in range(stages))
 
     def initialise(self) -> None:
         """Draw the first filters: one factor falls off like a velocity, the other is nearly local."""
         for bank in self.factors:
+            assert isinstance(bank, RadialFilter)
             profile = torch.randn(bank.profile.shape[:-1])[..., None]
             fall = 1.0 / (1.0 + bank.radii)
             smooth, local = fall, torch.ones_like(fall)
