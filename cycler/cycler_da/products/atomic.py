@@ -92,10 +92,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """
     path = Path(path)
     private = private_name(path)
+    with refusals_explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # What fills the file may read others; trouble with those is not a refused write.
         with refusals_explained(path, within=path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
             write(private)
             flush_file(private)
             private.replace(path)
