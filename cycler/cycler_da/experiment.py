@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ import torch
 import yaml
 
 from cycler_da.cycle import STAGES, CycleWork
-from cycler_da.cycle.stages import run_stage
-from cycler_da.errors import ConfigError
+from cycler_da.cycle.stages import LAST_STAGE, run_stage
+from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMismatch
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature, SimulatedNatureSpec
 from cycler_da.obs.files import find_obs_file
 from cycler_da.obs.synthetic import write_synthetic
 from cycler_da.plots.page import write_page
 from cycler_da.products.atomic import write_atomically
+from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, Stream, load_setting
 from cycler_da.tables.closing import closing_markdown, closing_rows
@@ -35,6 +36,8 @@ from cycler_da.times import time_stamp
 from cycler_da.verification.sums import ScoreSums
 
 log = logging.getLogger(__name__)
+
+CONFIG, PAGE = "experiment.yaml", "index.html"
 
 Say = Callable[[str], None]
 
@@ -45,14 +48,16 @@ class OpenedCycle:
 
     work: CycleWork
     was_complete: bool
-    _last: dict[str, Any] = field(default_factory=dict)
 
     def run_stage(self, name: str) -> dict[str, Any]:
         """Run a stage, or nothing when the store says that the cycle or the stage is done."""
         if self.was_complete:
             return {}
-        self._last = run_stage(self.work, name)
-        return self._last
+        facts = run_stage(self.work, name)
+        if name == LAST_STAGE:
+            self.was_complete = True
+            refresh_page(self.work.store.experiment_folder)
+        return facts
 
     def report(self) -> dict[str, Any]:
         """How the cycle went, from its published summary."""
@@ -64,7 +69,7 @@ class OpenedCycle:
             "counts": summary["counts"],
             "scores": {kind: scores.get("all", {}) for kind, scores in summary["scores"].items()},
             "images": [str(folder / image) for image in summary["images"]],
-            "page": str(self.work.store.experiment_folder / "index.html"),
+            "page": str(self.work.store.experiment_folder / PAGE),
         }
 
 
@@ -78,16 +83,12 @@ class Experiment:
         torch.set_num_threads(1)
         self.setting = setting
         self.name = setting.config.name
+        self.folder = setting.root / setting.config.name
         self.chains: Sequence[str] = tuple(chain.name for chain in setting.chains)
         self._force = force
         self._forced_done: set[tuple[str, str]] = set()
         self._executor: Executor | None = None
         self._nature: Nature | None = None
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the experiment."""
-        return self.setting.root / self.name
 
     def store(self, chain: str) -> Store:
         """The store of a chain."""
@@ -96,18 +97,15 @@ class Experiment:
     def prepare(self, say: Say = lambda text: None) -> None:
         """Make what the config asks for and is missing: nature run, observation files; check what is there.
 
-        Raises ConfigError when the store holds cycles of another config.
+        Raises ConfigError or WeightsMismatch when the store holds cycles of another config or model.
         """
-        self._require_same_config()
+        self._require_same_origin()
         self._nature = open_or_make_nature(self.setting, say)
         for stream in self.setting.streams:
             if stream.network is not None:
                 draw_stream(self.setting, stream, self._nature, say=say)
         require_space(self.setting.root, self._expected_bytes())
-        resolved = yaml.safe_dump(self.setting.config.resolved(), sort_keys=False)
-        folder = self.setting.root / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_text(folder / "experiment.yaml", resolved)
+        _write_text(self.folder / CONFIG, yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
 
     def pending(self, chain: str) -> list[np.datetime64]:
         """Valid times that are not complete, oldest first; with force all of them."""
@@ -129,23 +127,31 @@ class Experiment:
         """Take the lock of a cycle."""
         store, setting = self.store(chain), self.setting
         with store.lock(time) as lock:
-            work = CycleWork(setting, setting.chain(chain), time, store, lock, self._workers(), self._nature)
             repeat = self._force and (chain, time_stamp(time)) not in self._forced_done
-            opened = OpenedCycle(work, was_complete=store.is_complete(time) and not repeat)
+            is_complete = store.is_complete(time)
+            work = CycleWork(
+                setting,
+                setting.chain(chain),
+                time,
+                store,
+                lock,
+                self._workers(),
+                self._nature,
+                replaces=is_complete and repeat,
+            )
+            opened = OpenedCycle(work, was_complete=is_complete and not repeat)
             if repeat:
                 store.discard_work(time)
                 self._forced_done.add((chain, time_stamp(time)))
             yield opened
 
     def finish_experiment(self) -> dict[str, Any]:
-        """Write the closing table and the page."""
+        """Write the closing table and the page, where they do not stand already."""
         rows = self.closing_rows()
-        folder = self.setting.root / self.name
         text = closing_markdown(rows)
-        _write_text(folder / "scores.md", text + "\n")
-        page = write_page(folder)
+        _write_text(self.folder / "scores.md", text + "\n")
         table = [{"case": r.case, "method": r.method, "metric": r.metric, "value": r.value} for r in rows]
-        return {"table": table, "page": str(page), "markdown": text}
+        return {"table": table, "markdown": text, **refresh_page(self.folder)}
 
     def closing_rows(self) -> tuple[Row, ...]:
         """Scores of every chain after the spin-up, with persistence from the first chain."""
@@ -194,19 +200,26 @@ class Experiment:
         pending = sum(len(self.pending(chain)) * (2 * self.setting.chain(chain).members + 8) for chain in self.chains)
         return pending * state
 
-    def _require_same_config(self) -> None:
-        for chain in self.chains:
-            store = self.store(chain)
-            latest = store.latest()
-            if latest is None or self._force:
-                continue
-            made_with = store.manifest(latest)["inputs"]["config"]
-            if made_with != self.setting.config.digest:
-                raise ConfigError(
-                    f"{store.chain_folder} holds cycles of another config (sha256 {made_with[:12]}, now "
-                    f"{self.setting.config.digest[:12]}); give this experiment another name or root, or make revisions "
-                    "of all cycles with --force"
-                )
+    def _require_same_origin(self) -> None:
+        """Every complete cycle must have been made with this config and these weights, unless it is made again."""
+        if self._force:
+            return
+        for chain in self.setting.chains:
+            store = self.store(chain.name)
+            advice = "give this experiment another name or root, or make revisions of all cycles with --force"
+            for time in store.complete_cycles():
+                inputs = store.manifest(time)["inputs"]
+                config, model = inputs["config"], inputs["weights"].get("model")
+                if config != self.setting.config.digest:
+                    raise ConfigError(
+                        f"{store.cycle_folder(time)} was made with another config (sha256 {config[:12]}, now "
+                        f"{self.setting.config.digest[:12]}); {advice}"
+                    )
+                if model != chain.model.digest:
+                    raise WeightsMismatch(
+                        f"{store.cycle_folder(time)} was forecast by model {model}, the config's weights are now "
+                        f"{chain.model.digest}; put the earlier weights back, {advice}"
+                    )
 
 
 def open_experiment(
@@ -267,12 +280,34 @@ def draw_stream(
     )
 
 
+def refresh_page(folder: Path) -> dict[str, Any]:
+    """Write the page of an experiment when anything it shows is younger than it; returns facts for the shell.
+
+    Like a map, a page that fails degrades the run and never stops it. Raises CannotWrite.
+    """
+    page = folder / PAGE
+    shown = [folder / CONFIG, *folder.glob(f"*/cycles/*/{SUCCESS}")]
+    if page.is_file() and all(path.stat().st_mtime_ns < page.stat().st_mtime_ns for path in shown):
+        return {"page": str(page)}
+    try:
+        return {"page": str(write_page(folder))}
+    except CyclerError:
+        raise
+    except Exception as error:  # whatever a template or a plotting library may raise
+        log.exception("experiment=%s the page failed: %s", folder.name, error)
+        return {"page": "", "exit_code": EXIT_DEGRADED}
+
+
 def table_of(facts: Mapping[str, Any]) -> tuple[Row, ...]:
     """Rows of a closing table from the facts of a finished experiment."""
     return tuple(Row(r["case"], r["method"], r["metric"], r["value"]) for r in facts.get("table", []))
 
 
 def _write_text(path: Path, text: str) -> None:
+    """Write a text file whole; one that says the same already is left alone."""
+    if path.is_file() and path.read_text() == text:
+        return
+
     def write(private: Path) -> None:
         private.write_text(text)
 

@@ -32,7 +32,7 @@ def make_drill(
     def make() -> tiny.Drill:
         folder = tmp_path_factory.mktemp("drill")
         tiny.copy_observations(system, folder)
-        return tiny.Drill(system, server, folder)
+        return tiny.Drill(system, server, folder, folder / "store")
 
     return make
 

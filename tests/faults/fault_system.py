@@ -99,10 +99,7 @@ class Drill:
     system: TinySystem
     server: CommandServer
     folder: Path
-
-    @property
-    def root(self) -> Path:
-        return self.folder / "store"
+    root: Path
 
     @property
     def observations(self) -> Path:
@@ -165,6 +162,14 @@ def make_system(folder: Path) -> TinySystem:
     given = [{"stream": stream, "folder": str(system.observations)} for stream in STREAMS]
     system.config.write_text(yaml.safe_dump({**content, "observations": given}))
     return system
+
+
+def fresh_arguments(system: TinySystem, root: Path, folder: Path) -> list[str]:
+    """Command line of a run for which nature run and observation files are still to be made, in `folder`."""
+    settings = [f"root={root}", f"nature.path={folder / 'nature.nc'}"]
+    settings += [f"observations.{stream}.folder={folder / 'observations'}" for stream in STREAMS]
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    return ["run", str(system.folder / "drawing.yaml"), "--orchestrator", "none", *chosen]
 
 
 def save_tiny_weights(folder: Path, *, seed: int = 0) -> None:

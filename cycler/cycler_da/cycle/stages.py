@@ -37,6 +37,7 @@ from cycler_da.errors import (
     ObsFileError,
 )
 from cycler_da.faultpoint import reach
+from cycler_da.obs.base import Observations
 from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.obs.qc import flag_counts
 from cycler_da.plots.maps import plot_cycle
@@ -47,6 +48,7 @@ from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.stages import SUFFIX, stage_files
 from cycler_da.schemes.base import Analysis, Prior
+from cycler_da.schemes.checks import require_finite
 from cycler_da.setting import Stream
 from cycler_da.times import iso_time, time_stamp
 
@@ -104,8 +106,7 @@ def assimilate(work: CycleWork) -> Facts:
     prior = Prior(work.background(), work.previous(), work.chain.model)
     reasons: list[str] = []
     try:
-        with torch.inference_mode():
-            analysis = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
+        analysis = _analyse(work, prior, usable)
     except AnalysisFailed as error:
         if work.setting.config.on_failed_analysis == "stop":
             raise
@@ -173,14 +174,14 @@ def plot(work: CycleWork) -> Facts:
 
 def finish(work: CycleWork) -> Facts:
     """Write summary and manifest and publish; after this the cycle is complete."""
-    done = {name: work.done_facts(name) for name in STAGES}
+    done = {name: work.done_facts(name) for name in STAGES if name != LAST_STAGE}
     reasons = [reason for facts in done.values() for reason in facts.get("degraded", [])]
     summary = {
         "valid_time": iso_time(work.time),
         "scores": done["verify"].get("scores", {}),
         "counts": done["quality_control"].get("counts", {}),
         "diagnostics": done["assimilate"].get("diagnostics", {}),
-        "seconds": {name: facts["seconds"] for name, facts in done.items() if "seconds" in facts},
+        "seconds": {name: facts["seconds"] for name, facts in done.items()},
         "degraded": reasons,
         "exit_code": _exit_code(work, done, reasons),
         "images": done["plot"].get("images", []),
@@ -201,7 +202,7 @@ def finish(work: CycleWork) -> Facts:
         token=work.lock.token,
         facts={"seed": work.setting.config.seed, "degraded": reasons, "exit_code": summary["exit_code"]},
     )
-    work.store.publish(work.time, manifest, lock=work.lock, replace=work.store.is_complete(work.time))
+    work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)
     return summary
 
 
@@ -216,6 +217,9 @@ STAGES: dict[str, Callable[[CycleWork], Facts]] = {
     "finish": finish,
 }
 
+#: The stage that publishes; it leaves no marker.
+LAST_STAGE = "finish"
+
 
 def run_stage(work: CycleWork, name: str) -> Facts:
     """Run a stage unless its marker says that it is done, and leave its marker; `finish` publishes instead."""
@@ -227,7 +231,7 @@ def run_stage(work: CycleWork, name: str) -> Facts:
     began = clock.perf_counter()
     with refusals_explained(work.folder, within=work.folder):
         facts = STAGES[name](work)
-    if name == "finish":
+    if name == LAST_STAGE:
         return facts
     facts["seconds"] = round(clock.perf_counter() - began, 4)
     reach(f"{name}.written")
@@ -264,6 +268,14 @@ def _start(work: CycleWork) -> Facts:
     facts = work.facts("analysis", title=f"{work.setting.config.name}: start ensemble")
     write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
     return {"n_members": ensemble.n_members}
+
+
+def _analyse(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
+    """Let the scheme analyse; raises AnalysisFailed when what it returns is not finite, whatever the scheme checks."""
+    with torch.inference_mode():
+        analysis = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
+    require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
+    return analysis
 
 
 def _take_file(work: CycleWork, stream: Stream) -> str:

@@ -50,6 +50,7 @@ class CycleWork:
     lock: CycleLock
     executor: Executor
     nature: Nature | None
+    replaces: bool = False  # a forced run: the complete cycle becomes a revision
 
     @property
     def folder(self) -> Path:
@@ -151,10 +152,13 @@ class CycleWork:
     # Stage facts
 
     def done_facts(self, stage: str) -> dict[str, Any]:
-        """Facts of a finished stage, {} when it left none."""
+        """Facts of a finished stage; raises MissingProduct when one of its files is not what it wrote."""
         if self.store.stage_is_done(self.time, stage, key=self.key):
             return self.store.stage_facts(self.time, stage)
-        return {}
+        raise MissingProduct(
+            f"cycle {time_stamp(self.time)}: what stage {stage} wrote in {self.folder} is absent or damaged; nothing "
+            "is published; check the disk, then run the same command again"
+        )
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a small JSON file of the cycle."""
