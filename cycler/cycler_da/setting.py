@@ -122,6 +122,7 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"cycles.every is {format_duration(every)}, not a whole number of model steps of "
             f"{format_duration(layout.step)}"
         )
+    _check_verification(config, layout)
     return Setting(
         config=config,
         layout=layout,
@@ -134,6 +135,20 @@ def build_setting(config: ExperimentConfig) -> Setting:
         valid_times=config.valid_times(),
         window_length=every if config.cycles.window is None else parse_duration(config.cycles.window),
     )
+
+
+def _check_verification(config: ExperimentConfig, layout: Layout) -> None:
+    scale, thresholds = config.verification.scale, config.verification.thresholds
+    for key, names in (("scale", scale), ("thresholds", thresholds)):
+        unknown = ", ".join(sorted(set(names) - set(layout.channels)))
+        if unknown:
+            raise ConfigError(f"verification.{key}: unknown variable {unknown}; valid: {', '.join(layout.channels)}")
+    absent = set(layout.channels) - set(scale)
+    if scale and absent:
+        raise ConfigError(f"verification.scale: no scale for {', '.join(sorted(absent))}; give all variables or none")
+    for name, value in scale.items():
+        if not value > 0:
+            raise ConfigError(f"verification.scale.{name}: got {value}, expected a standard deviation > 0")
 
 
 def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Chain:

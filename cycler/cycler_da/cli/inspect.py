@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cycler_da.cli.shell import ConfigPath, Overrides, expected_errors
-from cycler_da.errors import EXIT_COMPLETE, MissingInput
+from cycler_da.errors import EXIT_COMPLETE, MissingInput, MissingProduct
 
 RootPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of an experiment, <root>/<name>.")]
 
@@ -79,8 +79,7 @@ def _chain_status(store: Any) -> dict[str, Any]:
     latest = store.latest()
     if latest is None:
         return {"latest": None, "n_complete": 0}
-    folder = store.cycle_folder(latest)
-    summary = json.loads((folder / "diag" / "summary.json").read_text())
+    folder, summary = store.cycle_folder(latest), _summary(store.cycle_folder(latest))
     age = (np.datetime64("now", "s") - latest) / np.timedelta64(1, "s")
     return {
         "latest": iso_time(latest),
@@ -93,6 +92,18 @@ def _chain_status(store: Any) -> dict[str, Any]:
         "manifest_sha256": sha256_file(folder / "MANIFEST.json"),
         "folder": str(folder),
     }
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / "diag" / "summary.json"
+    try:
+        read: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise MissingProduct(
+            f"{path} cannot be read ({error}); see what else is damaged with `cycler verify`, then run the cycle again "
+            "with --force"
+        ) from error
+    return read
 
 
 def _status_line(name: str, facts: dict[str, Any]) -> str:

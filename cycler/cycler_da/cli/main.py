@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from cycler_da.cli import assimilate, bench, inspect, make, run
+from cycler_da.errors import EXIT_USAGE
+
+_USAGE_OF_CLICK = 2
+
+
+class _Commands(TyperGroup):
+    """The commands; wrong usage ends with sysexits' code, which a scheduler tells from the others."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command, as the group does."""
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            if end.code == _USAGE_OF_CLICK:
+                raise SystemExit(EXIT_USAGE) from None
+            raise
+
 
 app = typer.Typer(
     name="cycler",
+    cls=_Commands,
     help="Cycling data assimilation with a learned stochastic interpolant.",
     no_args_is_help=True,
     add_completion=False,
