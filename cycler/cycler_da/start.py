@@ -79,7 +79,8 @@ class PerturbedNatureSpec(Spec):
         truth = nature.states(times)
         physical = Ensemble(truth[None], times, (0,), control.physical)
         frames = control.to_control(physical).values.to(torch.float64)
-        z = noise.normal("start", control.layout.state_shape, members=range(members + 1), dtype=torch.float64)
+        shape = climatology.covariance.noise_shape(control.layout.state_shape)
+        z = noise.normal("start", shape, members=range(members + 1), dtype=torch.float64)
         anomalies = self.scale * climatology.covariance.color(z)
         values: Tensor = frames + (anomalies[1:] - anomalies[:1])[:, None]
         return Ensemble(values.to(torch.float32), times, tuple(range(members)), control.layout)

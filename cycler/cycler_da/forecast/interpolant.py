@@ -16,42 +16,16 @@ import torch
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.forecast.base import model_steps
-from cycler_da.generative.covariance import SpectralCovariance
+from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.localisation import GaussianDraw, MemberNoise, localise, tau_grid
-from cycler_da.generative.scaling import Scaling
-from cycler_da.generative.transition import Transition
+from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition, read_card
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class InterpolantClimatology:
-    """Mean and covariance of the states of the system, physical units."""
-
-    mean: Float[Tensor, "channel"]
-    covariance: ScaledCovariance
-
-
-@dataclass(frozen=True)
-class ScaledCovariance:
-    """A covariance of scaled states, acting on physical ones."""
-
-    scaling: Scaling
-    scaled: SpectralCovariance
-
-    def apply(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
-        """B x."""
-        return self.scaling.stretch(self.scaled.apply(self.scaling.stretch(x)))
-
-    def color(self, z: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
-        """A draw from N(0, B), from standard normal z."""
-        return self.scaling.stretch(self.scaled.color(z))
 
 
 @register("forecast", "interpolant")
@@ -67,8 +41,7 @@ class InterpolantSpec(Spec):
     def build(self, layout: Layout, *, device: str = "cpu") -> InterpolantForecast:
         """Load the weights; raises WeightsMismatch or LayoutMismatch."""
         folder = Path(self.weights)
-        transition = load_transition(folder, layout=layout, sha256=self.sha256)
-        transition.mean_network.to(device)
+        transition = load_transition(folder, layout=layout, sha256=self.sha256, device=device)
         taus = tau_grid(self.tau_points, self.tau_max)
         return InterpolantForecast(layout, transition, taus, read_card(folder).sha256[:16])
 
@@ -78,7 +51,7 @@ class InterpolantForecast:
     """The learned transition, run forward for every member."""
 
     layout: Layout
-    transition: Transition
+    transition: LearnedTransition
     taus: tuple[float, ...]
     digest: str
 
@@ -88,13 +61,9 @@ class InterpolantForecast:
         return self.transition.history
 
     @property
-    def climatology(self) -> InterpolantClimatology | None:
+    def climatology(self) -> StateClimatology | None:
         """Mean and covariance of the system's states, from the weights."""
-        if self.transition.climatology is None:
-            return None
-        scaling = self.transition.scaling
-        covariance = ScaledCovariance(scaling, self.transition.climatology)
-        return InterpolantClimatology(torch.tensor(scaling.mean, dtype=torch.float64), covariance)
+        return self.transition.state_climatology
 
     def forecast(self, start: Ensemble, valid_times: np.ndarray, *, noise: Noise) -> Ensemble:
         """Forecast every member to `valid_times`."""
@@ -108,7 +77,8 @@ class InterpolantForecast:
         return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)
 
     def _step(self, frames: Tensor, noise: Noise, members: tuple[int, ...], step: int) -> Tensor:
-        mean = self.transition.mean(frames)
+        prediction = self.transition.predict(frames)
+        mean = prediction.mean
         keyed = MemberNoise(noise, members, f"forecast.{step}", mean.dtype, mean.device)
-        draw = GaussianDraw(self.transition.endpoint(frames), keyed)
-        return self.transition.to_state(mean, localise(draw, self.taus, like=mean, noise=keyed))
+        draw = GaussianDraw(prediction.endpoint, keyed)
+        return prediction.to_state(localise(draw, self.taus, like=prediction.blank(mean.dtype), noise=keyed))

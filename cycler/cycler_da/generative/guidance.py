@@ -4,8 +4,11 @@ At each tau the endpoint N(m, C) meets y = H x + r, r ~ N(0, R). By Matheron's r
 
     xi ~ N(m, C),  eta ~ N(0, R),   e = xi + C H^T S^-1 (y + eta - H xi),   S = H C H^T + R
 
-so e ~ N(m_y, C_y) exactly: no gradient, no step size. S is the same for all members and is factorised once
-for each tau (Cholesky in observation space, float64). Without observations e = xi, bit for bit.
+so e ~ N(m_y, C_y) exactly: no gradient, no step size. Without observations e = xi, bit for bit.
+
+    ConjugateDraw         S is the same for all members: factorised once for each tau (Cholesky, float64)
+    MemberConjugateDraw   S_i = H_i C H_i^T + R of every member, never built: conjugate gradients for all at once
+
 Source: Matheron's rule as in Doucet (2010), "A note on efficient conditional simulation of Gaussian
 distributions"; the same algebra as perturbed-observation Kalman updates (Burgers et al. 1998).
 Known limit: linear H; a nonlinear one needs the Gauss-Newton form.
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
+from cycler_da.generative.conjugate_gradients import solve
 from cycler_da.generative.covariance import Covariance
 from cycler_da.generative.localisation import EndpointModel, MemberNoise
 
@@ -98,3 +102,35 @@ class ConjugateDraw:
             spread = observation_covariance(covariance, self.observation, like=like)
             self._factors[tau] = torch.linalg.cholesky(spread + torch.diag(self.observation.error_variance))
         return self._factors[tau]
+
+
+@dataclass(frozen=True)
+class MemberConjugateDraw:
+    """Endpoint draw guided by linear observations whose slope differs between members.
+
+    `observation.linear` and `adjoint` act on row i with the slope of member i. `diagonal` is about the diagonal
+    of H_i C H_i^T at tau = 0; it speeds the iteration up and does not change what it converges to.
+    """
+
+    model: EndpointModel
+    observation: LinearObservation
+    noise: MemberNoise
+    diagonal: Float[Tensor, "batch obs"]
+
+    def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
+        """Draw from N(m_y, C_y) of every member; raises AnalysisFailed when the iteration does not converge."""
+        covariance = self.model.covariance(tau)
+        z = self.noise.normal("endpoint", u.shape[1:], step=step)
+        prior = self.model.mean(tau, u) + covariance.color(z)
+        n_obs = self.observation.values.shape[0]
+        if n_obs == 0:
+            return prior
+        variance = self.observation.error_variance
+        eta = torch.sqrt(variance) * self.noise.normal("obs", (n_obs,), step=step).to(variance.dtype)
+        innovation = self.observation.values + eta - self.observation(prior).to(variance.dtype)
+
+        def system(v: Tensor) -> Tensor:
+            return self.observation.linear(covariance.apply(self.observation.adjoint(v))) + variance * v
+
+        solved = solve(system, innovation, diagonal=self.diagonal + variance)
+        return prior + covariance.apply(self.observation.adjoint(solved)).to(prior.dtype)

@@ -20,12 +20,17 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import nn
 
+from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
 from cycler_da.generative.covariance import SpectralCovariance, WhiteCovariance
+from cycler_da.generative.guidance import ConjugateDraw, observation_covariance
+from cycler_da.generative.prediction import MEMBERS_AT_ONCE, ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+    from cycler_da.generative.localisation import MemberNoise
 
 
 class ResidualDenoiser(Protocol):
@@ -49,6 +54,19 @@ class Transition:
     climatology: SpectralCovariance | None = None  # of scaled states about the scaling's mean
     history: int = 1
     denoiser: ResidualDenoiser | None = None
+
+    @property
+    def state_climatology(self) -> StateClimatology | None:
+        """Mean and covariance of the states, physical units."""
+        if self.climatology is None:
+            return None
+        mean = torch.tensor(self.scaling.mean, dtype=torch.float64)
+        return StateClimatology(mean, ScaledCovariance(self.scaling, self.climatology))
+
+    def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> SharedPrediction:
+        """Bind the transition to the frames of a batch."""
+        mean = torch.cat([self.mean(part) for part in frames.split(MEMBERS_AT_ONCE)])
+        return SharedPrediction(self, frames, mean)
 
     def mean(self, frames: Float[Tensor, "batch time channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Mean of the next state given the last `history` frames."""
@@ -95,57 +113,41 @@ class TransitionEndpoint:
         return WhiteCovariance(1.0 / (1.0 + tau))
 
 
-class StateObservation(Protocol):
-    """What guidance needs of `obs.base.Observations`."""
-
-    @property
-    def values(self) -> Float[Tensor, "obs"]:
-        """Observed values, float64."""
-        ...
-
-    @property
-    def error_variance(self) -> Float[Tensor, "obs"]:
-        """Diagonal of R, float64."""
-        ...
-
-    def hx(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
-        """H x, linear in x."""
-        ...
-
-    def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
-        """H^T v."""
-        ...
-
-
 @dataclass(frozen=True)
-class ResidualObservation:
-    """Linear observations of the state seen as observations of the whitened residual, for guidance.
-
-    `hx` and `adjoint` act on physical states; `mean` is the transition's mean of each member.
-    """
+class SharedPrediction:
+    """The prediction of a `Transition`: all members share L."""
 
     transition: Transition
+    frames: Float[Tensor, "batch time channel *space"]
     mean: Float[Tensor, "batch channel *space"]
-    observations: StateObservation
 
     @property
-    def values(self) -> Tensor:
-        """Observed values."""
-        return self.observations.values
+    def endpoint(self) -> TransitionEndpoint:
+        """The whitened residual's endpoint model."""
+        return self.transition.endpoint(self.frames)
 
-    @property
-    def error_variance(self) -> Tensor:
-        """Diagonal of R."""
-        return self.observations.error_variance
+    def blank(self, dtype: torch.dtype) -> Tensor:
+        """Zeros of the shape of the state."""
+        return torch.zeros_like(self.mean, dtype=dtype)
 
-    def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
-        """H(mean + L r) of every member."""
-        return self.observations.hx(self.mean.to(x.dtype) + self.transition.spread_residual(x))
+    def spread(self, residual: Tensor) -> Tensor:
+        """L r."""
+        return self.transition.spread_residual(residual)
 
-    def linear(self, v: Float[Tensor, "any channel *space"]) -> Float[Tensor, "any obs"]:
-        """H L v."""
-        return self.observations.hx(self.transition.spread_residual(v))
+    def gather(self, v: Tensor) -> Tensor:
+        """L^T v."""
+        return self.transition.gather_residual(v)
 
-    def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
-        """L^T H^T v."""
-        return self.transition.gather_residual(self.observations.adjoint(v))
+    def to_state(self, residual: Tensor) -> Tensor:
+        """Mean + L r."""
+        return self.transition.to_state(self.mean, residual)
+
+    def guided(self, observations: StateObservation, noise: MemberNoise) -> ConjugateDraw:
+        """Conjugate guidance with one S for all members."""
+        return ConjugateDraw(self.endpoint, ResidualObservation(self, observations), noise)
+
+    def observed_variance(self, observations: StateObservation) -> Tensor:
+        """Diagonal of H L L^T H^T, exact."""
+        white = self.endpoint.covariance(0.0)
+        seen = ResidualObservation(self, observations)
+        return observation_covariance(white, seen, like=self.mean).diagonal()

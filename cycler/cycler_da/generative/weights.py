@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load, save
 
-from cycler_da.errors import WeightsMismatch
+from cycler_da.errors import ConfigError, WeightsMismatch
 from cycler_da.generative.covariance import spectral_from_shells
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
@@ -111,7 +111,9 @@ def read_card(folder: Path) -> WeightCard:
         raise WeightsMismatch(f"weights {folder}: {CARD} cannot be read ({error})") from error
 
 
-def load_transition(folder: Path, *, layout: Layout | None = None, sha256: str | None = None) -> Transition:
+def load_transition(
+    folder: Path, *, layout: Layout | None = None, sha256: str | None = None, device: str = "cpu"
+) -> Transition:
     """Load a transition, refusing another layout, a damaged file or another hash than asked for.
 
     Raises WeightsMismatch or LayoutMismatch before any number is computed.
@@ -131,14 +133,17 @@ def load_transition(folder: Path, *, layout: Layout | None = None, sha256: str |
     if layout is not None:
         layout.require_same(card.layout, what=f"weights {folder}")
     tensors = load(raw)
-    network = build_network(card.network)
+    try:
+        network = build_network(card.network)
+    except ConfigError as error:
+        raise WeightsMismatch(f"weights {folder}: {error}") from error
     prefix = "network."
     state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     try:
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsMismatch(f"weights {path} do not fit network {card.network.kind!r}: {error}") from error
-    network.eval()
+    network.eval().to(device)
     size = card.layout.grid.shape[-1]
     return Transition(
         network,

@@ -34,9 +34,8 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.forecast.base import model_steps
-from cycler_da.generative.guidance import ConjugateDraw, observation_covariance
 from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
-from cycler_da.generative.transition import ResidualObservation
+from cycler_da.generative.prediction import MEMBERS_AT_ONCE
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEEDS = Needs(couples_members=True, previous=True, linear_operators=True, n_members=2)
-
-#: Members whose means are computed at once; fixed, so that bytes do not depend on anything else.
-_BATCH = 8
 
 
 @register("scheme", "interpolant_filter")
@@ -142,13 +138,10 @@ class InterpolantFilter:
 
     def _couple(self, model: InterpolantForecast, frames: Tensor, observations: Observations) -> Tensor:
         """Lag-1 transform of the frames under the predictive likelihood."""
-        transition = model.transition
-        mean = _means(model, frames)
-        seen = ResidualObservation(transition, mean, observations)
-        white = transition.endpoint(frames).covariance(0.0)
-        predictive = observation_covariance(white, seen, like=mean).diagonal() + observations.error_variance
+        prediction = model.transition.predict(frames)
+        predictive = prediction.observed_variance(observations) + observations.error_variance
         for i_pass in range(self.settings.passes):
-            mean = mean if i_pass == 0 else _means(model, frames)
+            mean = (prediction if i_pass == 0 else model.transition.predict(frames)).mean
             transform = transform_weights(
                 observations.hx(mean.to(torch.float64)),
                 observations.values,
@@ -172,20 +165,14 @@ class InterpolantFilter:
                 f"interpolant_filter: {len(observations)} observations exceed max_observations {limit}; "
                 "thin them or raise the limit (memory grows with its square)"
             )
-        transition, mean = model.transition, _means(model, frames)
-        noise = replace(noise, device=mean.device)
-        seen = ResidualObservation(transition, mean, observations)
-        draw = ConjugateDraw(transition.endpoint(frames), seen, noise)
-        residual = localise(draw, self.taus, like=mean.to(torch.float64), noise=noise)
-        return transition.to_state(mean, residual)
-
-
-def _means(model: InterpolantForecast, frames: Tensor) -> Tensor:
-    return torch.cat([model.transition.mean(part) for part in frames.split(_BATCH)])
+        prediction = model.transition.predict(frames)
+        noise = replace(noise, device=prediction.mean.device)
+        draw = prediction.guided(observations, noise)
+        return prediction.to_state(localise(draw, self.taus, like=prediction.blank(torch.float64), noise=noise))
 
 
 def _forecast(model: InterpolantForecast, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
     """The forecast again, with the noise it had when the background was made, in the same batches."""
-    batches = [slice(i, i + _BATCH) for i in range(0, start.n_members, _BATCH)]
+    batches = [slice(i, i + MEMBERS_AT_ONCE) for i in range(0, start.n_members, MEMBERS_AT_ONCE)]
     parts = [model.forecast(start.select(batch), times, noise=noise) for batch in batches]
     return replace(parts[0], values=torch.cat([part.values for part in parts]), members=start.members)

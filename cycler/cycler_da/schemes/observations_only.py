@@ -14,7 +14,7 @@ H must be linear. S is dense: memory grows with the square of the number of obse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -46,8 +46,12 @@ class CovarianceOperator(Protocol):
         """B x."""
         ...
 
-    def color(self, z: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+    def color(self, z: Float[Tensor, "batch channel *noise"]) -> Float[Tensor, "batch channel *space"]:
         """B^1/2 z: draws from N(0, B) made from standard normal z."""
+        ...
+
+    def noise_shape(self, state_shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of one member's z, for states of shape `(channel, *space)`; a state's own for a square root."""
         ...
 
 
@@ -131,7 +135,7 @@ class ObservationsOnly:
     def _draws(self, observations: Observations, *, members: tuple[int, ...], noise: Noise) -> tuple[Tensor, Tensor]:
         """Draws of N(0, B) and N(0, R), re-centred over members and scaled to keep their covariance."""
         device, n_members = observations.values.device, len(members)
-        shape = self.layout.state_shape
+        shape = self.climatology.covariance.noise_shape(self.layout.state_shape)
         z = noise.normal("observations_only.state", shape, members=members, dtype=torch.float64)
         e = noise.normal("observations_only.error", (len(observations),), members=members, dtype=torch.float64)
         scale = (n_members / (n_members - 1)) ** 0.5

@@ -25,6 +25,9 @@ class DenseCovariance:
     def color(self, z):
         return (z.flatten(1) @ self.root.T).reshape(z.shape)
 
+    def noise_shape(self, state_shape):
+        return tuple(state_shape)
+
 
 @pytest.fixture
 def climate(make_layout):

@@ -2,5 +2,6 @@
 
 from cycler_da.generative.networks.base import NetworkSpec, build_network
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
+from cycler_da.generative.networks.unet import UNet
 
-__all__ = ["NetworkSpec", "QuadraticSpectralNet", "build_network"]
+__all__ = ["NetworkSpec", "QuadraticSpectralNet", "UNet", "build_network"]
