@@ -123,12 +123,21 @@ class Layout:
 
     def require_same(self, other: Layout, *, what: str) -> None:
         """Raise LayoutMismatch, naming the first difference, unless `other` is this layout."""
-        mine, theirs = _flatten(self.describe()), _flatten(other.describe())
-        for key in sorted(mine.keys() | theirs.keys()):
-            if mine.get(key) != theirs.get(key):
-                raise LayoutMismatch(
-                    f"layout of {what} differs at {key}: got {theirs.get(key)!r}, expected {mine.get(key)!r}"
-                )
+        _require_equal(self.describe(), other.describe(), what=what)
+
+    def require_same_kind(self, other: Layout, *, what: str) -> None:
+        """Raise LayoutMismatch unless `other` has the same variables (names, units), spacing and step.
+
+        Size, origin, map and texts may differ: what holds for one patch of a map holds for another. For
+        models that do not depend on the size of the grid.
+        """
+        _require_equal(self._kind(), other._kind(), what=what)
+
+    def _kind(self) -> dict[str, Any]:
+        full = self.describe()
+        kept = {"variables": ("name", "units"), "axes": ("name", "spacing", "units", "periodic")}
+        parts = {part: [{name: item[name] for name in names} for item in full[part]] for part, names in kept.items()}
+        return {"system": full["system"], "step_seconds": full["step_seconds"], **parts}
 
 
 def layout_from_description(description: Mapping[str, Any]) -> Layout:
@@ -142,6 +151,15 @@ def layout_from_description(description: Mapping[str, Any]) -> Layout:
         ),
         step=np.timedelta64(int(description["step_seconds"]), "s"),
     )
+
+
+def _require_equal(mine: Mapping[str, Any], theirs: Mapping[str, Any], *, what: str) -> None:
+    expected, got = _flatten(mine), _flatten(theirs)
+    for key in sorted(expected.keys() | got.keys()):
+        if expected.get(key) != got.get(key):
+            raise LayoutMismatch(
+                f"layout of {what} differs at {key}: got {got.get(key)!r}, expected {expected.get(key)!r}"
+            )
 
 
 def _plain(value: Any) -> Any:

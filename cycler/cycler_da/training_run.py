@@ -144,8 +144,7 @@ def run_training(
         Path(config.out),
         card,
         state=trained.network.state_dict(),
-        covariance_shells=trained.covariance_shells,
-        climatology_shells=climatology,
+        measured={"covariance.shells": trained.covariance_shells, "climatology.shells": climatology},
     )
 
 
@@ -160,13 +159,17 @@ def _prepare(config: TrainConfig, folder: Path, on_message: Callable[[str], None
     wanted = json.dumps([repr(spec), repr(config.data), repr(config.scaling)])
     if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
         stored = load_file(path)
-        pairs = [Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")]
-        return Prepared(*pairs, stored["trajectories"], spec.layout(), facts)
+        training, calibration = (
+            Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")
+        )
+        return Prepared(training, calibration, stored["trajectories"], spec.layout(), facts)
     on_message(f"simulate {config.data.trajectories + config.data.held_out} trajectories of {config.data.steps} steps")
     solver = spec.build()
     source = SimulatedPairs(
         layout=spec.layout(),
-        start=lambda members: spin_up(solver, Noise(config.data.seed), members=members, years=config.data.spin_up_years),
+        start=lambda members: spin_up(
+            solver, Noise(config.data.seed), members=members, years=config.data.spin_up_years
+        ),
         step=solver.step,
         scaling=config.scaling,
         seed=config.data.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -131,3 +132,27 @@ def test_repeated_names_are_refused():
         replace(layout, variables=(layout.variables[0], layout.variables[0]))
     with pytest.raises(ConfigError, match="names of axes repeat"):
         replace(layout, grid=Grid((layout.grid.axes[0], layout.grid.axes[0])))
+
+
+def test_another_patch_of_the_same_map_is_of_the_same_kind():
+    layout = replace(two_layer_layout(), grid=Grid(two_layer_layout().grid.axes, MAP))
+    elsewhere = replace(_with_axis(layout, size=32, origin=5.0e5), grid=Grid(_with_axis(layout, size=32).grid.axes))
+    layout.require_same_kind(elsewhere, what="weights w.safetensors")
+    with pytest.raises(LayoutMismatch):
+        layout.require_same(elsewhere, what="weights w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda layout: _with_axis(layout, spacing=1000.0), "axes[0].spacing"),
+        (lambda layout: _with_axis(layout, periodic=False), "axes[0].periodic"),
+        (lambda layout: replace(layout, step=np.timedelta64(3600, "s")), "step_seconds"),
+        (lambda layout: replace(layout, variables=layout.variables[:1]), "variables[1].name"),
+        (lambda layout: replace(layout, system="another"), "system"),
+    ],
+)
+def test_another_spacing_step_or_variable_is_another_kind(change, named):
+    layout = two_layer_layout()
+    with pytest.raises(LayoutMismatch, match=re.escape(f"weights w.safetensors differs at {named}")):
+        layout.require_same_kind(change(layout), what="weights w.safetensors")

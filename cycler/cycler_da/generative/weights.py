@@ -1,9 +1,9 @@
 """Released weights: a safetensors file and a card, and nothing that can execute code.
 
-`<folder>/weights.safetensors` holds network tensors under "network." and, as blocks on shells of wave
-number in scaled units, the covariance of the residual and of the climatology. `<folder>/card.json` says
-which network, layout, scaling and history they need, their sha256, how they were trained and how they
-scored on held-out data beside baselines.
+`<folder>/weights.safetensors` holds network tensors under "network." and what was measured with them
+(covariances of residual and climatology; which, depends on the kind of transition, see assembly.py).
+`<folder>/card.json` says which transition, network, layout, scaling and history they need, their sha256, how
+they were trained and how they scored on held-out data beside baselines.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import torch
 from safetensors.torch import load, save
 
 from cycler_da.errors import ConfigError, WeightsMismatch
-from cycler_da.generative.covariance import spectral_from_shells
+from cycler_da.generative.assembly import Parts, assemble
 from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
-from cycler_da.generative.transition import Transition
 from cycler_da.layout import Layout, layout_from_description
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
+_NETWORK = "network."
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class WeightCard:
     network: NetworkSpec
     scaling: Scaling
     history: int
+    transition: Mapping[str, Any] = field(default_factory=lambda: {"kind": "spectral"})  # kind and its settings
     sha256: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)  # config, seeds, commit, data, steps, seconds
     scores: Mapping[str, Any] = field(default_factory=dict)  # held-out scores beside baselines
@@ -54,6 +55,7 @@ class WeightCard:
             "network": {"kind": self.network.kind, "arguments": dict(self.network.arguments)},
             "scaling": {"mean": list(self.scaling.mean), "std": list(self.scaling.std)},
             "history": self.history,
+            "transition": dict(self.transition),
             "sha256": self.sha256,
             "training": dict(self.training),
             "scores": dict(self.scores),
@@ -68,6 +70,7 @@ class WeightCard:
             network=NetworkSpec(text["network"]["kind"], text["network"]["arguments"]),
             scaling=Scaling(tuple(text["scaling"]["mean"]), tuple(text["scaling"]["std"])),
             history=int(text["history"]),
+            transition=text.get("transition", {"kind": "spectral"}),
             sha256=text["sha256"],
             training=text.get("training", {}),
             scores=text.get("scores", {}),
@@ -75,17 +78,11 @@ class WeightCard:
 
 
 def save_weights(
-    folder: Path,
-    card: WeightCard,
-    *,
-    state: Mapping[str, Tensor],
-    covariance_shells: Float[Tensor, "shell channel channel"],
-    climatology_shells: Float[Tensor, "shell channel channel"],
+    folder: Path, card: WeightCard, *, state: Mapping[str, Tensor], measured: Mapping[str, Tensor]
 ) -> WeightCard:
-    """Write tensors and card; returns the card with its sha256. Shells are in scaled units."""
-    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in state.items()}
-    tensors["covariance.shells"] = covariance_shells.to(torch.float64).cpu().contiguous()
-    tensors["climatology.shells"] = climatology_shells.to(torch.float64).cpu().contiguous()
+    """Write network state, measured tensors (kept in float64) and card; returns the card with its sha256."""
+    tensors = {f"{_NETWORK}{name}": value.detach().cpu().contiguous() for name, value in state.items()}
+    tensors |= {name: value.to(torch.float64).cpu().contiguous() for name, value in measured.items()}
     raw = save(tensors)
     digest = hashlib.sha256(raw).hexdigest()
     stored = WeightCard(**{**card.__dict__, "sha256": digest})
@@ -113,12 +110,32 @@ def read_card(folder: Path) -> WeightCard:
 
 def load_transition(
     folder: Path, *, layout: Layout | None = None, sha256: str | None = None, device: str = "cpu"
-) -> Transition:
-    """Load a transition, refusing another layout, a damaged file or another hash than asked for.
+) -> LearnedTransition:
+    """Load a transition for a layout (default: the card's own).
 
-    Raises WeightsMismatch or LayoutMismatch before any number is computed.
+    Raises WeightsMismatch or LayoutMismatch before any number is computed: for a damaged file, for another
+    hash than asked for, for a layout that the kind of transition cannot serve.
     """
     card = read_card(folder)
+    tensors = load(_read(folder, card, sha256))
+    try:
+        network = build_network(card.network)
+    except ConfigError as error:
+        raise WeightsMismatch(f"weights {folder}: {error}") from error
+    state = {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsMismatch(
+            f"weights {folder / WEIGHTS} do not fit network {card.network.kind!r}: {error}"
+        ) from error
+    network.eval().to(device)
+    measured = {name: value for name, value in tensors.items() if not name.startswith(_NETWORK)}
+    parts = Parts(network, card.scaling, card.history, card.layout, layout or card.layout, measured, str(folder))
+    return assemble(card.transition, parts)
+
+
+def _read(folder: Path, card: WeightCard, sha256: str | None) -> bytes:
     path = folder / WEIGHTS
     if not path.is_file():
         raise WeightsMismatch(f"weights {folder}: {WEIGHTS} is missing beside its card")
@@ -130,25 +147,4 @@ def load_transition(
                 f"weights {path}: sha256 is {found[:16]}, {source} says {wanted[:16]}; "
                 "the file is damaged or not the one meant"
             )
-    if layout is not None:
-        layout.require_same(card.layout, what=f"weights {folder}")
-    tensors = load(raw)
-    try:
-        network = build_network(card.network)
-    except ConfigError as error:
-        raise WeightsMismatch(f"weights {folder}: {error}") from error
-    prefix = "network."
-    state = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise WeightsMismatch(f"weights {path} do not fit network {card.network.kind!r}: {error}") from error
-    network.eval().to(device)
-    size = card.layout.grid.shape[-1]
-    return Transition(
-        network,
-        card.scaling,
-        spectral_from_shells(tensors["covariance.shells"], size),
-        climatology=spectral_from_shells(tensors["climatology.shells"], size),
-        history=card.history,
-    )
+    return raw

@@ -1,0 +1,100 @@
+"""Which transition a weight card describes, and how it is put together for the layout of an experiment.
+
+spectral   transition.Transition: one homogeneous covariance on a periodic grid; the layout must be the card's.
+           Measured: covariance.shells, climatology.shells (scaled units, shells of wave number)
+advected   advected.AdvectedTransition: any patch of the same variable, spacing and step.
+           Measured: correlation.parts, climatology.parts (weight, length in cells), climatology.moments
+           (mean, standard deviation); settings: spread, limits, flow
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from cycler_da.advection import FlowSettings
+from cycler_da.errors import WeightsMismatch
+from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
+from cycler_da.generative.climatology import StateClimatology
+from cycler_da.generative.covariance import spectral_from_shells
+from cycler_da.generative.local_covariance import LocalCovariance, StationaryCorrelation, exponential_correlation
+from cycler_da.generative.prediction import LearnedTransition
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.transition import Transition
+from cycler_da.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a transition is made of."""
+
+    network: nn.Module
+    scaling: Scaling
+    history: int
+    trained_on: Layout
+    layout: Layout  # of the experiment
+    measured: Mapping[str, Tensor]
+    source: str  # for messages
+
+
+def assemble(description: Mapping[str, Any], parts: Parts) -> LearnedTransition:
+    """Build the transition of a card; raises WeightsMismatch or LayoutMismatch."""
+    settings = dict(description)
+    kind = settings.pop("kind", None)
+    if kind not in _BUILDERS:
+        raise WeightsMismatch(
+            f"weights {parts.source}: unknown kind of transition {kind!r}; valid: {', '.join(sorted(_BUILDERS))}"
+        )
+    try:
+        return _BUILDERS[kind](parts, **settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsMismatch(f"weights {parts.source}: card or weights of a {kind} transition lack {error}") from error
+
+
+def _spectral(parts: Parts) -> Transition:
+    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
+    size = parts.layout.grid.shape[-1]
+    return Transition(
+        parts.network,
+        parts.scaling,
+        spectral_from_shells(parts.measured["covariance.shells"], size),
+        climatology=spectral_from_shells(parts.measured["climatology.shells"], size),
+        history=parts.history,
+    )
+
+
+def _advected(
+    parts: Parts, *, spread: Mapping[str, float], limits: Mapping[str, float], flow: Mapping[str, Any]
+) -> AdvectedTransition:
+    parts.layout.require_same_kind(parts.trained_on, what=f"weights {parts.source}")
+    return AdvectedTransition(
+        MeanAndSpread(parts.network, parts.scaling, SpreadHead(**spread)),
+        _correlation(parts, "correlation.parts"),
+        state_climatology=_climatology(parts),
+        history=parts.history,
+        flow=FlowSettings(**flow),
+        limits=StateRange(**limits),
+    )
+
+
+def _climatology(parts: Parts) -> StateClimatology:
+    mean, std = parts.measured["climatology.moments"].tolist()
+    field = torch.full((1, *parts.layout.state_shape), std, dtype=torch.float64)
+    covariance = LocalCovariance(field, _correlation(parts, "climatology.parts"))
+    return StateClimatology(torch.tensor([mean], dtype=torch.float64), covariance)
+
+
+def _correlation(parts: Parts, name: str) -> StationaryCorrelation:
+    rows, columns = parts.layout.grid.shape
+    pairs = [(float(weight), float(length)) for weight, length in parts.measured[name].tolist()]
+    return exponential_correlation((rows, columns), pairs)
+
+
+_BUILDERS: Mapping[str, Callable[..., LearnedTransition]] = {"spectral": _spectral, "advected": _advected}
