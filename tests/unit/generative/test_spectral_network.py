@@ -1,0 +1,76 @@
+"""What the quadratic spectral network promises: equivariance, a zero start, and room for the true operator."""
+
+from __future__ import annotations
+
+import torch
+
+from cycler_da.generative.networks import NetworkSpec, QuadraticSpectralNet, build_network
+from cycler_da.noise import Noise
+
+SPEC = NetworkSpec("quadratic_spectral", {"size": 16, "channels": 2, "products": 3, "stages": 2})
+
+
+def _trained_like() -> QuadraticSpectralNet:
+    """A network whose every weight is drawn, as after training."""
+    network = build_network(SPEC, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    assert isinstance(network, QuadraticSpectralNet)
+    return network.double()
+
+
+def test_shifted_fields_give_shifted_increments():
+    network = _trained_like()
+    x = Noise(1).shared_normal("x", (2, 2, 16, 16), dtype=torch.float64)
+    shifted = network(torch.roll(x, (3, 5), dims=(-2, -1)))
+    assert torch.allclose(shifted, torch.roll(network(x), (3, 5), dims=(-2, -1)), rtol=0, atol=1e-12)
+
+
+def test_a_fresh_network_is_persistence():
+    network = build_network(SPEC, seed=0)
+    x = Noise(2).shared_normal("x", (2, 2, 16, 16), dtype=torch.float32)
+    assert torch.count_nonzero(network(x)) == 0
+
+
+def test_increments_of_a_fresh_network_depend_on_the_seed_alone():
+    first, second, other = (build_network(SPEC, seed=seed).state_dict() for seed in (4, 4, 5))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_members_of_a_batch_do_not_touch_each_other():
+    network = _trained_like()
+    x = Noise(3).shared_normal("x", (3, 2, 16, 16), dtype=torch.float64)
+    alone = torch.cat([network(x[i : i + 1]) for i in range(3)])
+    assert torch.allclose(network(x), alone, rtol=0, atol=1e-13)
+
+
+def test_a_directional_profile_is_a_derivative():
+    """With a(|k|) = |k| in the x direction a filter is d/dx in units of 2 pi / n."""
+    network = QuadraticSpectralNet(size=16, channels=1, products=1, stages=1).double()
+    bank = network.linear[0]
+    with torch.no_grad():
+        bank.profile.zero_()
+        bank.profile[1, 0, 0] = bank.radii
+    x = torch.arange(16, dtype=torch.float64) * 2 * torch.pi / 16
+    field = torch.sin(3 * x).expand(1, 1, 16, 16)
+    slope = torch.fft.irfft2(bank(torch.fft.rfft2(field)), s=(16, 16))
+    assert torch.allclose(slope, 3 * torch.cos(3 * x).expand(1, 1, 16, 16), rtol=0, atol=1e-12)
+
+
+def test_advection_lies_in_the_family():
+    """One stage can be u df/dx exactly: a product of a field and a derivative."""
+    network = QuadraticSpectralNet(size=16, channels=2, products=1, stages=1).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        network.factors[0].profile[0, 0, 0] = 1.0  # first factor: channel 0 as it is
+        network.factors[0].profile[1, 1, 1] = network.factors[0].radii  # second factor: d/dx of channel 1
+        network.returns[0].profile[0, 1, 0] = 1.0  # the product goes to channel 1
+    x = torch.arange(16, dtype=torch.float64) * 2 * torch.pi / 16
+    u, f = torch.cos(x)[:, None].expand(16, 16), torch.sin(2 * x).expand(16, 16)
+    result = network(torch.stack([u, f])[None])
+    assert torch.allclose(result[0, 1], u * 2 * torch.cos(2 * x), rtol=0, atol=1e-12)
+    assert float(result[0, 0].detach().abs().max()) < 1e-12
