@@ -133,4 +133,4 @@ def _attempt(write: Callable[[], object]) -> None:
     try:
         write()
     except Exception as error:
-        log.warning("event=artifact_failed error=%r (the cycle is not affected)", error)
+        log.warning("event=artifact_failed error=%s: %s (the cycle is not affected)", type(error).__name__, error)

@@ -65,7 +65,7 @@ class EmbeddedServer:
             raise OrchestratorFailed(_advice(f"cannot write to {home}: {error}")) from error
         self._process = subprocess.Popen(
             _command(self.port, schedules=schedules),
-            env={**os.environ, **QUIET_ENVIRONMENT, **_SERVER_ENVIRONMENT, **_places(home)},
+            env={**os.environ, **QUIET_ENVIRONMENT, **_SERVER_ENVIRONMENT, **_places(home, self.api_url)},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -126,11 +126,11 @@ def _command(port: int, *, schedules: bool) -> list[str]:
     return [*command, "--log-level", "ERROR", *([] if schedules else ["--no-scheduler", "--no-late-runs"])]
 
 
-def _places(home: Path) -> dict[str, str]:
+def _places(home: Path, api_url: str) -> dict[str, str]:
     return {
         "PREFECT_HOME": str(home),
         "PREFECT_UI_STATIC_DIRECTORY": str(home / "page"),  # else it writes into its own installation
-        "PREFECT_API_URL": "",
+        "PREFECT_UI_API_URL": api_url,  # else its page asks at port 4200
     }
 
 

@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager, nullcontext
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import temporary_settings
 from prefect.states import Completed
 from prefect.tasks import Task
 
@@ -92,9 +91,7 @@ class PrefectShell:
                 self._artifacts.cycle(name, report)
                 return final_state(report)
 
-            # The outer run has the heartbeat; another one would cost up to 1 s at the end of each cycle.
-            with temporary_settings({"flows.heartbeat_frequency": None}):
-                cycle_flow(*name.split("/"))
+            cycle_flow(*name.split("/"))
 
         return self._guarded(body, in_prefect, plainly=_call)
 

@@ -20,7 +20,7 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from cycler_da.cycle_plan import CycleEvent, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
 from cycler_flows.artifacts import ArtifactWriter
 from cycler_flows.run import LOADER, load_plan
@@ -45,9 +45,10 @@ def look(config_path: str, overrides: list[str] | None = None, loader: str = LOA
         except StoppedOnRequest as stop:
             log.info("event=look_stopped text=%s", stop)
             return Completed(name="Stopped", message=str(stop))
-        except CyclerError as error:
-            log.error("event=look_failed exit_code=%d text=%s", error.exit_code, error)
-            return Failed(message=f"exit code {error.exit_code}: {error}")
+        except (CyclerError, OSError) as error:
+            code = getattr(error, "exit_code", EXIT_TEMPORARY)
+            log.error("event=look_failed exit_code=%d text=%s", code, error)
+            return Failed(message=f"exit code {code}: {error}")
 
 
 def run_ready(plan: object) -> State:

@@ -125,7 +125,7 @@ def test_a_service_waits_for_observations_drains_on_sigterm_and_continues(tmp_pa
     try:
         wait_until(lambda: len(plan.lines()) == 12, seconds=180)
     finally:
-        second.kill()  # its server and its look end with it
+        second.kill()  # its server ends with it, a running look by itself
         second.communicate(timeout=60)
     assert len(set(plan.lines())) == 12
     anchored = rows(tmp_path, "select expected_start_time from flow_run where auto_scheduled")
