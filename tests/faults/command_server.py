@@ -1,7 +1,7 @@
 """Runs `cycler` commands in processes of their own, without paying for the imports each time.
 
-command_server.py    for each line of JSON on stdin, a list of runs {arguments, environment, file_limit}: fork one
-                     process per run, all at once; answer with a list of {code, output}; code < 0 is a signal
+command_server.py    for each line of JSON on stdin, a list of runs (arguments of `run` below): fork one process per
+                     run, all at once; answer with a list of {code, output}; code < 0 is the signal that ended it
 
 A forked process is a real one: it can be killed, race another and meet a full disk. The heartbeat of the locks is
 shortened, so that the lock of a killed process is free after a fraction of a second.
@@ -16,12 +16,17 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import torch
 
-from cycler_da import experiment  # noqa: F401  (what commands import on first use)
+from cycler_da import (
+    experiment,  # noqa: F401  (what commands import on first use)
+    faultpoint,
+)
 from cycler_da.cli import app
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import Store
@@ -30,8 +35,15 @@ HEARTBEAT = np.timedelta64(100, "ms")
 LIMIT_SECONDS = 120
 
 
-def run(arguments: list[str], environment: dict[str, str], file_limit: int | None) -> int:
+def run(
+    arguments: list[str],
+    environment: Mapping[str, str] = MappingProxyType({}),
+    signal_number: int = signal.SIGKILL,
+    file_limit: int | None = None,
+) -> int:
+    """Run a command; at the fault point that the environment names, the process sends itself a signal."""
     os.environ.update(environment)
+    faultpoint.signal = SimpleNamespace(SIGKILL=signal_number)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     try:

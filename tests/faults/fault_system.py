@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ from cycler_da.experiment import draw_stream, open_or_make_nature
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import WeightCard, save_weights
-from cycler_da.products.manifest import read_manifest
 from cycler_da.products.store import Store
 from cycler_da.setting import load_setting
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
@@ -120,17 +120,28 @@ class Drill:
         chosen = [word for setting in self.settings(*more) for word in ("--set", setting)]
         return ["run", str(self.system.config), "--orchestrator", "none", *chosen, *options]
 
-    def job(self, *more: str, options: Sequence[str] = (), fault: str = "", limit: int | None = None) -> dict[str, Any]:
-        environment = {"CYCLER_FAULT": fault, "COLUMNS": "400"}
-        return {"arguments": self.arguments(*more, options=options), "environment": environment, "file_limit": limit}
+    def job(
+        self,
+        *more: str,
+        options: Sequence[str] = (),
+        fault: str = "",
+        signal_number: int = signal.SIGKILL,
+        limit: int | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "arguments": self.arguments(*more, options=options),
+            "environment": {"CYCLER_FAULT": fault, "COLUMNS": "400"},
+            "signal_number": int(signal_number),
+            "file_limit": limit,
+        }
 
-    def run(self, *more: str, options: Sequence[str] = (), fault: str = "", limit: int | None = None) -> Result:
-        """Run `cycler run` with `--set` values `more` in a process of its own."""
-        return self.server.run_together([self.job(*more, options=options, fault=fault, limit=limit)])[0]
+    def run(self, *more: str, **how: Any) -> Result:
+        """Run `cycler run` with `--set` values `more` in a process of its own; `how` as for `job`."""
+        return self.server.run_together([self.job(*more, **how)])[0]
 
     def command(self, *arguments: str) -> Result:
         """Run another `cycler` command in a process of its own."""
-        return self.server.run_together([{"arguments": arguments, "environment": {}, "file_limit": None}])[0]
+        return self.server.run_together([{"arguments": arguments}])[0]
 
     def store(self, chain: str = "letkf") -> Store:
         return Store(self.root, "tiny", chain)
@@ -186,8 +197,10 @@ def save_tiny_weights(folder: Path, *, seed: int = 0) -> None:
         folder,
         WeightCard("tiny", TwoLayerQGSpec(size=SIZE).layout(), network, Scaling((0.0, 0.0), (8.0e-6, 1.0e-6)), 1),
         state=state,
-        covariance_shells=0.003 * torch.exp(-shells / 4.0) * torch.eye(2),
-        climatology_shells=torch.exp(-shells / 3.0) * torch.eye(2),
+        measured={
+            "covariance.shells": 0.003 * torch.exp(-shells / 4.0) * torch.eye(2),
+            "climatology.shells": torch.exp(-shells / 3.0) * torch.eye(2),
+        },
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fault_system as tiny
+import netCDF4
 import observation_damage as damage
 import pytest
 
@@ -58,7 +59,10 @@ def test_a_broken_file_is_set_aside_and_the_rest_is_used(
     assert reason.split(":")[0] in result.output  # the operator sees it, too
     assert drill.hashes() == without_insitu
     assert drill.hashes()["20200102T0000Z"]["analysis.nc"] != undisturbed["20200102T0000Z"]["analysis.nc"]
-    assert not (drill.store().cycle_folder(tiny.CYCLES[0]) / "obs" / "in.insitu.nc").exists()
+    folder = drill.store().cycle_folder(tiny.CYCLES[0])
+    assert not (folder / "obs" / "in.insitu.nc").exists()
+    with netCDF4.Dataset(folder / "analysis.nc") as file:
+        assert file.cycler_degraded and file.comment == reason  # and whoever opens the analysis alone
     assert drill.store().verify() == []
 
 

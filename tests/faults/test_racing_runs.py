@@ -57,7 +57,7 @@ def test_two_first_runs_make_one_nature_run_and_one_set_of_observations(
 ) -> None:
     """Nobody has prepared anything: both runs make the nature run and the observation files."""
     fresh = tiny.fresh_arguments(system, drill.root, tmp_path)
-    job = {"arguments": fresh, "environment": {}, "file_limit": None}
+    job = {"arguments": fresh}
     results = drill.server.run_together([job, job])
     assert sorted(result.code for result in results) in ([0, 75], [0, 0]), results
     again = drill.server.run_together([job])[0]

@@ -8,6 +8,9 @@ import fault_system as tiny
 import observation_damage as damage
 import pytest
 
+from cycler_da.products.manifest import read_manifest
+from cycler_da.products.store import Store
+
 pytestmark = pytest.mark.faults
 
 
@@ -41,11 +44,12 @@ def test_another_place_or_executor_is_the_same_experiment(drill: tiny.Drill, und
     drill.root.rename(moved)
     result = drill.run(f"root={moved}", "summary=moved", "executor={kind: local, workers: 1}")
     assert result.code == 0, result.output
-    assert tiny.hashes_of(tiny.Store(moved, "tiny", "letkf")) == undisturbed
+    assert tiny.hashes_of(Store(moved, "tiny", "letkf")) == undisturbed
 
 
 @pytest.mark.parametrize(
-    "change", ["seed=2", "chains.letkf.scheme.inflation=1.2", "ensemble.members=8", "observations.insitu.qc.blacklist=[A]"]
+    "change",
+    ["seed=2", "chains.letkf.scheme.inflation=1.2", "ensemble.members=8", "observations.insitu.qc.blacklist=[A]"],
 )
 def test_a_changed_config_is_refused_on_a_complete_experiment(drill: tiny.Drill, change: str) -> None:
     assert drill.run("cycles.count=1").code == 0
@@ -64,7 +68,7 @@ def test_a_forced_run_with_a_changed_config_makes_revisions(drill: tiny.Drill, u
     assert store.verify() == []
     for time in tiny.TIMES[:2]:
         (kept,) = store.revisions(time)
-        assert tiny.read_manifest(kept)["arrays"] == undisturbed[tiny.time_stamp(time)]
+        assert read_manifest(kept)["arrays"] == undisturbed[tiny.time_stamp(time)]
     stamp = tiny.time_stamp(tiny.CYCLES[0])
     assert drill.hashes()[stamp]["background.nc"] == undisturbed[stamp]["background.nc"]
     assert drill.hashes()[stamp]["analysis.nc"] != undisturbed[stamp]["analysis.nc"]

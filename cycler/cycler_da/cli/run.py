@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +43,9 @@ def run(
         rows = table_of(facts)
         if rows:
             console.print(closing_table(rows, title=_caption(plan.setting.config.verification.spin_up)))
-        console.print(f"{facts['cycles']} cycles in {facts['seconds']:.0f} s. Page: {facts['page']}")
+        console.print(
+            f"{facts['cycles']} cycles in {facts['seconds']:.0f} s. Page: {facts['page'] or 'none, see above'}"
+        )
         if facts["exit_code"]:
             console.print(
                 f"not everything was complete (exit code {facts['exit_code']}); see the page or `cycler status`"
@@ -76,7 +81,19 @@ def _runner(name: str) -> Orchestrator:
 def _plain(plan_source: Callable[[], ExperimentPlan], *, on_event: Callable[[CycleEvent], None]) -> dict[str, Any]:
     from cycler_da.cycle_plan import run_plan
 
-    return run_plan(plan_source(), on_event=on_event)
+    with _stop_on_sigterm() as stop_requested:
+        return run_plan(plan_source(), on_event=on_event, stop_requested=stop_requested)
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM end the run between two stages, its lock given back, instead of in the middle of one."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _entry_point(group: str, name: str) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cycler_da.cycle.scoring import score_cycle
 from cycler_da.cycle.work import CycleWork
@@ -104,22 +104,29 @@ def assimilate(work: CycleWork) -> Facts:
     checked = work.checked()
     usable = work.setting.control.observations(checked.used())
     prior = Prior(work.background(), work.previous(), work.chain.model)
-    reasons: list[str] = []
+    reasons, label = [], "analysis"
     try:
         analysis = _analyse(work, prior, usable)
     except AnalysisFailed as error:
         if work.setting.config.on_failed_analysis == "stop":
             raise
-        reasons.append(f"analysis failed, the background stands in: {error}")
+        reasons, label = [f"analysis failed, the background stands in: {error}"], "analysis FAILED (background)"
         analysis = Analysis(prior.background, work.carry())
-    has_obs = len(usable) > 0
-    if not has_obs:
+    if len(usable) == 0:
         reasons.append("no usable observations: the analysis is the background")
+        label = "analysis, NO OBSERVATIONS (background)"
     physical = work.setting.control.from_control(analysis.ensemble.at_latest())
-    facts = work.facts("analysis", degraded=bool(reasons), title=_title(work, has_obs))
+    all_reasons = [*work.done_facts("observations").get("degraded", []), *reasons]
+    facts = work.facts(
+        "analysis",
+        degraded=bool(all_reasons),
+        title=_title(work, label),
+        comment="; ".join(all_reasons) or None,
+    )
     write_ensemble(work.folder / "analysis.nc", physical, facts=facts)
     if analysis.carry:
-        save_file({k: v.contiguous() for k, v in analysis.carry.items()}, work.folder / "carry.safetensors")
+        carry = {name: value.contiguous() for name, value in analysis.carry.items()}
+        (work.folder / "carry.safetensors").write_bytes(save(carry))
     return {
         "diagnostics": {k: v for k, v in analysis.diagnostics.items() if math.isfinite(v)},
         "n_used": len(usable),
@@ -307,8 +314,7 @@ def _exit_code(work: CycleWork, done: dict[str, Facts], reasons: list[str]) -> i
     return EXIT_DEGRADED if reasons else EXIT_COMPLETE
 
 
-def _title(work: CycleWork, has_obs: bool) -> str:
-    label = "analysis" if has_obs else "analysis, NO OBSERVATIONS (background)"
+def _title(work: CycleWork, label: str) -> str:
     return f"{work.setting.config.name} / {work.chain.name}: {label} of {iso_time(work.time)}"
 
 
