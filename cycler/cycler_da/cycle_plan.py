@@ -100,6 +100,10 @@ class ExperimentPlan(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give workers back; may be called twice."""
+        ...
+
 
 @runtime_checkable
 class ServedPlan(ExperimentPlan, Protocol):

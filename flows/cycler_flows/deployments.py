@@ -27,6 +27,7 @@ from cycler_flows.serve import look_deployment
 HEARTBEAT = 30
 SILENCE = timedelta(seconds=90)
 AUTOMATION = "cycler: crash silent runs"
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")
 
 
 def deploy(
@@ -43,6 +44,7 @@ def deploy(
     """
     path = Path(config_path).resolve()
     plan = load_plan(str(path), overrides, loader=loader)
+    plan.close()
     _require_pool(pool)
     deployment = look_deployment(path, every, name=plan.name, overrides=overrides, loader=loader)
     deployment.work_pool_name = pool
@@ -61,8 +63,11 @@ def crash_silent_runs() -> None:
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.states import StateType
 
+    from cycler_flows.shell import NOTHING_TO_DO, STATE_NAMES, STOPPED
+
     heartbeat = "prefect.flow-run.heartbeat"
-    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    states = {*ENDS, *STATE_NAMES.values(), STOPPED, NOTHING_TO_DO}  # an event has the name of the state, not its type
+    ends = {f"prefect.flow-run.{state}" for state in states}
     trigger = EventTrigger(
         after={heartbeat},
         expect={heartbeat} | ends,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,17 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Run all pending cycles of an experiment under Prefect and return what `run_plan` returns.
 
-    `plan_source` makes the plan, or is the path of a config file (then `overrides` are its `key=value` changes).
-    Without pending cycles Prefect is not started at all. Raises what the cycles raise, and OrchestratorFailed
-    when Prefect cannot be started.
+    `plan_source` makes the plan (whoever made it closes it), or is the path of a config file (then `overrides` are
+    its `key=value` changes). Without pending cycles Prefect is not started at all. Raises what the cycles raise,
+    StoppedOnRequest after SIGTERM, and OrchestratorFailed when Prefect cannot be started.
     """
-    plan = plan_source() if callable(plan_source) else load_plan(str(plan_source), overrides)
+    if callable(plan_source):
+        return _run(plan_source(), on_event)
+    with closing(load_plan(str(plan_source), overrides)) as plan:
+        return _run(plan, on_event)
+
+
+def _run(plan: ExperimentPlan, on_event: OnEvent | None) -> dict[str, Any]:
     if not any(plan.pending(chain) for chain in plan.chains):
         return run_plan(plan, on_event=on_event)
     emit = on_event or (lambda event: None)
@@ -41,11 +48,15 @@ def run_experiment(
     with prefect_session(plan.folder.parent) as session:
         from cycler_flows.artifacts import ArtifactWriter
         from cycler_flows.shell import PrefectShell
+        from cycler_flows.stopping import StopRequest
 
         emit(CycleEvent("orchestrator_ready", facts={"page": session.page}))
-        with ArtifactWriter() as artifacts:
-            shell = PrefectShell(artifacts)
-            facts = shell.experiment(plan.name, lambda: run_plan(plan, on_event=on_event, shell=shell))
+        stop = StopRequest()
+        with stop.shield(), ArtifactWriter() as artifacts:
+            shell = PrefectShell(artifacts, shield=stop.shield)
+            facts = shell.experiment(
+                plan.name, lambda: run_plan(plan, on_event=on_event, shell=shell, stop_requested=stop.is_set)
+            )
     return dict(facts)
 
 

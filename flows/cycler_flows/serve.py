@@ -48,6 +48,7 @@ def serve(
     """
     path = Path(config_path).resolve()
     plan = load_plan(str(path), overrides, loader=loader)
+    plan.close()  # every look makes its own
 
     from cycler_flows.session import prefect_server
 

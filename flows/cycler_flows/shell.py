@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed
 from prefect.tasks import Task
 
@@ -26,6 +27,7 @@ from cycler_flows.artifacts import ArtifactWriter
 log = logging.getLogger(__name__)
 
 STATE_NAMES = {EXIT_DEGRADED: "Degraded", EXIT_NO_OBSERVATIONS: "NoObservations"}
+STOPPED, NOTHING_TO_DO = "Stopped", "NothingToDo"
 
 
 def may_retry(stage: Task, run: TaskRun, state: State) -> bool:
@@ -66,11 +68,19 @@ class PrefectShell:
         def in_prefect(kept: _Body) -> None:
             @flow(name="experiment", flow_run_name=name, persist_result=False)
             def experiment_flow() -> State:
-                return self.finished_experiment(name, kept())
+                try:
+                    return self.finished_experiment(name, kept())
+                except StoppedOnRequest as stop:
+                    return stopped_state(stop)
 
             experiment_flow()
 
-        return self._guarded(body, in_prefect, plainly=_call)
+        try:
+            return self._guarded(body, in_prefect, plainly=_call)
+        except TerminationSignal as termination:
+            raise StoppedOnRequest(
+                f"{name}: stopped on request between two stages; the same command continues"
+            ) from termination
 
     def finished_experiment(self, name: str, facts: Facts) -> State:
         """Write the last artifacts of the flow run this is called in, and give its final state."""
@@ -87,7 +97,7 @@ class PrefectShell:
                 try:
                     report = kept()
                 except StoppedOnRequest as stop:
-                    return Completed(name="Stopped", message=str(stop))
+                    return stopped_state(stop)
                 self._artifacts.cycle(name, report)
                 return final_state(report)
 
@@ -153,6 +163,11 @@ def final_state(facts: Facts) -> State:
     """Completed, with a name of its own for a degraded cycle and one without observations."""
     reasons = "; ".join(str(reason) for reason in facts.get("reasons", ())) or None
     return Completed(name=STATE_NAMES.get(int(facts.get("exit_code", 0)), "Completed"), message=reasons)
+
+
+def stopped_state(stop: StoppedOnRequest) -> State:
+    """The state of a run that was asked to stop."""
+    return Completed(name=STOPPED, message=str(stop))
 
 
 def _call(body: Callable[[], Facts]) -> Facts:

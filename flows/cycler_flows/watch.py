@@ -8,24 +8,24 @@ look continues behind that stage.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, runtime
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
-from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
 from cycler_flows.artifacts import ArtifactWriter
 from cycler_flows.run import LOADER, load_plan
 from cycler_flows.session import logs_to_server, quiet_terminal
-from cycler_flows.shell import PrefectShell
+from cycler_flows.shell import NOTHING_TO_DO, PrefectShell, stopped_state
+from cycler_flows.stopping import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -41,47 +41,31 @@ def look(config_path: str, overrides: list[str] | None = None, loader: str = LOA
     """Run the cycles that are ready; the name of the final state says what there was to do."""
     with quiet_terminal(), log_lines_to_stderr(), logs_to_server():
         try:
-            return run_ready(load_plan(config_path, overrides or (), loader=loader))
+            with closing(load_plan(config_path, overrides or (), loader=loader)) as plan:
+                return run_ready(plan)
         except StoppedOnRequest as stop:
             log.info("event=look_stopped text=%s", stop)
-            return Completed(name="Stopped", message=str(stop))
+            return stopped_state(stop)
         except (CyclerError, OSError) as error:
             code = getattr(error, "exit_code", EXIT_TEMPORARY)
             log.error("event=look_failed exit_code=%d text=%s", code, error)
             return Failed(message=f"exit code {code}: {error}")
 
 
-def run_ready(plan: object) -> State:
+def run_ready(plan: ExperimentPlan) -> State:
     """Run what is ready inside the current flow run; raises what `run_plan` raises."""
     if not isinstance(plan, ServedPlan):
         raise ConfigError("this experiment cannot tell which observations have come; use `cycler run`")
     if not any(plan.ready(chain) for chain in plan.chains):
-        return Completed(name="NothingToDo")
+        return Completed(name=NOTHING_TO_DO)
     stop = StopRequest()
-    with ArtifactWriter() as artifacts:
+    with stop.shield(), ArtifactWriter() as artifacts:
         shell = PrefectShell(artifacts, shield=stop.shield)
-        facts = run_plan(plan, on_event=_journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
-        return shell.finished_experiment(plan.name, facts)
-
-
-class StopRequest:
-    """Remembers a SIGTERM that came while a stage was running."""
-
-    def __init__(self) -> None:
-        self._came = threading.Event()
-
-    def is_set(self) -> bool:
-        """Tell whether SIGTERM came."""
-        return self._came.is_set()
-
-    @contextmanager
-    def shield(self) -> Iterator[None]:
-        """Keep SIGTERM for later; Prefect answers it again outside."""
-        before = signal.signal(signal.SIGTERM, lambda *_: self._came.set())
         try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
+            facts = run_plan(plan, on_event=_journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
+        except TerminationSignal as termination:
+            raise StoppedOnRequest("stopped on request between two stages; the next look continues") from termination
+        return shell.finished_experiment(plan.name, facts)
 
 
 @contextmanager

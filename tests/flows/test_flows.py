@@ -18,7 +18,7 @@ import pytest
 import toy_plan
 from test_cycle_plan import PLACE, Busy, fail_at
 
-from cycler_da.cycle_plan import CycleEvent, run_plan
+from cycler_da.cycle_plan import CycleEvent, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, DataError, LockedCycle
 from cycler_flows.run import run_experiment
 
@@ -124,6 +124,34 @@ def test_a_complete_experiment_does_not_start_prefect(tmp_path: Path, monkeypatc
     assert run_experiment(lambda: plan)["cycles"] == 0
 
 
+def test_sigterm_ends_a_run_between_two_stages_and_the_next_one_continues(tmp_path: Path, runs: Runs) -> None:
+    def terminate(cycle: toy_plan.ToyCycle, name: str) -> None:
+        if name == "assimilate":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    plan = plan_in(tmp_path, "ended", n_cycles=1, before_stage=terminate)
+    with pytest.raises(StoppedOnRequest, match="before ended/letkf/20200101T0000Z/finish"):
+        run_experiment(lambda: plan)
+    assert plan.lines() == ["letkf 20200101T0000Z make_background", "letkf 20200101T0000Z assimilate"]
+    assert {run.state_name for run in runs("ended")} == {"Stopped"}
+    plan.before_stage = lambda cycle, name: None
+    assert run_experiment(lambda: plan)["cycles"] == 2
+    assert len(plan.lines()) == len(set(plan.lines())) == 2 * len(toy_plan.STAGES)
+
+
+def test_sigterm_between_two_stages_ends_a_run_too(tmp_path: Path) -> None:
+    plan = plan_in(tmp_path, "between", n_cycles=1)
+
+    def terminate(event: CycleEvent) -> None:
+        if event.kind == "stage_finished" and event.stage == "assimilate":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(StoppedOnRequest, match="the same command continues"):
+        run_experiment(lambda: plan, on_event=terminate)
+    assert plan.lines() == ["letkf 20200101T0000Z make_background", "letkf 20200101T0000Z assimilate"]
+    assert run_experiment(lambda: plan)["cycles"] == 2
+
+
 # ------------------------------------------------------------------ artifacts
 
 
@@ -218,9 +246,9 @@ def test_a_look_runs_what_is_ready_and_no_more(tmp_path: Path) -> None:
 
 def test_a_look_without_a_usable_plan_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, run = look_at(tmp_path, "unusable")
-    monkeypatch.setattr(toy_plan, "load", lambda path, overrides: object())
+    monkeypatch.setattr(toy_plan, "load", lambda path, overrides: io.StringIO())
     state = run()
-    assert state.is_failed() and "exit code 78" in state.message
+    assert state.is_failed() and "exit code 78" in state.message and "cycler run" in state.message
 
 
 def test_sigterm_lets_the_stage_finish_and_ends_the_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

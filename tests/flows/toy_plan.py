@@ -57,6 +57,7 @@ class ToyPlan:
     before_stage: Callable[[ToyCycle, str], None] = lambda cycle, name: None
     reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     finished: int = 0
+    closed: int = 0
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,9 @@ class ToyPlan:
     def finish_experiment(self) -> Mapping[str, Any]:
         self.finished += 1
         return {"table": [{"scheme": "letkf", "rmse": 0.5}], "page": str(self.folder / "index.html")}
+
+    def close(self) -> None:
+        self.closed += 1
 
     def lines(self) -> list[str]:
         log = self.folder / "log"
