@@ -127,8 +127,11 @@ class Drill:
         fault: str = "",
         signal_number: int = signal.SIGKILL,
         limit: int | None = None,
+        **timing: float,
     ) -> dict[str, Any]:
+        """A run for the command server: `fault` and `signal_number` end it at a point, `kill_after` after seconds."""
         return {
+            **timing,
             "arguments": self.arguments(*more, options=options),
             "environment": {"CYCLER_FAULT": fault, "COLUMNS": "400"},
             "signal_number": int(signal_number),
@@ -223,9 +226,9 @@ def require_background_as_analysis(drill: Drill, *, time: np.datetime64 = CYCLES
         assert "NO OBSERVATIONS" in file.title and file.cycler_degraded
 
 
-def visible_files(folder: Path) -> list[str]:
-    """What a reader may find outside the private folders of an experiment: all files below cycles/."""
-    return sorted(str(path.relative_to(folder)) for path in folder.glob("cycles/*/**/*") if path.is_file())
+def damage_found(drill: Drill) -> list[str]:
+    """Problems of the store, without cycles that were made from a publication which a forced run replaced."""
+    return [problem for problem in drill.store().verify() if "an earlier publication of its previous" not in problem]
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -38,11 +38,11 @@ def test_more_cycles_continue_a_complete_experiment(drill: tiny.Drill, undisturb
     assert drill.hashes() == undisturbed
 
 
-def test_another_place_or_executor_is_the_same_experiment(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
+def test_an_experiment_that_was_moved_is_the_same_experiment(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
     assert drill.run("cycles.count=1").code == 0
     moved = drill.folder / "elsewhere"
     drill.root.rename(moved)
-    result = drill.run(f"root={moved}", "summary=moved", "executor={kind: local, workers: 1}")
+    result = drill.run(f"root={moved}", "summary=moved", "executor.kind=serial")
     assert result.code == 0, result.output
     assert tiny.hashes_of(Store(moved, "tiny", "letkf")) == undisturbed
 
