@@ -18,6 +18,7 @@ from cycler_da.control import Control, control_of
 from cycler_da.errors import ConfigError
 from cycler_da.executor import ModelSource
 from cycler_da.forecast import ForecastModel
+from cycler_da.generative.climatology import StateClimatology
 from cycler_da.layout import Layout
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators and networks)
 from cycler_da.obs.base import ObservationOperator
@@ -87,6 +88,12 @@ class Setting:
     def root(self) -> Path:
         """Folder of all experiments."""
         return Path(self.config.root)
+
+    @property
+    def climatology(self) -> StateClimatology | None:
+        """Climatology of the first chain whose forecast model brings one, in the control variable."""
+        found = (getattr(chain.model, "climatology", None) for chain in self.chains)
+        return next((climatology for climatology in found if climatology is not None), None)
 
     def chain(self, name: str) -> Chain:
         """Chain by name; raises ConfigError that lists the valid ones."""

@@ -20,7 +20,7 @@ import torch
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError, DataError, MissingInput
-from cycler_da.forecast import ForecastModel
+from cycler_da.generative.climatology import StateClimatology
 from cycler_da.nature import Nature
 from cycler_da.noise import Noise
 from cycler_da.products.dataset import read_ensemble
@@ -32,20 +32,29 @@ if TYPE_CHECKING:
     from cycler_da.control import Control
 
 
+@dataclass(frozen=True)
+class StartRequest:
+    """What the first ensemble of a chain must be, and what it may be made from."""
+
+    time: np.datetime64  # of its last frame
+    members: int
+    history: int  # frames that the chain's forecast model reads
+    control: Control
+    noise: Noise
+    nature: Nature | None = None
+    climatology: StateClimatology | None = None  # of the experiment's learned model, control variable
+
+    @property
+    def times(self) -> np.ndarray:
+        """Valid times of the frames, one model step apart."""
+        return self.time - self.control.layout.step * np.arange(self.history - 1, -1, -1)
+
+
 class Start(Protocol):
     """Makes the first ensemble, in the control variable, with the model's history of frames."""
 
-    def ensemble(
-        self,
-        time: np.datetime64,
-        *,
-        members: int,
-        model: ForecastModel,
-        nature: Nature | None,
-        control: Control,
-        noise: Noise,
-    ) -> Ensemble:
-        """Ensemble whose last time is `time`."""
+    def ensemble(self, wanted: StartRequest) -> Ensemble:
+        """Ensemble whose last time is the wanted one."""
         ...
 
 
@@ -60,30 +69,21 @@ class PerturbedNatureSpec(Spec):
         """The settings are the start itself."""
         return self
 
-    def ensemble(
-        self,
-        time: np.datetime64,
-        *,
-        members: int,
-        model: ForecastModel,
-        nature: Nature | None,
-        control: Control,
-        noise: Noise,
-    ) -> Ensemble:
+    def ensemble(self, wanted: StartRequest) -> Ensemble:
         """Draw the start; raises ConfigError without a nature run or a climatology."""
-        climatology = getattr(model, "climatology", None)
+        nature, climatology, control = wanted.nature, wanted.climatology, wanted.control
         if nature is None or climatology is None:
-            missing = "a nature run" if nature is None else f"a climatology, which {type(model).__name__} lacks"
+            missing = "a nature run" if nature is None else "a learned forecast model with a climatology in some chain"
             raise ConfigError(f"start perturbed_nature: needs {missing}; use start.kind ensemble_file instead")
-        times = time - model.layout.step * np.arange(model.history - 1, -1, -1)
+        times = wanted.times
         truth = nature.states(times)
         physical = Ensemble(truth[None], times, (0,), control.physical)
         frames = control.to_control(physical).values.to(torch.float64)
         shape = climatology.covariance.noise_shape(control.layout.state_shape)
-        z = noise.normal("start", shape, members=range(members + 1), dtype=torch.float64)
+        z = wanted.noise.normal("start", shape, members=range(wanted.members + 1), dtype=torch.float64)
         anomalies = self.scale * climatology.covariance.color(z)
         values: Tensor = frames + (anomalies[1:] - anomalies[:1])[:, None]
-        return Ensemble(values.to(torch.float32), times, tuple(range(members)), control.layout)
+        return Ensemble(values.to(torch.float32), times, tuple(range(wanted.members)), control.layout)
 
 
 @register("start", "ensemble_file")
@@ -97,29 +97,20 @@ class EnsembleFileSpec(Spec):
         """The settings are the start itself."""
         return self
 
-    def ensemble(
-        self,
-        time: np.datetime64,
-        *,
-        members: int,
-        model: ForecastModel,
-        nature: Nature | None,
-        control: Control,
-        noise: Noise,
-    ) -> Ensemble:
+    def ensemble(self, wanted: StartRequest) -> Ensemble:
         """Read the file; raises DataError for too few members or times, MissingInput when it is absent."""
-        stored = read_ensemble(Path(self.path), layout=control.physical)
-        if stored.n_members < members or len(stored.valid_times) < model.history:
+        stored = read_ensemble(Path(self.path), layout=wanted.control.physical)
+        if stored.n_members < wanted.members or len(stored.valid_times) < wanted.history:
             raise DataError(
                 f"start ensemble {self.path}: {stored.n_members} members at {len(stored.valid_times)} times, the "
-                f"experiment needs {members} at {model.history}"
+                f"experiment needs {wanted.members} at {wanted.history}"
             )
-        if stored.valid_time != time:
-            raise MissingInput(f"start ensemble {self.path} is valid at {stored.valid_time}Z, expected {time}Z")
+        if stored.valid_time != wanted.time:
+            raise MissingInput(f"start ensemble {self.path} is valid at {stored.valid_time}Z, expected {wanted.time}Z")
         recent = Ensemble(
-            stored.values[:members, -model.history :].float(),
-            stored.valid_times[-model.history :],
-            tuple(range(members)),
+            stored.values[: wanted.members, -wanted.history :].float(),
+            stored.valid_times[-wanted.history :],
+            tuple(range(wanted.members)),
             stored.layout,
         )
-        return control.to_control(recent)
+        return wanted.control.to_control(recent)

@@ -50,6 +50,7 @@ from cycler_da.products.stages import SUFFIX, stage_files
 from cycler_da.schemes.base import Analysis, Prior
 from cycler_da.schemes.checks import require_finite
 from cycler_da.setting import Stream
+from cycler_da.start import StartRequest
 from cycler_da.times import iso_time, time_stamp
 
 log = logging.getLogger(__name__)
@@ -265,12 +266,15 @@ def _clear(work: CycleWork, name: str) -> set[str]:
 
 def _start(work: CycleWork) -> Facts:
     ensemble = work.setting.start.ensemble(
-        work.time,
-        members=work.chain.members,
-        model=work.chain.model,
-        nature=work.nature,
-        control=work.setting.control,
-        noise=work.noise,
+        StartRequest(
+            time=work.time,
+            members=work.chain.members,
+            history=work.chain.model.history,
+            control=work.setting.control,
+            noise=work.noise,
+            nature=work.nature,
+            climatology=work.setting.climatology,
+        )
     )
     facts = work.facts("analysis", title=f"{work.setting.config.name}: start ensemble")
     write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
