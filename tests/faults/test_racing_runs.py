@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import fault_system as tiny
 import pytest
 
 pytestmark = pytest.mark.faults
-
-
-def _fencing_tokens(drill: tiny.Drill) -> dict[str, int]:
-    folders = [drill.store().cycle_folder(time) for time in drill.store().complete_cycles()]
-    return {folder.name: json.loads((folder / "_SUCCESS").read_text())["fencing_token"] for folder in folders}
 
 
 @pytest.mark.parametrize("repeat", range(4))
