@@ -27,6 +27,7 @@ from cycler_da.generative.transition import Transition
 from cycler_da.generative.weights import WeightCard, save_weights
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
+from cycler_da.radar_training import RadarProxies, TrainedTransition, train_radar
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec, spin_up
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TrainConfig:
     name: str
     out: str  # folder of weights and card
     run_folder: str  # pairs and checkpoint
-    data: SimulatedData
+    data: SimulatedData | RadarProxies
     scaling: Scaling
     network: NetworkSpec
     fit: Mapping[str, Any]
@@ -96,7 +97,7 @@ def read_train_config(path: Path) -> TrainConfig:
     scaling = dict(blocks.get("scaling", {}))
     blocks["network"] = NetworkSpec(kind, network)
     blocks["scaling"] = Scaling(*(tuple(float(v) for v in scaling.get(name, ())) for name in ("mean", "std")))
-    blocks["data"] = _strict(SimulatedData, blocks.get("data", {}), where="data")
+    blocks["data"] = _read_data(blocks.get("data", {}))
     blocks["source"] = text
     return _strict(TrainConfig, blocks, where=str(path))
 
@@ -110,9 +111,48 @@ def run_training(
     on_message: Callable[[str], None] = lambda text: None,
 ) -> WeightCard:
     """Run a training to its end and write its weights; continues what an earlier call left."""
-    run_folder = Path(config.run_folder)
-    prepared = _prepare(config, run_folder, on_message)
-    settings = config.settings(device)
+    settings, run_folder = config.settings(device), Path(config.run_folder)
+    if isinstance(config.data, RadarProxies):
+        trained = train_radar(
+            config.data,
+            config.scaling,
+            settings,
+            run_folder=run_folder,
+            on_progress=on_progress,
+            on_message=on_message,
+        )
+    else:
+        trained = _train_simulated(config, config.data, settings, run_folder, on_progress, on_message)
+    card = WeightCard(
+        name=config.name,
+        layout=trained.layout,
+        network=config.network,
+        scaling=config.scaling,
+        history=config.history,
+        transition=trained.transition,
+        training={
+            "config": config.source,
+            "code_version": code_version,
+            "torch": torch.__version__,
+            "device": device,
+            "seconds": round(trained.seconds, 1),
+            "n_parameters": sum(p.numel() for p in trained.network.parameters()),
+            **trained.facts,
+        },
+        scores=trained.scores,
+    )
+    return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
+
+
+def _train_simulated(
+    config: TrainConfig,
+    data: SimulatedData,
+    settings: TrainSettings,
+    run_folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None],
+) -> TrainedTransition:
+    prepared = _prepare(config, data, run_folder, on_message)
     on_message(f"fit {settings.network.kind}: {len(prepared.training)} pairs, {settings.steps} steps")
     trained = train(
         prepared.training, prepared.calibration, config.scaling, settings, folder=run_folder, on_progress=on_progress
@@ -123,61 +163,57 @@ def run_training(
         trained.network, config.scaling, spectral_from_shells(trained.covariance_shells, size), history=config.history
     )
     on_message("score on held-out trajectories")
-    card = WeightCard(
-        name=config.name,
+    return TrainedTransition(
+        network=trained.network,
         layout=prepared.layout,
-        network=config.network,
-        scaling=config.scaling,
-        history=config.history,
-        training={
-            "config": config.source,
-            "code_version": code_version,
-            "torch": torch.__version__,
-            "device": device,
-            "seconds": round(trained.seconds, 1),
-            "n_parameters": sum(p.numel() for p in trained.network.parameters()),
-            **prepared.facts,
-        },
-        scores=evaluate_transition(transition, prepared.trajectories),
-    )
-    return save_weights(
-        Path(config.out),
-        card,
-        state=trained.network.state_dict(),
+        transition={"kind": "spectral"},
         measured={"covariance.shells": trained.covariance_shells, "climatology.shells": climatology},
+        scores=evaluate_transition(transition, prepared.trajectories),
+        facts=prepared.facts,
+        seconds=trained.seconds,
     )
 
 
-def _prepare(config: TrainConfig, folder: Path, on_message: Callable[[str], None]) -> Prepared:
-    options = dict(config.data.system)
+def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies:
+    options = dict(block)
+    kind = options.pop("kind", "simulated")
+    if kind not in _DATA:
+        raise ConfigError(f"data.kind is {kind!r}; valid: {', '.join(sorted(_DATA))}")
+    built: SimulatedData | RadarProxies = _strict(_DATA[kind], options, where="data")
+    return built
+
+
+_DATA: Mapping[str, type] = {"simulated": SimulatedData, "radar_proxies": RadarProxies}
+
+
+def _prepare(config: TrainConfig, data: SimulatedData, folder: Path, on_message: Callable[[str], None]) -> Prepared:
+    options = dict(data.system)
     kind = options.pop("kind", None)
     if kind != "two_layer_qg":
         raise ConfigError(f"data.system.kind is {kind!r}; training pairs can be simulated for: two_layer_qg")
     spec = _strict(TwoLayerQGSpec, options, where="data.system")
-    facts = {"n_trajectories": config.data.trajectories, "n_steps": config.data.steps, "seed": config.data.seed}
+    facts = {"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed}
     path = folder / "pairs.safetensors"
-    wanted = json.dumps([repr(spec), repr(config.data), repr(config.scaling)])
+    wanted = json.dumps([repr(spec), repr(data), repr(config.scaling)])
     if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
         stored = load_file(path)
         training, calibration = (
             Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")
         )
         return Prepared(training, calibration, stored["trajectories"], spec.layout(), facts)
-    on_message(f"simulate {config.data.trajectories + config.data.held_out} trajectories of {config.data.steps} steps")
+    on_message(f"simulate {data.trajectories + data.held_out} trajectories of {data.steps} steps")
     solver = spec.build()
     source = SimulatedPairs(
         layout=spec.layout(),
-        start=lambda members: spin_up(
-            solver, Noise(config.data.seed), members=members, years=config.data.spin_up_years
-        ),
+        start=lambda members: spin_up(solver, Noise(data.seed), members=members, years=data.spin_up_years),
         step=solver.step,
         scaling=config.scaling,
-        seed=config.data.seed,
-        n_trajectories=config.data.trajectories,
-        n_steps=config.data.steps,
-        n_held_out=config.data.held_out,
-        perturbed_fraction=config.data.perturbed_fraction,
-        perturbation=config.data.perturbation,
+        seed=data.seed,
+        n_trajectories=data.trajectories,
+        n_steps=data.steps,
+        n_held_out=data.held_out,
+        perturbed_fraction=data.perturbed_fraction,
+        perturbation=data.perturbation,
     )
     training, calibration, trajectories = source.training(), source.calibration(), source.trajectory()
     folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cycler_da.errors import ConfigError
+from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.covariance import shells_from_residuals
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs
@@ -28,8 +28,6 @@ from cycler_da.generative.scaling import Scaling
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,15 @@ class TrainSettings:
     checkpoint_every: int = 500
     seed: int = 0
     device: str = "cpu"
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then half a cosine to zero."""
+        warm = min(1.0, (step + 1) / self.warm_up)
+        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+
+    def decay(self, step: int) -> float:
+        """Decay of the moving average of the weights; shorter at the start."""
+        return min(self.average_decay, (step + 1) / (step + 10))
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,8 @@ def train(
     network = build_network(settings.network, seed=settings.seed).to(device)
     average = build_network(settings.network, seed=settings.seed).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-    done, spent = _resume(folder, settings, network, average, optimiser)
+    running = Checkpoint(folder, repr(settings), network, average, optimiser)
+    done, spent = running.resume()
     frames, targets = _scaled(training, scaling, device)
     deviation = _increment_deviation(frames, targets)
     held_frames, held_targets = _scaled(calibration, scaling, device)
@@ -95,10 +103,10 @@ def train(
     for step in range(done, settings.steps):
         picked = _draw(len(training), settings, step).to(device)
         last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation)
-        _average(average, network, min(settings.average_decay, (step + 1) / (step + 10)))
+        follow(average, network, settings.decay(step))
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             seconds = spent + time.monotonic() - began
-            _keep(folder, settings, step + 1, seconds, network, average, optimiser)
+            running.keep(step + 1, seconds)
             if on_progress is not None:
                 check = _rmse(_residuals(average, held_frames, held_targets))
                 on_progress(Progress(step + 1, settings.steps, last, check, persistence, seconds))
@@ -117,7 +125,7 @@ def _fit(
     deviation: Tensor,
 ) -> float:
     for group in optimiser.param_groups:
-        group["lr"] = _rate(settings, step)
+        group["lr"] = settings.rate(step)
     error = (network(frames) - _increment(frames, targets)) / deviation
     loss = (error**2).mean()
     optimiser.zero_grad(set_to_none=True)
@@ -125,11 +133,6 @@ def _fit(
     nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
     optimiser.step()
     return float(loss.detach())
-
-
-def _rate(settings: TrainSettings, step: int) -> float:
-    warm = min(1.0, (step + 1) / settings.warm_up)
-    return settings.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / settings.steps))
 
 
 def _draw(n_pairs: int, settings: TrainSettings, step: int) -> Tensor:
@@ -160,56 +163,3 @@ def _residuals(network: nn.Module, frames: Tensor, targets: Tensor) -> Tensor:
 
 def _rmse(error: Tensor) -> float:
     return float((error.to(torch.float64) ** 2).mean().sqrt())
-
-
-@torch.no_grad()
-def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for mine, theirs in zip(average.parameters(), network.parameters(), strict=True):
-        mine.lerp_(theirs, 1.0 - decay)
-
-
-def _keep(
-    folder: Path | None,
-    settings: TrainSettings,
-    step: int,
-    seconds: float,
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> None:
-    if folder is None:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{CHECKPOINT}.partial"
-    state = {
-        "settings": repr(settings),
-        "step": step,
-        "seconds": seconds,
-        "network": network.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-    }
-    torch.save(state, partial)
-    partial.replace(folder / CHECKPOINT)
-
-
-def _resume(
-    folder: Path | None,
-    settings: TrainSettings,
-    network: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> tuple[int, float]:
-    path = None if folder is None else folder / CHECKPOINT
-    if path is None or not path.is_file():
-        return 0, 0.0
-    state = torch.load(path, weights_only=True, map_location=settings.device)
-    if state["settings"] != repr(settings):
-        raise ConfigError(
-            f"checkpoint {path} was made with other settings: {state['settings']}; "
-            f"now {settings!r}. Remove it or train in another folder"
-        )
-    network.load_state_dict(state["network"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"]), float(state["seconds"])

@@ -167,7 +167,7 @@ def _samples(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, str]]:
     codes = torch.from_numpy(np.ascontiguousarray(sequence.codes[:, phase[0] :: 3, phase[1] :: 3]))
     values, missing = scaled_frames(codes)
-    for rows in _starts(sequence.minutes):
+    for rows in start_rows(sequence.minutes):
         past, past_missing = values[rows[:-1]][None], missing[rows[:-1]][None]
         motion = block_flow(past, missing=past_missing, settings=settings)
         history, history_missing = advect_history_masked(past, past_missing, motion)
@@ -182,7 +182,7 @@ def scaled_frames(codes: UInt8[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape
     return torch.where(is_echo, codes.float() / CODE_SPAN, 0.0), missing
 
 
-def _starts(minutes: np.ndarray) -> list[list[int]]:
+def start_rows(minutes: np.ndarray) -> list[list[int]]:
     """Rows of the history frames and the target, for every start at which all four exist."""
     row_of = {int(minute): row for row, minute in enumerate(minutes)}
     offsets = [STEP_MINUTES * k for k in range(-(N_HISTORY - 1), 2)]
