@@ -7,7 +7,7 @@ is any file of single states; `sevir` (systems/sevir.py) is an event of real rad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -63,6 +63,9 @@ class SimulatedNatureSpec(Spec):
     spin_up_years: float = 2.0
     system: dict[str, Any] = field(default_factory=lambda: {"kind": "two_layer_qg"})
 
+    def __post_init__(self) -> None:
+        self._spec()  # a system that cannot be built is found when the config is read
+
     def build(self) -> NatureFile:
         """Open the run; raises MissingInput when it has not been made, DataError when it is another run."""
         if not Path(self.path).is_file():
@@ -104,7 +107,12 @@ class SimulatedNatureSpec(Spec):
     def _spec(self) -> TwoLayerQGSpec:
         options = dict(self.system)
         kind = options.pop("kind", "two_layer_qg")
-        spec = lookup("system", kind)(**options)
+        cls = lookup("system", kind)
+        try:
+            spec = cls(**options)
+        except TypeError as error:
+            valid = ", ".join(option.name for option in fields(cls))  # type: ignore[arg-type]  # every Spec is one
+            raise ConfigError(f"nature.system: {error}; valid: kind, {valid}") from error
         if not isinstance(spec, TwoLayerQGSpec):
             raise ConfigError(f"nature simulated: system {kind!r} cannot be run; valid: two_layer_qg")
         return spec

@@ -47,6 +47,18 @@ class SimulatedData:
     perturbed_fraction: float = 0.5
     perturbation: float = 0.1  # of the scaling's std
 
+    def __post_init__(self) -> None:
+        self.system_spec()
+
+    def system_spec(self) -> TwoLayerQGSpec:
+        """The numerical system; raises ConfigError for another kind or an unknown option."""
+        options = dict(self.system)
+        kind = options.pop("kind", None)
+        if kind != "two_layer_qg":
+            raise ConfigError(f"data.system.kind is {kind!r}; training pairs can be simulated for: two_layer_qg")
+        spec: TwoLayerQGSpec = _strict(TwoLayerQGSpec, options, where="data.system")
+        return spec
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -94,9 +106,9 @@ def read_train_config(path: Path) -> TrainConfig:
     blocks = dict(raw)
     network = dict(blocks.get("network", {}))
     kind = network.pop("kind", "")
-    scaling = dict(blocks.get("scaling", {}))
+    scaling = {name: tuple(float(value) for value in values) for name, values in blocks.get("scaling", {}).items()}
     blocks["network"] = NetworkSpec(kind, network)
-    blocks["scaling"] = Scaling(*(tuple(float(v) for v in scaling.get(name, ())) for name in ("mean", "std")))
+    blocks["scaling"] = _strict(Scaling, scaling, where="scaling")
     blocks["data"] = _read_data(blocks.get("data", {}))
     blocks["source"] = text
     return _strict(TrainConfig, blocks, where=str(path))
@@ -187,11 +199,7 @@ _DATA: Mapping[str, type] = {"simulated": SimulatedData, "radar_proxies": RadarP
 
 
 def _prepare(config: TrainConfig, data: SimulatedData, folder: Path, on_message: Callable[[str], None]) -> Prepared:
-    options = dict(data.system)
-    kind = options.pop("kind", None)
-    if kind != "two_layer_qg":
-        raise ConfigError(f"data.system.kind is {kind!r}; training pairs can be simulated for: two_layer_qg")
-    spec = _strict(TwoLayerQGSpec, options, where="data.system")
+    spec = data.system_spec()
     facts = {"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed}
     path = folder / "pairs.safetensors"
     wanted = json.dumps([repr(spec), repr(data), repr(config.scaling)])
@@ -238,5 +246,5 @@ def _strict(cls: type, options: Mapping[str, Any], *, where: str) -> Any:
             raise ConfigError(f"{where}: unknown key {key!r}; valid: {', '.join(known)}.{hint}")
     try:
         return cls(**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
