@@ -98,7 +98,7 @@ class Drill:
     """One experiment folder of its own, on the shared system."""
 
     system: TinySystem
-    server: CommandServer
+    server: CommandServer | None  # needed only by what runs in a process of its own
     folder: Path
     root: Path
 
