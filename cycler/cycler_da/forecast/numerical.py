@@ -15,7 +15,7 @@ from cycler_da.forecast.base import model_steps
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, lookup, register
-from cycler_da.systems.base import Dynamics
+from cycler_da.systems.base import Dynamics, StochasticDynamics
 
 
 @register("forecast", "numerical")
@@ -38,7 +38,7 @@ class NumericalSpec(Spec):
 
 @dataclass(frozen=True)
 class NumericalForecast:
-    """Deterministic dynamics of every member."""
+    """The dynamics of every member, with the system's process noise where it has one."""
 
     layout: Layout
     dynamics: Dynamics
@@ -46,11 +46,14 @@ class NumericalForecast:
     history: int = 1
 
     def forecast(self, start: Ensemble, valid_times: np.ndarray, *, noise: Noise) -> Ensemble:
-        """Forecast every member to `valid_times`; no noise is drawn."""
+        """Forecast every member to `valid_times`; noise is drawn for a system with process noise alone."""
         counts = model_steps(start.valid_time, valid_times, self.layout.step)
         state, kept = start.latest, []
         for step in range(1, counts[-1] + 1):
             state = self.dynamics.step(state).to(start.values.dtype)
+            if isinstance(self.dynamics, StochasticDynamics) and self.dynamics.noise_std > 0:
+                z = noise.normal("process", state.shape[1:], members=start.members, step=step, dtype=torch.float64)
+                state = self.dynamics.perturb(state, z)
             if step in counts:
                 kept.append(state)
         return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)

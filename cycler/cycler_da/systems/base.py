@@ -20,3 +20,16 @@ class Dynamics(Protocol):
     def step(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Advance all states by one `layout.step`."""
         ...
+
+
+@runtime_checkable
+class StochasticDynamics(Protocol):
+    """Dynamics with additive process noise; without it `noise_std` is 0."""
+
+    noise_std: float  # of one layout step
+
+    def perturb(
+        self, x: Float[Tensor, "batch channel *space"], z: Float[Tensor, "batch channel *space"]
+    ) -> Float[Tensor, "batch channel *space"]:
+        """Add the noise of one layout step, given standard normal z."""
+        ...

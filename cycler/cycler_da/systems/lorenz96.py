@@ -1,0 +1,69 @@
+"""Lorenz-96: one variable on a circle of latitude, chaotic with the error growth of weather.
+
+    dX_i/dt = (X_{i+1} - X_{i-2}) X_{i-1} - X_i + F,   i = 1 ... n, cyclic
+n = 40, F = 8; fourth-order Runge-Kutta with time step 0.05. One time unit is 5 days, by which the doubling time
+of errors is that of the atmosphere (Lorenz's own reading); the default step of 0.05 is 6 hours.
+The climatological standard deviation is 3.63 and the mean 2.34 at F = 8.
+Source: Lorenz (1996), Predictability: a problem partly solved, ECMWF Seminar, eq. 4.1; Lorenz and Emanuel (1998),
+J. Atmos. Sci. 55, eq. 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.registry import Spec, register
+from cycler_da.systems.runge_kutta import OrdinaryDynamics, count_time_steps
+from cycler_da.times import parse_duration
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@register("system", "lorenz96")
+@dataclass(frozen=True, kw_only=True)
+class Lorenz96Spec(Spec):
+    """Settings of the system; the defaults are Lorenz's."""
+
+    size: int = 40
+    forcing: float = 8.0
+    time_step: float = 0.05  # time units
+    unit: str = "5d"  # what one time unit stands for
+    step: str = "6h"  # one model step of the layout
+    process_noise: float = 0.0  # standard deviation after one time unit
+
+    def __post_init__(self) -> None:
+        if self.size < 4:
+            raise ConfigError(f"system lorenz96: size is {self.size}; expected at least 4 points")
+        if self.process_noise < 0:
+            raise ConfigError(f"system lorenz96: process_noise is {self.process_noise}; expected 0 or more")
+        count_time_steps(self.step, unit=self.unit, time_step=self.time_step, system="lorenz96")
+
+    def layout(self) -> Layout:
+        """Layout of the state, `(1, size)`, on a periodic axis of index space."""
+        variable = Variable("u", "1", "Lorenz-96 X, an atmospheric quantity along a circle of latitude")
+        axis = Axis("x", self.size, units="1", periodic=True)
+        return Layout("lorenz96", (variable,), Grid((axis,)), parse_duration(self.step))
+
+    def build(self, *, dtype: torch.dtype = torch.float64, device: str = "cpu") -> OrdinaryDynamics:
+        """Build the dynamics; arithmetic is in `dtype` on `device`."""
+        count, length = count_time_steps(self.step, unit=self.unit, time_step=self.time_step, system="lorenz96")
+        return OrdinaryDynamics(
+            layout=self.layout(),
+            tendency=self.tendency,
+            time_step=self.time_step,
+            n_time_steps=count,
+            noise_std=self.process_noise * length**0.5,
+            dtype=dtype,
+            device=device,
+        )
+
+    def tendency(self, x: Float[Tensor, "batch 1 x"]) -> Float[Tensor, "batch 1 x"]:
+        """Time derivative of the states."""
+        return (x.roll(-1, -1) - x.roll(2, -1)) * x.roll(1, -1) - x + self.forcing
