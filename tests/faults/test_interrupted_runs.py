@@ -44,6 +44,19 @@ def test_a_signal_while_a_cycle_is_published_leaves_it_whole_or_absent(
     assert drill.hashes() == dict(list(undisturbed.items())[:2])
 
 
+def test_a_run_under_prefect_is_killed_and_continued(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
+    """The embedded server dies with the run that started it; the next run starts its own and ends the cycles."""
+    arguments = [word for word in drill.arguments() if word not in ("--orchestrator", "none")]
+    command = [sys.executable, "-m", "cycler_da", *arguments]
+    killed = subprocess.run(command, env={**os.environ, "CYCLER_FAULT": "assimilate.written:2"}, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert drill.store().complete_cycles() == [tiny.START]
+    continued = subprocess.run(command, capture_output=True, text=True)
+    assert continued.returncode == 0, continued.stderr
+    assert drill.hashes() == undisturbed
+    assert drill.store().verify() == []
+
+
 def test_the_command_as_one_types_it_is_killed_and_continued_anywhere(
     drill: tiny.Drill, undisturbed: tiny.Hashes
 ) -> None:
