@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,23 +34,26 @@ class ArtifactWriter:
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._given_up = threading.Event()
+        self._maps: dict[str, tuple[str, Path]] = {}  # of the latest cycle of each chain
         self._thread = threading.Thread(target=self._work, name="artifacts", daemon=True)
         self._thread.start()
 
     def cycle(self, name: str, report: Facts) -> None:
-        """Counts, scores, reasons and the first map of a cycle; called inside its flow run."""
+        """Counts, scores and reasons of a cycle; called inside its flow run. Its map is kept for the end."""
         experiment, chain, stamp = name.split("/")
         self._add(
             lambda: artifacts.create_markdown_artifact(
                 cycle_markdown(name, report), key=artifact_key(experiment, chain, "cycle"), description=stamp
             )
         )
-        images = [Path(image) for image in report.get("images", ())]
-        if images:
-            self._add(lambda: _image(images[0], artifact_key(experiment, chain, "map"), stamp))
+        for image in list(report.get("images", ()))[:1]:
+            self._maps[chain] = (stamp, Path(image))
 
     def experiment(self, name: str, facts: Facts) -> None:
-        """The table of scores and the link to the page; called inside the flow run of the experiment."""
+        """The table of scores, the link to the page and the latest map of each chain; called inside the outer run.
+
+        Maps of all cycles would be half a megabyte each in Prefect's database; the page of the experiment has them.
+        """
         table, page = facts.get("table"), facts.get("page")
         if table:
             rows = [{str(column): value for column, value in row.items()} for row in table]
@@ -57,6 +61,8 @@ class ArtifactWriter:
         if page:
             link = Path(page).resolve().as_uri()
             self._add(lambda: artifacts.create_link_artifact(link, link_text="page", key=artifact_key(name, "page")))
+        for chain, (stamp, image) in self._maps.items():
+            self._add(partial(_image, image, artifact_key(name, chain, "map"), stamp))
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Wait until all is written, but not for long; to be called before the outermost run ends."""

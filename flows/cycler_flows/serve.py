@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cycler_da.errors import ConfigError
 from cycler_flows.run import LOADER, load_plan
@@ -77,13 +77,14 @@ def look_deployment(
 
     from cycler_flows.watch import look
 
-    return look.to_deployment(
+    deployment = look.to_deployment(
         name=name,
         schedule=Interval(every, anchor_date=anchor, timezone="UTC"),
         parameters={"config_path": str(config_path), "overrides": list(overrides), "loader": loader},
         entrypoint_type=EntrypointType.MODULE_PATH,
         description=f"Runs the cycles of {name} whose observations have come.",
     )
+    return cast("RunnerDeployment", deployment)  # a coroutine only inside a running event loop
 
 
 def _run(deployment: RunnerDeployment) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -49,9 +50,10 @@ class Connection:
 
     def close(self) -> None:
         """Close the client and stop the workers that were started with it."""
-        self.client.close(timeout=10)
-        if self.cluster is not None:
-            self.cluster.close(timeout=10)
+        with _dask_silenced():
+            self.client.close(timeout=10)
+            if self.cluster is not None:
+                self.cluster.close(timeout=10)
 
 
 class WorkersExecutor:
@@ -118,6 +120,18 @@ class WorkersExecutor:
         if lost:
             log.warning("event=workers_lost count=%d redone=yes workers=%s", len(lost), ",".join(sorted(lost)))
         return results
+
+
+@contextmanager
+def _dask_silenced() -> Iterator[None]:
+    """Keep dask's account of closing connections to itself: its own silence ends before it has closed."""
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _wait_while_there_are_workers(connection: Connection, futures: list) -> None:
