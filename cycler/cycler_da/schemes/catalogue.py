@@ -1,5 +1,27 @@
 """Every scheme that a config may name: importing this module registers them."""
 
-from cycler_da.schemes import free_run, interpolant_filter, letkf, observations_only
+from cycler_da.schemes import (
+    enkf,
+    ensf,
+    etkf,
+    free_run,
+    interpolant_filter,
+    letkf,
+    nudging,
+    observations_only,
+    particle,
+    var3d,
+)
 
-__all__ = ["free_run", "interpolant_filter", "letkf", "observations_only"]
+__all__ = [
+    "enkf",
+    "ensf",
+    "etkf",
+    "free_run",
+    "interpolant_filter",
+    "letkf",
+    "nudging",
+    "observations_only",
+    "particle",
+    "var3d",
+]

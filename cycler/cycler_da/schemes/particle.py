@@ -1,0 +1,169 @@
+"""Bootstrap particle filter: members are weighted by the likelihood and drawn again when few carry the weight.
+
+    log w_i <- log w_i - sum (y - H(x_i))^2 / 2r,   normalised;        ESS = 1 / sum w_i^2
+When ESS < threshold * N, members are drawn anew by systematic resampling (one uniform number u: the j-th new
+member is the first i with w_1 + ... + w_i >= (u + j) / N), all weights become 1/N, and of each member that was
+drawn more than once all copies are moved apart by
+    b N^(-1/(n + 4)) C^1/2 xi,   C the weighted unbiased covariance (denominator 1 - sum w^2),   n = size of state
+(a Gaussian kernel with the bandwidth of density estimation times b, `regularisation`). C^1/2 xi is a random
+combination of the weighted anomalies, so C is never formed.
+Source: Gordon, Salmond and Smith (1993), IEE Proc. F 140; systematic resampling: Kitagawa (1996), J. Comput. Graph.
+Stat. 5; regularisation: Musso, Oudjane and Le Gland (2001), and Raanes et al. (2024), JOSS 9 (DAPPER), whose rule
+that only copies are moved this is. Where one member carries all weight, C is the unweighted covariance.
+
+The log weights are carried from cycle to cycle. With the default threshold of 1 every cycle ends with equal weights,
+and the members can be used as any ensemble. Below 1 the members of products are to be read with the carried weights.
+Limits: the ensemble collapses unless N grows as exp(tau^2 / 2), tau^2 the variance of the log likelihood over
+members (Snyder et al. 2008, Mon. Wea. Rev. 136): for few variables. History frames are not drawn again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.errors import AnalysisFailed
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+from cycler_da.registry import Spec, register
+from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.settings import require, require_share
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+NEEDS = Needs(couples_members=True, n_members=2)
+#: Name of the carried tensor `(member,)`: logarithms of the weights, whose sum is 1.
+LOG_WEIGHTS = "log_weights"
+#: One member carries all weight when the others have less than this together.
+DEGENERATE = 1e-10
+
+
+@register("scheme", "particle")
+@dataclass(frozen=True, kw_only=True)
+class ParticleSpec(Spec):
+    """Options of the particle filter."""
+
+    resample_threshold: float = 1.0  # of ESS / N, below which members are drawn again
+    regularisation: float = 1.0  # factor on the bandwidth; 0 for models with noise of their own
+
+    def __post_init__(self) -> None:
+        require_share("resample_threshold", self.resample_threshold, scheme="particle")
+        name, got = "regularisation", self.regularisation
+        require(got >= 0, name, got, expected="a factor of 0 or more", scheme="particle")
+
+    def build(self, context: SchemeContext) -> ParticleFilter:
+        """Build the scheme for a layout."""
+        return ParticleFilter(self, context.layout)
+
+
+@dataclass(frozen=True)
+class ParticleFilter:
+    """The bootstrap particle filter with fixed settings."""
+
+    settings: ParticleSpec
+    layout: Layout
+    needs: Needs = NEEDS
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Weight the members, and draw them again when needed; without observations return the background.
+
+        Raises AnalysisFailed when H(x) is not finite, or the carried weights are not those of the members.
+        """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
+        background = prior.background
+        hx = finite_hx(background.latest, observations, scheme="particle")
+        before = carried_log_weights(carry, n_members=background.n_members).to(hx.device)
+        log_joint = before + log_likelihood(hx, observations)
+        log_weights = log_joint - log_joint.logsumexp(dim=0)
+        weights = log_weights.exp()
+        report = self._report(hx, before, weights, observations=observations)
+        report["log_evidence"] = float(log_joint.logsumexp(dim=0))
+        analysed, is_resampled = background.latest, report["ess"] < self.settings.resample_threshold * len(weights)
+        report["resampled"] = float(is_resampled)
+        if is_resampled:
+            analysed = self._resample(background.latest, weights, noise=noise)
+            log_weights = torch.full_like(log_weights, -math.log(len(weights)))
+        require_finite(analysed, layout=self.layout, scheme="particle")
+        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
+        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
+        carried = {**carry, LOG_WEIGHTS: log_weights.cpu()}
+        return Analysis(background.with_values(values), carried, {**report, **fields})
+
+    def _report(self, hx: Tensor, before: Tensor, weights: Tensor, *, observations: Observations) -> dict[str, float]:
+        prior_mean, prior_variance = weighted_moments(hx, before.exp())
+        _, variance = weighted_moments(hx, weights)
+        innovations = observations.values.to(hx.device) - prior_mean
+        report = innovation_diagnostics(innovations, prior_variance, observations=observations)
+        # var(H(x_a)) / r may pass 1 in a law with several peaks: each observation counts once at most.
+        ratio = (variance / observations.error_variance.to(hx.device)).clamp_max(1)
+        ess = float(1 / weights.square().sum())
+        return {**report, "dof_signal": float(ratio.sum()), "ess": ess, "max_weight": float(weights.max())}
+
+    def _resample(self, states: Tensor, weights: Tensor, *, noise: Noise) -> Tensor:
+        index = systematic_resampling(weights, float(noise.generator("particle.resampling").random()))
+        x = states.to(torch.float64).flatten(1)
+        drawn = x[index]
+        is_copy = torch.bincount(index, minlength=len(index))[index] > 1
+        n_copies = int(is_copy.sum())
+        if self.settings.regularisation > 0 and n_copies:
+            z = noise.shared_normal("particle.regularisation", (n_copies, len(weights)), dtype=torch.float64)
+            bandwidth = self.settings.regularisation * len(weights) ** (-1 / (x.shape[1] + 4))
+            drawn[is_copy] += bandwidth * (z.to(x.device) @ weighted_anomalies(x, weights))
+        return drawn.view(states.shape).to(states.dtype)
+
+
+def carried_log_weights(carry: Mapping[str, Tensor], *, n_members: int) -> Float[Tensor, "member"]:
+    """Log weights from the cycle before, equal ones at the start; raises AnalysisFailed when they do not fit."""
+    if LOG_WEIGHTS not in carry:
+        return torch.full((n_members,), -math.log(n_members), dtype=torch.float64)
+    log_weights = carry[LOG_WEIGHTS].to(torch.float64)
+    if tuple(log_weights.shape) != (n_members,):
+        raise AnalysisFailed(
+            f"particle: the carried {LOG_WEIGHTS} have shape {tuple(log_weights.shape)}; expected ({n_members},), one "
+            "for each member. Start the chain anew, or keep the number of members."
+        )
+    return log_weights
+
+
+def log_likelihood(hx: Float[Tensor, "member obs"], observations: Observations) -> Float[Tensor, "member"]:
+    """log p(y | x_i) of every member, Gaussian errors, constants included."""
+    r = observations.error_variance.to(hx.device)
+    square = ((observations.values.to(hx.device) - hx) ** 2 / r).sum(dim=1)
+    return -0.5 * (square + torch.log(2 * math.pi * r).sum())
+
+
+def systematic_resampling(weights: Float[Tensor, "member"], uniform: float) -> Int[Tensor, "member"]:
+    """Positions of the members drawn, in increasing order; `uniform` in [0, 1). Each count is N w_i within 1."""
+    n = len(weights)
+    points = (torch.arange(n, dtype=torch.float64, device=weights.device) + uniform) / n
+    # Rounding may leave the last sum below 1.
+    return torch.searchsorted(weights.cumsum(dim=0), points).clamp_max(n - 1)
+
+
+def weighted_moments(
+    x: Float[Tensor, "member n"], weights: Float[Tensor, "member"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Mean and variance (biased: its denominator is the sum of the weights, 1)."""
+    mean = weights @ x
+    return mean, weights @ (x - mean) ** 2
+
+
+def weighted_anomalies(x: Float[Tensor, "member n"], weights: Float[Tensor, "member"]) -> Float[Tensor, "member n"]:
+    """Rows whose products sum to the unbiased weighted covariance; unweighted where one member has all weight."""
+    if 1 - float(weights.max()) < DEGENERATE:
+        weights = torch.full_like(weights, 1 / len(weights))
+    scale = (weights / (1 - weights.square().sum())).sqrt()
+    return scale[:, None] * (x - weights @ x)
