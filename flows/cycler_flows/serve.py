@@ -50,9 +50,9 @@ def serve(
     plan = load_plan(str(path), overrides, loader=loader)
     plan.close()  # every look makes its own
 
-    from cycler_flows.session import prefect_server
+    from cycler_flows.session import prefect_server, quiet_terminal
 
-    with prefect_server(plan.folder.parent, schedules=True, port=port) as session:
+    with prefect_server(plan.folder.parent, schedules=True, port=port) as session, quiet_terminal():
         deployment = look_deployment(path, every, name=plan.name, overrides=overrides, anchor=anchor, loader=loader)
         log.info("event=serving experiment=%s every=%s page=%s", plan.name, every, session.page)
         _run(deployment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -142,6 +143,12 @@ def test_workers_listen_on_the_loopback_interface_only(one_worker: WorkersExecut
     forecast(one_worker, toy_forecast.ToySpec(), n_members=1)
     addresses = {address for _, address in _listening()}
     assert addresses == {"127.0.0.1"}
+
+
+def test_dask_keeps_quiet_from_its_start_to_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), local(1) as executor:
+        forecast(executor, toy_forecast.ToySpec(), n_members=1)
+    assert "distributed" not in {record.name.split(".")[0] for record in caplog.records}
 
 
 def test_an_existing_scheduler_is_found_by_its_address(one_worker: WorkersExecutor, reference: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -50,10 +50,9 @@ class Connection:
 
     def close(self) -> None:
         """Close the client and stop the workers that were started with it."""
-        with _dask_silenced():
-            self.client.close(timeout=10)
-            if self.cluster is not None:
-                self.cluster.close(timeout=10)
+        self.client.close(timeout=10)
+        if self.cluster is not None:
+            self.cluster.close(timeout=10)
 
 
 class WorkersExecutor:
@@ -69,15 +68,14 @@ class WorkersExecutor:
         self._device = device
         self._resources = resources
         self._connection: Connection | None = None
+        self._silence = ExitStack()
 
     def forecast(
         self, source: ModelSource, start: Ensemble, valid_times: np.ndarray, *, noise: Noise, batch: int
     ) -> Ensemble:
         """Forecast all members; see `Executor.forecast`."""
         jobs = split(source, start, valid_times, noise=noise, batch=batch, device=self._device)
-        if self._connection is None:
-            self._connection = self._connect()
-        connection = self._connection
+        connection = self._connected()
         try:
             results = self._run(connection, jobs)
         except KilledWorker as error:
@@ -94,14 +92,27 @@ class WorkersExecutor:
     def close(self) -> None:
         """Stop the workers this executor started; may be called twice."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        try:
+            if connection is not None:
+                connection.close()
+        finally:
+            self._silence.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
         self.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._silence.enter_context(_dask_silenced())
+            try:
+                self._connection = self._connect()
+            except BaseException:
+                self._silence.close()
+                raise
+        return self._connection
 
     def _run(self, connection: Connection, jobs: list[BatchJob]) -> list[np.ndarray]:
         before = connection.workers()
@@ -124,7 +135,10 @@ class WorkersExecutor:
 
 @contextmanager
 def _dask_silenced() -> Iterator[None]:
-    """Keep dask's account of closing connections to itself: its own silence ends before it has closed."""
+    """Keep dask's account of its connections off the log; what matters of it is said in one line or raised.
+
+    dask's own `silence_logs` changes handlers that another logging configuration may have replaced.
+    """
     logger = logging.getLogger("distributed")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
