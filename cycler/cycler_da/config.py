@@ -47,7 +47,8 @@ class DrawBlock(_Block):
     """How synthetic observations of a stream are drawn from the nature run when its files are missing."""
 
     network: dict[str, Any]
-    error: dict[str, float] = Field(description="standard deviation of each variable, its units")
+    error: dict[str, float] = Field(description="standard deviation of each variable, its units or the control's")
+    error_scale: str = Field("physical", pattern="^(physical|control)$", description="where errors are Gaussian")
     seed: int = 1
 
 
@@ -76,6 +77,7 @@ class VerificationBlock(_Block):
 
     spin_up: int = Field(0, ge=0, description="first cycles left out of the closing table")
     scale: dict[str, float] = Field(default_factory=dict, description="climatological std of each variable")
+    headline: str = Field("all", description="variable of the closing table; all: normalised by scale and pooled")
     thresholds: dict[str, list[float]] = Field(default_factory=dict)
 
 

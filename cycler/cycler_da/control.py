@@ -48,6 +48,12 @@ class Control(Protocol):
         """Observations of the physical variable as observations of the control variable."""
         ...
 
+    def perturb(
+        self, values: Float[Tensor, "obs"], std: Float[Tensor, "obs"], z: Float[Tensor, "obs"]
+    ) -> tuple[Float[Tensor, "obs"], Float[Tensor, "obs"]]:
+        """Add errors std z on the control scale to physical values; returns values and their errors, physical."""
+        ...
+
 
 @dataclass(frozen=True)
 class SameVariable:
@@ -71,6 +77,10 @@ class SameVariable:
     def observations(self, observations: Observations) -> Observations:
         """Return the observations themselves."""
         return observations
+
+    def perturb(self, values: Tensor, std: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the errors."""
+        return values + std * z, std
 
 
 @dataclass(frozen=True)
@@ -110,10 +120,24 @@ class CodeScale:
             batches.append(replace(batch, values=to_code_scale(batch.values), error=error))
         return Observations(tuple(batches), self.layout)
 
+    def perturb(self, values: Tensor, std: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Add errors to v; what falls below zero is seen as no echo, as a radar does.
+
+        The error in kg m-2 is std / (dv/dVIL) at the perturbed value, so that `observations` gives std back.
+        """
+        seen = from_code_scale(to_code_scale(values) + std * z)
+        return seen, std / _slope(seen)
+
 
 def control_of(system_kind: str, physical: Layout) -> Control:
     """The control variable of a system."""
     return CodeScale(physical) if system_kind == "sevir" else SameVariable(physical)
+
+
+def verified_variables(control: Control) -> tuple[str, ...]:
+    """Names under which states are scored: the physical variables and, where it is another, the control variable."""
+    names = control.physical.channels
+    return names if control.layout == control.physical else (*names, *control.layout.channels)
 
 
 def _slope(vil: Float[Tensor, "obs"]) -> Float[Tensor, "obs"]:

@@ -24,7 +24,7 @@ from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMis
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature, SimulatedNatureSpec
 from cycler_da.obs.files import find_obs_file
-from cycler_da.obs.synthetic import write_synthetic
+from cycler_da.obs.synthetic import add_errors, write_synthetic
 from cycler_da.plots.page import write_page
 from cycler_da.products.atomic import write_atomically
 from cycler_da.products.manifest import SUCCESS
@@ -162,7 +162,7 @@ class Experiment:
                     parts.setdefault(chain, {})[kind] = sums
                 elif chain == self.chains[0]:
                     parts["persistence"] = {"background": sums}
-        return closing_rows(parts)
+        return closing_rows(parts, variable=self.setting.config.verification.headline)
 
     def close(self) -> None:
         """Give the workers back."""
@@ -277,6 +277,7 @@ def draw_stream(
         error=stream.error,
         seed=stream.seed,
         operator=next(iter(stream.operators.values())),
+        perturb=setting.control.perturb if stream.error_scale == "control" else add_errors,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from cycler_da import nature as _nature  # noqa: F401  (registers the nature kinds)
 from cycler_da.config import ChainBlock, ExperimentConfig, StreamBlock, load_config, read_settings, read_spec
-from cycler_da.control import Control, control_of
+from cycler_da.control import Control, control_of, verified_variables
 from cycler_da.errors import ConfigError
 from cycler_da.executor import ModelSource
 from cycler_da.forecast import ForecastModel
@@ -28,7 +28,9 @@ from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers th
 from cycler_da.schemes.base import AnalysisScheme, SchemeContext
 from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
+from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
 from cycler_da.times import Window, format_duration, parse_duration
+from cycler_da.verification.sums import POOLED
 
 if TYPE_CHECKING:
     from cycler_da.obs.networks import SiteNetwork
@@ -45,6 +47,7 @@ class Stream:
     is_required: bool
     network: SiteNetwork | None = None  # synthetic streams: how files are drawn
     error: Mapping[str, float] | None = None
+    error_scale: str = "physical"
     seed: int = 0
 
 
@@ -120,16 +123,16 @@ def load_setting(path: Path, overrides: Sequence[str] = ()) -> Setting:
 def build_setting(config: ExperimentConfig) -> Setting:
     """Build and cross-check every block; raises ConfigError, WeightsMismatch or LayoutMismatch."""
     system = read_spec("system", config.system, where="system")
-    layout: Layout = system.layout()  # type: ignore[attr-defined]
-    control = control_of(config.system["kind"], layout)
     nature = None if config.nature is None else read_spec("nature", config.nature, where="nature")
+    layout = _physical_layout(system, nature)
+    control = control_of(config.system["kind"], layout)
     every = parse_duration(config.cycles.every)
     if every % layout.step:
         raise ConfigError(
             f"cycles.every is {format_duration(every)}, not a whole number of model steps of "
             f"{format_duration(layout.step)}"
         )
-    _check_verification(config, layout)
+    _check_verification(config, verified_variables(control))
     return Setting(
         config=config,
         layout=layout,
@@ -144,18 +147,37 @@ def build_setting(config: ExperimentConfig) -> Setting:
     )
 
 
-def _check_verification(config: ExperimentConfig, layout: Layout) -> None:
+def _check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None:
     scale, thresholds = config.verification.scale, config.verification.thresholds
-    for key, names in (("scale", scale), ("thresholds", thresholds)):
-        unknown = ", ".join(sorted(set(names) - set(layout.channels)))
+    for key, named in (("scale", scale), ("thresholds", thresholds)):
+        unknown = ", ".join(sorted(set(named) - set(names)))
         if unknown:
-            raise ConfigError(f"verification.{key}: unknown variable {unknown}; valid: {', '.join(layout.channels)}")
-    absent = set(layout.channels) - set(scale)
+            raise ConfigError(f"verification.{key}: unknown variable {unknown}; valid: {', '.join(names)}")
+    absent = set(names) - set(scale)
     if scale and absent:
         raise ConfigError(f"verification.scale: no scale for {', '.join(sorted(absent))}; give all variables or none")
     for name, value in scale.items():
         if not value > 0:
             raise ConfigError(f"verification.scale.{name}: got {value}, expected a standard deviation > 0")
+    headline, valid = config.verification.headline, (POOLED, *names)
+    if headline not in valid:
+        raise ConfigError(f"verification.headline: unknown variable {headline!r}; valid: {', '.join(valid)}")
+
+
+def _physical_layout(system: Spec, nature: Spec | None) -> Layout:
+    """Layout of the system; one that has no position of its own is where its nature run is.
+
+    Raises ConfigError when the two differ in size or step; other differences show when nature is opened.
+    """
+    layout: Layout = system.layout()  # type: ignore[attr-defined]
+    if not isinstance(system, SevirSystemSpec) or not isinstance(nature, SevirNatureSpec):
+        return layout
+    if (system.size, parse_duration(system.step)) != (nature.size, parse_duration(nature.step)):
+        raise ConfigError(
+            f"system has size {system.size} and step {system.step}, nature has size {nature.size} and step "
+            f"{nature.step}: set both to the same"
+        )
+    return layout if system.has_position else nature.layout()
 
 
 def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Chain:
@@ -191,5 +213,13 @@ def _stream(block: StreamBlock, layout: Layout) -> Stream:
         )
     built: SiteNetwork = network.build(layout)  # type: ignore[attr-defined]
     return Stream(
-        block.stream, Path(block.folder), operators, qc, block.required, built, block.draw.error, block.draw.seed
+        name=block.stream,
+        folder=Path(block.folder),
+        operators=operators,
+        qc=qc,
+        is_required=block.required,
+        network=built,
+        error=block.draw.error,
+        error_scale=block.draw.error_scale,
+        seed=block.draw.seed,
     )

@@ -6,7 +6,8 @@ covariance of the forecast model,
     x_i = truth - p_0 + p_i ,   i = 1 ... M
 
 so that the truth is one more draw of the same kind: spread and error agree, and the mean is not the truth.
-`ensemble_file` takes a user's own ensemble.
+`lagged_nature` is for real data, whose climatology is no error: a forecast from frames of the nature run that
+end some steps before the start. `ensemble_file` takes a user's own ensemble.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from cycler_da.ensemble import Ensemble
+from cycler_da.ensemble import Ensemble, append_times
 from cycler_da.errors import ConfigError, DataError, MissingInput
+from cycler_da.forecast import ForecastModel
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.nature import Nature
 from cycler_da.noise import Noise
@@ -43,6 +45,7 @@ class StartRequest:
     noise: Noise
     nature: Nature | None = None
     climatology: StateClimatology | None = None  # of the experiment's learned model, control variable
+    model: ForecastModel | None = None  # of the chain
 
     @property
     def times(self) -> np.ndarray:
@@ -84,6 +87,41 @@ class PerturbedNatureSpec(Spec):
         anomalies = self.scale * climatology.covariance.color(z)
         values: Tensor = frames + (anomalies[1:] - anomalies[:1])[:, None]
         return Ensemble(values.to(torch.float32), times, tuple(range(wanted.members)), control.layout)
+
+
+@register("start", "lagged_nature")
+@dataclass(frozen=True, kw_only=True)
+class LaggedNatureSpec(Spec):
+    """Forecast from known frames: every member starts from nature `steps` before and has its own model error.
+
+    With `steps` equal to the model's history no frame of the start is a true one. Cells that nature does not
+    know count as zero there.
+    """
+
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"start lagged_nature: steps is {self.steps}, expected 1 or more")
+
+    def build(self) -> LaggedNatureSpec:
+        """The settings are the start itself."""
+        return self
+
+    def ensemble(self, wanted: StartRequest) -> Ensemble:
+        """Forecast the start; raises ConfigError without nature and model, MissingInput for a frame too early."""
+        nature, model, control = wanted.nature, wanted.model, wanted.control
+        if nature is None or model is None:
+            raise ConfigError("start lagged_nature: needs a nature run; use start.kind ensemble_file instead")
+        step, members = control.layout.step, tuple(range(wanted.members))
+        known = wanted.time - step * np.arange(self.steps + wanted.history - 1, self.steps - 1, -1)
+        frames = control.to_control(
+            Ensemble(nature.states(known).nan_to_num(nan=0.0)[None], known, (0,), control.physical)
+        )
+        start = Ensemble(frames.values.expand(len(members), *frames.values.shape[1:]), known, members, control.layout)
+        ahead = wanted.time - step * np.arange(self.steps - 1, -1, -1)
+        both = append_times(start, model.forecast(start, ahead, noise=wanted.noise))
+        return Ensemble(both.values[:, -wanted.history :], wanted.times, members, control.layout)
 
 
 @register("start", "ensemble_file")

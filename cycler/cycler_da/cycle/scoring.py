@@ -1,5 +1,7 @@
 """Verification of one cycle against nature: background, analysis and persistence, in physical units.
 
+Where the control variable is another one (radar: the code scale, on which errors are nearly Gaussian), it is
+verified beside the physical variable, under its own name. Cells that nature does not know do not count.
 `diag/scores.json` holds the mergeable sums, so that any set of cycles can be scored later without averaging a
 score; the flat scores returned here are for the page and the log.
 """
@@ -10,14 +12,18 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from cycler_da.control import Control, verified_variables
 from cycler_da.cycle.work import CycleWork
-from cycler_da.products.dataset import read_ensemble, write_field
+from cycler_da.ensemble import Ensemble
+from cycler_da.products.dataset import read_ensemble, write_observed_field
 from cycler_da.verification.scores import final_scores
 from cycler_da.verification.sums import ScoreSums, ensemble_sums
 
 if TYPE_CHECKING:
-    from cycler_da.ensemble import Ensemble
+    from torch import Tensor
+
     from cycler_da.nature import Nature
 
 #: Scores that the page and the log show.
@@ -30,10 +36,10 @@ def score_cycle(work: CycleWork, nature: Nature) -> dict[str, Any]:
     times = np.array([work.time])
     truth = nature.states(times)
     (work.folder / "diag").mkdir(exist_ok=True)
-    write_field(work.folder / "diag" / "truth.nc", truth.float(), times, layout, facts=work.facts("truth"))
+    write_observed_field(work.folder / "diag" / "truth.nc", truth.float(), times, layout, facts=work.facts("truth"))
     sums: dict[str, ScoreSums] = {}
     for kind, ensemble in _ensembles(work).items():
-        sums[kind] = _sums(work, ensemble, truth[0].numpy())
+        sums[kind] = _sums(work, ensemble, truth[0])
     work.write_json("diag/scores.json", {kind: part.to_json() for kind, part in sums.items()})
     return {kind: flat_scores(part) for kind, part in sums.items()}
 
@@ -55,14 +61,24 @@ def _ensembles(work: CycleWork) -> dict[str, Ensemble]:
     return {"background": control.from_control(work.background()), "analysis": analysis, "persistence": persistence}
 
 
-def _sums(work: CycleWork, ensemble: Ensemble, truth: np.ndarray) -> ScoreSums:
-    verification, names = work.setting.config.verification, work.setting.layout.channels
-    scale = [verification.scale[name] for name in names] if verification.scale else None
+def _sums(work: CycleWork, ensemble: Ensemble, truth: Tensor) -> ScoreSums:
+    verification, control = work.setting.config.verification, work.setting.control
+    names, members, known = verified_variables(control), ensemble.latest, truth
+    if len(names) > len(control.physical.channels):
+        members = torch.cat([members, _transformed(members, control)], dim=1)
+        known = torch.cat([known, _transformed(known[None], control)[0]])
+    scale = np.array([verification.scale[name] for name in names]) if verification.scale else None
+    values = known.numpy().astype(np.float64)
     return ensemble_sums(
-        ensemble.latest.numpy().astype(np.float64),
-        truth.astype(np.float64),
-        scale=None if scale is None else np.array(scale),
+        members.numpy().astype(np.float64),
+        values,
+        scale=scale,
         names=names,
         thresholds=verification.thresholds or None,
-        mask=np.isfinite(truth) if not np.isfinite(truth).all() else None,
+        mask=np.isfinite(values) if not np.isfinite(values).all() else None,
     )
+
+
+def _transformed(states: Tensor, control: Control) -> Tensor:
+    time = np.array(["1970-01-01"], "datetime64[s]")
+    return control.to_control(Ensemble(states[:, None], time, tuple(range(len(states))), control.physical)).latest

@@ -274,6 +274,7 @@ def _start(work: CycleWork) -> Facts:
             noise=work.noise,
             nature=work.nature,
             climatology=work.setting.climatology,
+            model=work.chain.model,
         )
     )
     facts = work.facts("analysis", title=f"{work.setting.config.name}: start ensemble")

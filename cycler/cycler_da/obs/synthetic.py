@@ -5,7 +5,8 @@
 Sites and errors are keyed by (seed, valid time, stream, variable), so a file is the same in every run,
 whatever other streams, variables or windows are drawn with it. All observations of a window are made at its
 end, the valid time. Values are not clipped to the valid range of their variable: the part of the error that
-leaves it is needed for the errors to have mean zero.
+leaves it is needed for the errors to have mean zero. Another way of adding errors (on another scale) may be
+given. Where the nature run itself is missing (NaN), there is no observation.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+#: True values, standard deviations and standard normal draws -> observed values and their errors.
+Perturb = Callable[["Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor]"]
+
+
+def add_errors(values: Tensor, std: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Gaussian errors in the units of the variable."""
+    return values + std * z, std
+
 
 def draw_observations(
     states: Float[Tensor, "channel *space"],
@@ -43,31 +52,35 @@ def draw_observations(
     noise: Noise,
     stream: str,
     operator: ObservationOperator | None = None,
+    perturb: Perturb = add_errors,
 ) -> ObsBatch:
     """Observe a true state (`operator` defaults to interpolation to the site).
 
-    `error` gives the standard deviation for each observed variable, in its units; `noise` is that of the
-    cycle. Raises ConfigError when `error` lacks a variable or is not positive.
+    `error` gives the standard deviation for each observed variable, in its units or those of `perturb`; `noise`
+    is that of the cycle. Raises ConfigError when `error` lacks a variable or is not positive.
     """
     operator = operator or PointsSpec().build(layout)
     sites = network.sites(valid_time, noise=noise, stream=stream)
     names = names_of(operator, sites.where, layout)
     std = _errors_of(names, error, stream=stream)
     hx = operator(states.to(torch.float64).unsqueeze(0), sites.where, layout)[0]
-    values = hx.cpu().numpy() + std * _draws(names, noise=noise, stream=stream)
+    draws = torch.from_numpy(_draws(names, noise=noise, stream=stream))
+    values, errors = perturb(hx.cpu(), torch.from_numpy(std), draws)
     times = np.full(len(sites), valid_time.astype("datetime64[s]"))
     position = sites.where.position.numpy()
-    return ObsBatch(
+    drawn = ObsBatch(
         stream=stream,
         operator=operator,
         where=sites.where,
-        values=torch.from_numpy(values),
-        error=torch.from_numpy(std),
+        values=values,
+        error=errors,
         times=times,
         ids=observation_ids(sites.names, variables=names, times=times, position=position),
         flags=torch.full((len(sites),), int(QC.USED), dtype=torch.int32),
         reasons=("",) * len(sites),
     )
+    exists = hx.cpu().isfinite()
+    return drawn if bool(exists.all()) else drawn.select(exists)
 
 
 def write_synthetic(
@@ -81,6 +94,7 @@ def write_synthetic(
     error: Mapping[str, float],
     seed: int,
     operator: ObservationOperator | None = None,
+    perturb: Perturb = add_errors,
     on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Write one file for each valid time, `<stream>_<stamp>.nc`; only one window is held at a time.
@@ -98,6 +112,7 @@ def write_synthetic(
             noise=Noise.of_cycle(seed, valid_time),
             stream=stream,
             operator=operator,
+            perturb=perturb,
         )
         path = Path(folder) / f"{stream}_{time_stamp(valid_time)}.nc"
         attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}

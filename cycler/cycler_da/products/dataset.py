@@ -9,7 +9,7 @@ docs/products.md lists every variable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +50,7 @@ __all__ = [
     "write_field",
     "write_frames",
     "write_member_stream",
+    "write_observed_field",
 ]
 
 
@@ -116,6 +117,32 @@ def write_frames(
     facts: FileFacts,
 ) -> None:
     """Write states as they are made, one for each valid time; memory does not grow with their number."""
+    _write_single(path, layout, valid_times, frames, facts, _checked)
+
+
+def write_observed_field(
+    path: Path,
+    values: Float[Tensor, "time channel *space"],
+    valid_times: np.ndarray,
+    layout: Layout,
+    *,
+    facts: FileFacts,
+) -> None:
+    """Write single states of which some cells were never seen (NaN): these hold the fill value.
+
+    Without such cells the file is the one that `write_field` makes. Raises DataError for infinite values.
+    """
+    _write_single(path, layout, valid_times, values, facts, _checked_where_seen if values.isnan().any() else _checked)
+
+
+def _write_single(
+    path: Path,
+    layout: Layout,
+    valid_times: np.ndarray,
+    frames: Iterable[Tensor],
+    facts: FileFacts,
+    checked: Callable[..., np.ndarray],
+) -> None:
     path = Path(path)
 
     def write(private: Path) -> None:
@@ -127,7 +154,7 @@ def write_frames(
                 if count > len(valid_times):
                     break
                 what = f"{path}, {conventions.iso_time(valid_times[count - 1])}"
-                writer.put(count - 1, _checked(frame[None], (1, *layout.state_shape), layout, what=what)[0])
+                writer.put(count - 1, checked(frame[None], (1, *layout.state_shape), layout, what=what)[0])
             if count != len(valid_times):
                 raise DataError(f"{path}: got {count} frames or more, expected {len(valid_times)}, one each time")
             writer.finish()
@@ -232,17 +259,22 @@ class _FieldWriter:
         channel_axis = len(self.leading) - 1
         for index, variable in enumerate(self.layout.variables):
             if variable.name not in self.dataset.variables:
-                stored = define_field(self.dataset, variable.name, self.leading, dtype=values.dtype, layout=self.layout)
+                gaps = isinstance(values, np.ma.MaskedArray)
+                stored = define_field(
+                    self.dataset, variable.name, self.leading, dtype=values.dtype, layout=self.layout, has_gaps=gaps
+                )
                 stored.setncatts(conventions.variable_attributes(variable, self.kind))
             part = np.take(values, index, axis=channel_axis)
             self.dataset.variables[variable.name][position] = part
-            self.low[index] = min(self.low[index], part.min())
-            self.high[index] = max(self.high[index], part.max())
+            seen = np.ma.compressed(part) if isinstance(part, np.ma.MaskedArray) else part
+            if seen.size:
+                self.low[index] = min(self.low[index], seen.min())
+                self.high[index] = max(self.high[index], seen.max())
 
     def finish(self) -> None:
         """Write what is known only at the end."""
         for index, name in enumerate(self.layout.channels):
-            if name in self.dataset.variables:
+            if name in self.dataset.variables and self.low[index] <= self.high[index]:
                 stored = self.dataset.variables[name]
                 stored.actual_range = np.asarray([self.low[index], self.high[index]], dtype=stored.dtype)
 
@@ -284,6 +316,12 @@ def _checked(states: Tensor, expected: tuple[int, ...], layout: Layout, *, what:
         counts = ", ".join(f"{name} in {int(mask.sum())} of {mask.size} cells" for name, mask in bad if mask.any())
         raise DataError(f"{what}: not finite: {counts}; nothing was written; look at what made this state")
     return values
+
+
+def _checked_where_seen(states: Tensor, expected: tuple[int, ...], layout: Layout, *, what: str) -> np.ma.MaskedArray:
+    unseen = states.isnan()
+    values = _checked(torch.where(unseen, torch.zeros_like(states), states), expected, layout, what=what)
+    return np.ma.MaskedArray(values, unseen.cpu().numpy())
 
 
 def _as_float(values: np.ndarray) -> np.ndarray:

@@ -128,11 +128,19 @@ def define_members(dataset: netCDF4.Dataset, n_members: int) -> netCDF4.Variable
 
 
 def define_field(
-    dataset: netCDF4.Dataset, name: str, leading: tuple[str, ...], *, dtype: np.dtype, layout: Layout
+    dataset: netCDF4.Dataset,
+    name: str,
+    leading: tuple[str, ...],
+    *,
+    dtype: np.dtype,
+    layout: Layout,
+    has_gaps: bool = False,
 ) -> netCDF4.Variable:
-    """A field variable `(*leading, *space)`, to be filled; never holds its fill value."""
+    """A field variable `(*leading, *space)`, to be filled; only one that has gaps ever holds its fill value."""
     dims = (*leading, *dimension_names(layout))
-    variable = dataset.createVariable(name, dtype, dims, chunksizes=_chunks(dataset, leading, dtype, layout), **STORAGE)
+    fill = netCDF4.default_fillvals[np.dtype(dtype).str[1:]] if has_gaps else None
+    chunks = _chunks(dataset, leading, dtype, layout)
+    variable = dataset.createVariable(name, dtype, dims, chunksizes=chunks, fill_value=fill, **STORAGE)
     variable.setncatts(_references(layout))
     return variable
 

@@ -30,6 +30,7 @@ from cycler_da.systems.sevir_files import (
     coarsen_max,
     read_catalog,
     read_event,
+    read_event_id,
 )
 from cycler_da.systems.sevir_grid import SIZES, corner_at, corner_of_centre, sevir_layout
 from cycler_da.times import iso_time, parse_duration, parse_time
@@ -56,6 +57,11 @@ class SevirSystemSpec(Spec):
     def __post_init__(self) -> None:
         _require_size(self.size)
         parse_duration(self.step)
+
+    @property
+    def has_position(self) -> bool:
+        """True when the config says where the patch is."""
+        return self.lower_left is not None or self.centre != DEFAULT_CENTRE
 
     def layout(self) -> Layout:
         """Layout of the state: VIL in kg m-2."""
@@ -104,6 +110,15 @@ class SevirNatureSpec(Spec):
     def frames_per_step(self) -> int:
         """Frames of the file in one step of the system."""
         return int(parse_duration(self.step) // parse_duration(self.frame_interval))
+
+    def layout(self) -> Layout:
+        """Layout of the frames; the file is read only where the position stands in the catalogue.
+
+        Raises MissingInput or DataError as `build` does.
+        """
+        entry = None if self.catalog is None else self._entry(read_event_id(self.path, self.event))
+        corner, origin = _place(self.centre, self.lower_left, entry)
+        return sevir_layout(self.size, parse_duration(self.step), corner=corner, georeference=origin)
 
     def build(self) -> SevirNature:
         """Read the event; raises MissingInput or DataError with what a SEVIR file must look like."""

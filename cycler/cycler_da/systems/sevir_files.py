@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,27 @@ def read_event(path: str | Path, event: int | str) -> tuple[UInt8[np.ndarray, "t
     `event` is a row number (from 0) or an id. Raises MissingInput when the file is absent and DataError
     when it is not what a SEVIR file is; both say where SEVIR is to be had and what is expected.
     """
+    with _opened(path) as file:
+        dataset, order = _vil_dataset(file, Path(path))
+        ids = _event_ids(file)
+        row = _event_row(event, ids, dataset.shape[order.index("event")], Path(path))
+        codes = dataset[tuple(row if name == "event" else slice(None) for name in order)]
+    kept = [name for name in order if name != "event"]
+    codes = np.ascontiguousarray(codes.transpose([kept.index(name) for name in ("time", "y", "x")]))
+    return codes, ids[row] if ids else ""
+
+
+def read_event_id(path: str | Path, event: int | str) -> str:
+    """The id of an event, "" when the file has none; reads no frames. Errors as in `read_event`."""
+    with _opened(path) as file:
+        dataset, order = _vil_dataset(file, Path(path))
+        ids = _event_ids(file)
+        row = _event_row(event, ids, dataset.shape[order.index("event")], Path(path))
+    return ids[row] if ids else ""
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     import h5py
 
     path = Path(path)
@@ -53,15 +76,9 @@ def read_event(path: str | Path, event: int | str) -> tuple[UInt8[np.ndarray, "t
         raise MissingInput(f"radar file {path} does not exist. {WHERE_AND_WHAT}")
     try:
         with h5py.File(path, "r") as file:
-            dataset, order = _vil_dataset(file, path)
-            ids = _event_ids(file)
-            row = _event_row(event, ids, dataset.shape[order.index("event")], path)
-            codes = dataset[tuple(row if name == "event" else slice(None) for name in order)]
+            yield file
     except (OSError, RuntimeError) as error:  # h5py raises either for a damaged file
         raise DataError(f"radar file {path} cannot be read as HDF5 ({error}). {WHERE_AND_WHAT}") from error
-    kept = [name for name in order if name != "event"]
-    codes = np.ascontiguousarray(codes.transpose([kept.index(name) for name in ("time", "y", "x")]))
-    return codes, ids[row] if ids else ""
 
 
 def _vil_dataset(file: Any, path: Path) -> tuple[Any, tuple[str, ...]]:
