@@ -22,7 +22,7 @@ through the network at every step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
@@ -40,6 +40,15 @@ SPREADS = ("released", "exact")
 _END = 1.0 - 1e-3
 #: A weight above this has taken all.
 _COLLAPSED = 0.99
+
+
+@runtime_checkable
+class AffineObservation(Observation, Protocol):
+    """An affine h, which sees the endpoints' common centre once and their draws outside the graph."""
+
+    def of_draws(self, e: Float[Tensor, "batch draw channel *space"]) -> Float[Tensor, "batch draw obs"]:
+        """Its slope times every draw."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,8 @@ class MonteCarloGuidance:
     def _departures(self, centre: Tensor, draws: Tensor, s: float) -> Tensor:
         """y - h(X1_j), shape (batch, draw, obs); one h for each draw, for row i of h belongs to member i."""
         c, y = self.endpoint_spread(s), self.observation.values
+        if isinstance(self.observation, AffineObservation):
+            return (y - self.observation(centre))[:, None] - c * self.observation.of_draws(draws)
         return torch.stack([y - self.observation(centre + c * e) for e in draws.unbind(1)], dim=1)
 
     def _weights(self, departures: Tensor) -> Tensor:

@@ -146,8 +146,12 @@ class SharedPrediction:
         """Conjugate guidance with one S for all members."""
         return ConjugateDraw(self.endpoint, ResidualObservation(self, observations), noise)
 
-    def observed_variance(self, observations: StateObservation) -> Tensor:
-        """Diagonal of H L L^T H^T, exact."""
+    def observed_covariance(self, observations: StateObservation) -> Tensor:
+        """H L L^T H^T, exact."""
         white = self.endpoint.covariance(0.0)
         seen = ResidualObservation(self, observations)
-        return observation_covariance(white, seen, like=self.mean).diagonal()
+        return observation_covariance(white, seen, like=self.mean)
+
+    def observed_variance(self, observations: StateObservation) -> Tensor:
+        """Diagonal of H L L^T H^T, exact."""
+        return self.observed_covariance(observations).diagonal()

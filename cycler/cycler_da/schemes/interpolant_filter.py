@@ -10,6 +10,8 @@ the predictive likelihood, which under the learned model is Gaussian:
     1. H(mu(x_i)) of every member, mu the mean of the transition
     2. lag-1 LETKF of the members x_i (and their history) on y with error variance diag(R + H C0 H^T),
        in n passes with n times that variance each
+    2b. with gamma < 1 the transform is given that fraction of the log-evidence (variance / gamma), and the members
+       are resampled by the rest, N(y; H(mu(x_i)), S)^(1 - gamma): low dimension only, where weights do not collapse
     3. one draw of x' from every moved member, guided by y (conjugate endpoint update with C0 and R)
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
@@ -27,15 +29,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
-from cycler_da.forecast.base import model_steps
 from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
-from cycler_da.generative.prediction import MEMBERS_AT_ONCE
+from cycler_da.generative.path_weights import log_normal
+from cycler_da.generative.prediction import Prediction
+from cycler_da.generative.resampling import effective_share, systematic_resampling
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
@@ -44,6 +45,7 @@ from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.letkf import LetkfSpec
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class InterpolantFilterSpec(Spec):
     localization_radius_cells: float | None = None
     inflation: float = 1.02  # factor on the anomalies of the previous analysis
     passes: int = 1  # 2 where the step is strongly nonlinear
+    gamma: float = 1.0  # fraction of the log-evidence given to the transform; less in low dimension
     tau_points: int = 1
     tau_max: float = 3.0
     weight_stride: int = 1
@@ -71,6 +74,11 @@ class InterpolantFilterSpec(Spec):
         if self.passes < 1 or self.tau_points < 1:
             raise ConfigError(
                 f"scheme interpolant_filter: passes is {self.passes}, tau_points {self.tau_points}; both are 1 or more"
+            )
+
+        if not 0.0 <= self.gamma <= 1.0:
+            raise ConfigError(
+                f"scheme interpolant_filter: gamma is {self.gamma}; expected 0 (weights alone) to 1 (transform alone)"
             )
 
     def build(self, context: SchemeContext) -> InterpolantFilter:
@@ -114,38 +122,49 @@ class InterpolantFilter:
         hx = finite_hx(background.latest, observations, scheme="interpolant_filter")
         report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
         channels = background.layout.channels
-        model, frames = self._last_step(prior, noise)
-        moved = self._couple(model, frames, observations)
+        model, frames = last_step(prior, noise, scheme="interpolant_filter")
+        moved, share = self._couple(model, frames, observations, noise)
         analysed = self._sample(model, moved, observations, MemberNoise(noise, background.members, "guided"))
         require_finite(analysed, layout=background.layout, scheme="interpolant_filter")
+        if self.settings.gamma < 1.0:
+            report["effective_share"] = share
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
         fields = field_diagnostics(background.latest, analysed, channels=channels)
         values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(values), carry, {**report, **fields})
 
-    def _last_step(self, prior: Prior, noise: Noise) -> tuple[InterpolantForecast, Tensor]:
-        """The model and the members' frames one model step before the analysis time."""
-        if prior.previous is None or not isinstance(prior.model, InterpolantForecast):
-            raise AnalysisFailed(
-                "interpolant_filter: needs the previous analysis and a learned forecast model; got neither or one"
-            )
-        model, start = prior.model, prior.previous
-        n_steps = model_steps(start.valid_time, np.array([prior.background.valid_time]), model.layout.step)[0]
-        if n_steps == 1:
-            return model, start.values
-        between = start.valid_time + model.layout.step * np.arange(1, n_steps)
-        return model, torch.cat([start.values, _forecast(model, start, between, noise).values], dim=1)
-
-    def _couple(self, model: InterpolantForecast, frames: Tensor, observations: Observations) -> Tensor:
-        """Lag-1 transform of the frames under the predictive likelihood."""
+    def _couple(
+        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: Noise
+    ) -> tuple[Tensor, float]:
+        """Frames moved by the predictive likelihood, and the effective share of the weights among it."""
         prediction = model.transition.predict(frames)
         predictive = prediction.observed_variance(observations) + observations.error_variance
+        if self.settings.gamma > 0.0:
+            frames = self._transform(model, frames, observations, prediction=prediction, predictive=predictive)
+        if self.settings.gamma == 1.0:
+            return frames, 1.0
+        mean = model.transition.predict(frames).mean.to(torch.float64)
+        evidence = log_normal(observations.values - observations.hx(mean), torch.diag(predictive))
+        weights = (1.0 - self.settings.gamma) * evidence
+        kept = systematic_resampling(weights, uniform=float(noise.generator("resampling").random()))
+        return frames[kept], effective_share(weights)
+
+    def _transform(
+        self,
+        model: InterpolantForecast,
+        frames: Tensor,
+        observations: Observations,
+        *,
+        prediction: Prediction,
+        predictive: Tensor,
+    ) -> Tensor:
+        """Lag-1 transform of the frames under the predictive likelihood to the power gamma."""
         for i_pass in range(self.settings.passes):
             mean = (prediction if i_pass == 0 else model.transition.predict(frames)).mean
             transform = transform_weights(
                 observations.hx(mean.to(torch.float64)),
                 observations.values,
-                error_variance=self.settings.passes * predictive,
+                error_variance=self.settings.passes * predictive / self.settings.gamma,
                 positions=observations.positions,
                 layout=model.layout,
                 radius=self.radius,
@@ -169,10 +188,3 @@ class InterpolantFilter:
         noise = replace(noise, device=prediction.mean.device)
         draw = prediction.guided(observations, noise)
         return prediction.to_state(localise(draw, self.taus, like=prediction.blank(torch.float64), noise=noise))
-
-
-def _forecast(model: InterpolantForecast, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
-    """The forecast again, with the noise it had when the background was made, in the same batches."""
-    batches = [slice(i, i + MEMBERS_AT_ONCE) for i in range(0, start.n_members, MEMBERS_AT_ONCE)]
-    parts = [model.forecast(start.select(batch), times, noise=noise) for batch in batches]
-    return replace(parts[0], values=torch.cat([part.values for part in parts]), members=start.members)

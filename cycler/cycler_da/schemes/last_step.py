@@ -1,0 +1,46 @@
+"""The members one model step before an analysis: where a filter of a learned transition begins.
+
+A window may be longer than one step of the model. The steps up to the last one are forecast again with the keyed noise
+they had when the background was made, so that they are the states the background passed through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import AnalysisFailed
+from cycler_da.forecast import InterpolantForecast
+from cycler_da.forecast.base import model_steps
+from cycler_da.generative.prediction import MEMBERS_AT_ONCE
+from cycler_da.noise import Noise
+from cycler_da.schemes.base import Prior
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def last_step(prior: Prior, noise: Noise, *, scheme: str) -> tuple[InterpolantForecast, Tensor]:
+    """The learned model and the members' frames one model step before the analysis time.
+
+    Raises AnalysisFailed, naming the scheme, without a previous analysis or a learned model.
+    """
+    if prior.previous is None or not isinstance(prior.model, InterpolantForecast):
+        raise AnalysisFailed(f"{scheme}: needs the previous analysis and a learned forecast model; got neither or one")
+    model, start = prior.model, prior.previous
+    n_steps = model_steps(start.valid_time, np.array([prior.background.valid_time]), model.layout.step)[0]
+    if n_steps == 1:
+        return model, start.values
+    between = start.valid_time + model.layout.step * np.arange(1, n_steps)
+    return model, torch.cat([start.values, _forecast(model, start, between, noise).values], dim=1)
+
+
+def _forecast(model: InterpolantForecast, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
+    """The forecast again, with the noise it had when the background was made, in the same batches."""
+    batches = [slice(i, i + MEMBERS_AT_ONCE) for i in range(0, start.n_members, MEMBERS_AT_ONCE)]
+    parts = [model.forecast(start.select(batch), times, noise=noise) for batch in batches]
+    return replace(parts[0], values=torch.cat([part.values for part in parts]), members=start.members)

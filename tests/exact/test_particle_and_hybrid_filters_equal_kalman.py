@@ -1,0 +1,126 @@
+"""Weights, transforms and both of them on a linear-Gaussian transition of three numbers: the Kalman filter answers.
+
+Noise of the transition and observed components are uncorrelated, so that the diagonal of S which the transform takes is
+all of S. Sampling errors of the mean are about 1/sqrt(members) of the posterior deviation, over a few cycles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import ConfigError
+from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.gaussian_transition import GaussianTransition
+from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Locations, ObsBatch, Observations
+from cycler_da.obs.points import CellSpec
+from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.flowdas import FlowdasSpec
+from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
+from cycler_da.schemes.optimal_particle import OptimalParticleSpec
+
+MEMBERS, CYCLES, ERROR = 3000, 5, 0.5
+FORWARD = torch.tensor([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.2, 0.8]], dtype=torch.float64)
+NOISE = torch.diag(torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64))
+SEEN = torch.eye(3, dtype=torch.float64)[[0, 2]]
+LAYOUT = Layout("toy", (Variable("a", "1", "toy"),), Grid((Axis("x", 3, units="1"),)), np.timedelta64(3600, "s"))
+START = np.datetime64("2020-01-01T00:00:00", "s")
+
+
+def _model() -> InterpolantForecast:
+    return InterpolantForecast(LAYOUT, GaussianTransition(lambda x: x @ FORWARD.T, NOISE), (0.0,), "toy")
+
+
+def _observations(values: torch.Tensor, time: np.datetime64) -> Observations:
+    batch = ObsBatch(
+        stream="toy",
+        operator=CellSpec().build(LAYOUT),
+        where=Locations(torch.tensor([[0.0], [2.0]], dtype=torch.float64), torch.zeros(2, dtype=torch.int64)),
+        values=values,
+        error=torch.full((2,), ERROR, dtype=torch.float64),
+        times=np.full(2, time),
+        ids=np.array(["first", "last"]),
+        flags=torch.zeros(2, dtype=torch.int32),
+    )
+    return Observations((batch,), LAYOUT)
+
+
+def _kalman(mean: torch.Tensor, cov: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean, cov = FORWARD @ mean, FORWARD @ cov @ FORWARD.T + NOISE
+    gain = cov @ SEEN.T @ torch.linalg.inv(SEEN @ cov @ SEEN.T + ERROR**2 * torch.eye(2, dtype=torch.float64))
+    return mean + gain @ (values - SEEN @ mean), cov - gain @ SEEN @ cov
+
+
+def _cycle(spec, start: torch.Tensor, *, n_cycles: int) -> tuple[float, float, dict[str, float]]:
+    """Errors of the mean (in posterior deviations) and of the covariance (relative) after some cycles."""
+    model = _model()
+    scheme = spec.build(SchemeContext(LAYOUT, model))
+    members = tuple(range(len(start)))
+    ensemble = Ensemble(start[:, None, None, :], np.array([START]), members, LAYOUT)
+    mean, cov = start.mean(dim=0), torch.cov(start.T)
+    generator = np.random.default_rng(7)
+    for k in range(1, n_cycles + 1):
+        time, values = START + k * LAYOUT.step, torch.from_numpy(1.2 * generator.standard_normal(2))
+        mean, cov = _kalman(mean, cov, values)
+        noise = Noise.of_cycle(3, time)
+        background = model.forecast(ensemble, np.array([time]), noise=noise)
+        prior = Prior(background, ensemble, model)
+        analysis = scheme.analyse(prior, _observations(values, time), noise=noise, carry={})
+        ensemble = analysis.ensemble
+    x = ensemble.latest.reshape(len(start), 3)
+    distance = float(((x.mean(dim=0) - mean).square() / cov.diagonal()).mean().sqrt())
+    return distance, float(torch.linalg.norm(torch.cov(x.T) - cov) / torch.linalg.norm(cov)), dict(analysis.diagnostics)
+
+
+def _start(n: int) -> torch.Tensor:
+    return Noise(11).shared_normal("start", (n, 3), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(OptimalParticleSpec(), id="weights"),
+        pytest.param(OptimalParticleSpec(tau_points=3, tau_max=20.0), id="weights, three tau points"),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.0), id="diagonal weights"),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.25), id="a quarter to the transform"),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.5, passes=2), id="half, in two passes"),
+        pytest.param(InterpolantFilterSpec(inflation=1.0), id="transform alone"),
+    ],
+)
+def test_weights_and_transform_in_any_proportion_are_the_kalman_filter(spec):
+    distance, covariance, diagnostics = _cycle(spec, _start(MEMBERS), n_cycles=CYCLES)
+    assert distance < 0.08
+    assert covariance < 0.12
+    assert 0 < diagnostics.get("effective_share", 1.0) <= 1
+
+
+def test_members_guided_alone_are_the_kalman_update_of_one_known_start():
+    """What FlowDAS aims at: with one start for all members p(x' | x, y) is the whole posterior."""
+    spec = FlowdasSpec(guidance="moment_matching", n_steps=100)
+    distance, covariance, _ = _cycle(spec, torch.ones(MEMBERS, 3, dtype=torch.float64), n_cycles=1)
+    assert distance < 0.06
+    assert covariance < 0.08
+
+
+def test_members_guided_alone_stay_far_from_the_filter_when_the_start_is_uncertain():
+    spec = FlowdasSpec(guidance="moment_matching", n_steps=30)
+    alone = _cycle(spec, _start(600), n_cycles=1)
+    coupled = _cycle(InterpolantFilterSpec(inflation=1.0, gamma=0.25), _start(600), n_cycles=1)
+    assert alone[0] > 3 * coupled[0]
+    assert alone[1] > 3 * coupled[1]
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.1])
+def test_a_gamma_outside_its_range_is_refused(gamma):
+    with pytest.raises(ConfigError, match="gamma"):
+        InterpolantFilterSpec(gamma=gamma)
+
+
+@pytest.mark.parametrize("option", [{"guidance": "other"}, {"order": 3}, {"n_steps": 1}, {"objective": "cubed"}])
+def test_an_option_of_flowdas_that_does_not_exist_is_refused(option):
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        FlowdasSpec(**option)
