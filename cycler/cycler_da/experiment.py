@@ -23,7 +23,7 @@ from cycler_da.cycle.stages import LAST_STAGE, run_stage
 from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMismatch
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature, SimulatedNatureSpec
-from cycler_da.obs.files import find_obs_file
+from cycler_da.obs.files import find_obs_file, require_folder
 from cycler_da.obs.synthetic import add_errors, write_synthetic
 from cycler_da.plots.page import write_page
 from cycler_da.products.atomic import write_atomically
@@ -97,13 +97,16 @@ class Experiment:
     def prepare(self, say: Say = lambda text: None) -> None:
         """Make what the config asks for and is missing: nature run, observation files; check what is there.
 
-        Raises ConfigError or WeightsMismatch when the store holds cycles of another config or model.
+        Raises ConfigError or WeightsMismatch when the store holds cycles of another config or model, MissingInput when
+        the folder of a stream is absent: that is a wrong path, while one file that is absent degrades one cycle.
         """
         self._require_same_origin()
         self._nature = open_or_make_nature(self.setting, say)
         for stream in self.setting.streams:
             if stream.network is not None:
                 draw_stream(self.setting, stream, self._nature, say=say)
+            elif any(self.pending(chain) for chain in self.chains):
+                require_folder(stream.folder, stream.name)
         require_space(self.setting.root, self._expected_bytes())
         _write_text(self.folder / CONFIG, yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
 

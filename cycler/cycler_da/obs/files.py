@@ -67,14 +67,18 @@ def find_obs_file(folder: Path | str, stream: str, stamp: str) -> Path | None:
 
     Raises MissingInput when the folder itself is absent: that is a wrong path, not a window without data.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    require_folder(folder, stream)
+    path = Path(folder) / f"{stream}_{stamp}.nc"
+    return path if path.exists() else None
+
+
+def require_folder(folder: Path | str, stream: str) -> None:
+    """Raise MissingInput unless the folder of a stream's files exists."""
+    if not Path(folder).is_dir():
         raise MissingInput(
             f"observations of stream {stream!r}: folder {folder} does not exist; "
             "correct its path in the config, or make observations with `cycler observe`"
         )
-    path = folder / f"{stream}_{stamp}.nc"
-    return path if path.exists() else None
 
 
 def read_obs_file(
