@@ -20,16 +20,21 @@ pytestmark = pytest.mark.faults
 #: How many observations of the file go bad.
 N_BAD = 5
 
-BAD: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], QC]] = {
-    "NaN": (lambda value, error: np.full_like(value, np.nan), QC.MISSING),
-    "infinity": (lambda value, error: np.full_like(value, np.inf), QC.MISSING),
-    "minus infinity": (lambda value, error: np.full_like(value, -np.inf), QC.MISSING),
-    "-99": (lambda value, error: np.full_like(value, -99.0), QC.MISSING),
-    "-999": (lambda value, error: np.full_like(value, -999.0), QC.MISSING),
-    "1e20": (lambda value, error: np.full_like(value, 1e20), QC.MISSING),
-    "255": (lambda value, error: np.full_like(value, 255.0), QC.FIRST_GUESS),
+Spoil = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _all(bad: float) -> Spoil:
+    return lambda value, error: np.full_like(value, bad)
+
+
+BAD: dict[str, tuple[Spoil, QC]] = {
+    "NaN": (_all(np.nan), QC.MISSING),
+    "infinity": (_all(np.inf), QC.MISSING),
+    "-99": (_all(-99.0), QC.MISSING),
+    "255": (_all(255.0), QC.FIRST_GUESS),
     "+20 sigma": (lambda value, error: value + 20.0 * error, QC.FIRST_GUESS),
     "-20 sigma": (lambda value, error: value - 20.0 * error, QC.FIRST_GUESS),
+    "marks of others": (lambda value, error: np.array([-np.inf, -999.0, -9999.0, 1e20, np.nan]), QC.MISSING),
 }
 
 

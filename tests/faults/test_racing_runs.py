@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fault_system as tiny
 import pytest
+
+from cycler_da.products.manifest import check_files, read_manifest
 
 pytestmark = pytest.mark.faults
 
@@ -34,6 +37,23 @@ def test_the_loser_of_a_race_continues_later(drill: tiny.Drill, undisturbed: tin
         assert drill.store().complete_cycles() == [tiny.START]
     assert drill.run().code == 0
     assert drill.hashes() == undisturbed
+
+
+def test_a_reader_during_a_run_sees_whole_cycles_only(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
+    latest, seen = drill.store().chain_folder / "latest", set()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(drill.run)
+        while not running.done():
+            if not latest.exists():
+                continue
+            folder = latest.resolve()
+            manifest = read_manifest(folder)
+            assert manifest["arrays"] == undisturbed[folder.name]
+            assert list(check_files(folder, manifest)) == []
+            assert (folder / "_SUCCESS").is_file()
+            seen.add(folder.name)
+    assert running.result().code == 0
+    assert len(seen) >= 2
 
 
 def test_two_forced_runs_that_race_leave_whole_cycles(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:

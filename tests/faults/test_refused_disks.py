@@ -49,7 +49,7 @@ def _only_whole_cycles(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
         assert not latest.exists()
 
 
-@pytest.mark.parametrize("leave_kib", [0, 40, 120, 200, 280])
+@pytest.mark.parametrize("leave_kib", [0, 40, 160, 280])
 def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(
     drill: tiny.Drill, undisturbed: tiny.Hashes, small_disk: Path, leave_kib: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_a_full_disk_stops_the_run_and_space_lets_it_go_on(
     assert full.hashes() == undisturbed
 
 
-@pytest.mark.parametrize("limit_kib", [2, 8, 16, 24, 32])
+@pytest.mark.parametrize("limit_kib", [2, 16, 32])
 def test_a_limit_on_the_size_of_files_stops_the_run(
     drill: tiny.Drill, undisturbed: tiny.Hashes, limit_kib: int
 ) -> None:
