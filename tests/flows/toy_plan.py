@@ -106,4 +106,5 @@ class ToyPlan:
 def load(config_path: str, overrides: list[str]) -> ToyPlan:
     """The loader of served toys: the config is JSON with the fields above."""
     settings = json.loads(Path(config_path).read_text())
+    settings |= {key: json.loads(value) for key, value in (change.split("=") for change in overrides)}
     return ToyPlan(Path(settings.pop("folder")), **settings)
