@@ -114,10 +114,11 @@ class ExperimentConfig(_Block):
     def digest(self) -> str:
         """sha256 of all that the science of a cycle depends on.
 
-        Where results go, on which workers and how many cycles follow are not part of it.
+        Where results go, on which workers, how many cycles follow and what the closing table shows are not part of it.
         """
         science = {k: v for k, v in self.resolved().items() if k not in ("root", "executor", "summary", "plots")}
         science["cycles"] = {k: v for k, v in science["cycles"].items() if k != "count"}
+        science["verification"] = {k: v for k, v in science["verification"].items() if k not in ("spin_up", "headline")}
         for stream in science["observations"]:
             stream.pop("folder")
         text = yaml.safe_dump(science, sort_keys=True)

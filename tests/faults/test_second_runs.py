@@ -47,6 +47,15 @@ def test_an_experiment_that_was_moved_is_the_same_experiment(drill: tiny.Drill, 
     assert tiny.hashes_of(Store(moved, "tiny", "letkf")) == undisturbed
 
 
+def test_another_spin_up_changes_the_table_and_no_cycle(drill: tiny.Drill) -> None:
+    assert drill.run().code == 0
+    cycles, table = _files(drill.store().chain_folder), drill.store().experiment_folder / "scores.md"
+    before = table.read_text()
+    assert drill.run("verification.spin_up=1").code == 0
+    assert _files(drill.store().chain_folder) == cycles
+    assert table.read_text() != before
+
+
 @pytest.mark.parametrize(
     "change",
     ["seed=2", "chains.letkf.scheme.inflation=1.2", "ensemble.members=8", "observations.insitu.qc.blacklist=[A]"],
