@@ -64,9 +64,9 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
         raise ConfigError(
             f"scheme {job.scheme} needs the previous analysis and a learned model: --previous, --forecast"
         )
-    checked = _checked(job, background, blocks)
-    previous = None if job.previous is None else read_ensemble(job.previous, layout=layout)
     noise = Noise.of_cycle(job.seed, background.valid_time)
+    checked = _checked(job, background, blocks, noise=noise)
+    previous = None if job.previous is None else read_ensemble(job.previous, layout=layout)
     with torch.inference_mode():
         analysis = scheme.analyse(Prior(background, previous, model), checked.used(), noise=noise, carry={})
     attributes = {
@@ -91,7 +91,9 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
     return lines + [f"{name} = {value:.6g}" for name, value in sorted(analysis.diagnostics.items())]
 
 
-def _checked(job: SingleAnalysis, background: Ensemble, blocks: dict[str, dict[str, Any]]) -> Observations:
+def _checked(
+    job: SingleAnalysis, background: Ensemble, blocks: dict[str, dict[str, Any]], *, noise: Noise
+) -> Observations:
     layout = background.layout
     operator = read_spec("operator", {"kind": "points", **blocks["operator"]}, where="operator").build(layout)  # type: ignore[attr-defined]
     operators = dict.fromkeys(layout.channels, operator)
@@ -103,7 +105,7 @@ def _checked(job: SingleAnalysis, background: Ensemble, blocks: dict[str, dict[s
     settings: QCSettings = read_settings(QCSettings, blocks["qc"], where="qc")
     settings.require_variables(layout.channels)
     hx = arrived.hx(background.latest.to(torch.float64))
-    return quality_control(arrived, hx, window=window, settings=settings, noise=Noise(job.seed))
+    return quality_control(arrived, hx, window=window, settings=settings, noise=noise)
 
 
 def _blocks(settings: tuple[str, ...]) -> dict[str, dict[str, Any]]:

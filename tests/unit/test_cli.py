@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import cycler_da
 from cycler_da.cli import app
+from cycler_da.products.manifest import array_hashes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 import fault_system as tiny
@@ -209,3 +210,22 @@ def test_train_refuses_a_config_with_an_unknown_key(tmp_path, repository):
     path = tmp_path / "train.yaml"
     path.write_text(yaml.safe_dump({**content, "fits": {}}))
     assert "Did you mean 'fit'?" in cycler("train", path, code=78)
+
+
+@pytest.mark.parametrize("chain", [tiny.LETKF, tiny.INTERPOLANT], ids=lambda chain: chain["name"])
+def test_assimilate_makes_the_analysis_of_a_cycle_again_bit_for_bit(system, tmp_path, chain):
+    tiny.copy_observations(system, tmp_path)
+    drill = tiny.Drill(system, None, tmp_path, tmp_path / "store")
+    drill.obs_file("buoys").unlink()
+    withheld = "observations.insitu.qc.withheld_fraction=0.2"
+    cycler(*drill.arguments("cycles.count=1", f"chains={[chain]}", withheld), code=3)
+    cycles = drill.store(chain["name"]).chain_folder / "cycles"
+    cycle, output = cycles / "20200102T0000Z", tmp_path / "analysis.nc"
+    options = {"localization_radius_cells": 3, "qc.withheld_fraction": 0.2}
+    options |= {key: value for key, value in chain["scheme"].items() if key != "kind"}
+    settings = [word for key, value in options.items() for word in ("--set", f"{key}={value}")]
+    files = {"background": cycle / "background.nc", "observations": cycle / "obs" / "in.insitu.nc", "output": output}
+    files |= {"previous": cycles / "20200101T0000Z" / "analysis.nc", "forecast": system.folder / "weights"}
+    names = [word for key, path in files.items() for word in (f"--{key}", path)]
+    cycler("assimilate", *names, "--scheme", chain["scheme"]["kind"], "--seed", 1, *settings)
+    assert array_hashes(output) == array_hashes(cycle / "analysis.nc")
