@@ -23,7 +23,7 @@ from cycler_da.schemes.flowdas import FlowdasSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.optimal_particle import OptimalParticleSpec
 
-MEMBERS, CYCLES, ERROR = 3000, 5, 0.5
+MEMBERS, CYCLES, ERROR = 2000, 4, 0.5
 FORWARD = torch.tensor([[0.9, 0.3, 0.0], [-0.3, 0.9, 0.1], [0.0, -0.2, 0.8]], dtype=torch.float64)
 NOISE = torch.diag(torch.tensor([0.1, 0.2, 0.15], dtype=torch.float64))
 SEEN = torch.eye(3, dtype=torch.float64)[[0, 2]]
@@ -93,8 +93,8 @@ def _start(n: int) -> torch.Tensor:
 )
 def test_weights_and_transform_in_any_proportion_are_the_kalman_filter(spec):
     distance, covariance, diagnostics = _cycle(spec, _start(MEMBERS), n_cycles=CYCLES)
-    assert distance < 0.08
-    assert covariance < 0.12
+    assert distance < 0.1
+    assert covariance < 0.15
     assert 0 < diagnostics.get("effective_share", 1.0) <= 1
 
 
