@@ -5,14 +5,15 @@ the spatial RMS error of the analysis mean; the interval is over truths (seeds),
 with their weights. Settings and published errors: `dapper_cases`.
 
 The members of all methods and seeds of a case are forecast in one batch, for they share the dynamics; the analyses
-are those of the schemes, one by one.
+are those of the schemes, one by one. Each case has a process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
+from multiprocessing import get_context
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -59,16 +60,15 @@ def dapper(quick: bool, progress: Progress) -> BenchResult:
     """Cycle every case and compare."""
     cases = [case.shortened(cycles=100) for case in CASES] if quick else list(CASES)
     seeds = SEEDS[:2] if quick else SEEDS
-    total = sum(case.burn_in + case.cycles for case in cases)
     rows: list[Row] = []
-    done = 0
-    for case in cases:
-        progress(done, total, case.name)
-        scores = cycle_case(case, seeds, on_cycle=partial(_tell, progress, done=done, total=total, what=case.name))
-        rows.extend(_row(case, name, found) for name, found in scores.items())
-        published = {"climatology": case.climatology} | {method.name: method.published for method in case.methods}
-        rows.extend(Row(case.name, f"{name} (published)", METRIC, value) for name, value in published.items())
-        done += case.burn_in + case.cycles
+    context = get_context("spawn")  # a forked process would share torch's threads
+    with ProcessPoolExecutor(len(cases), mp_context=context) as pool:
+        found = [pool.submit(cycle_case, case, seeds) for case in cases]
+        for i_case, (case, scores) in enumerate(zip(cases, found, strict=True)):
+            progress(i_case, len(cases), case.name)
+            rows.extend(_row(case, name, errors) for name, errors in scores.result().items())
+            published = {"climatology": case.climatology} | {method.name: method.published for method in case.methods}
+            rows.extend(Row(case.name, f"{name} (published)", METRIC, value) for name, value in published.items())
     order = {(case.name, method): i for i, (case, method) in enumerate(_names(cases))}
     rows.sort(key=lambda row: order[row.case, row.method.removesuffix(" (published)")])
     config = {"cycles": {case.name: case.cycles for case in cases}}
@@ -135,9 +135,7 @@ class ClimateModel:
     climatology: MeasuredClimatology
 
 
-def cycle_case(
-    case: Case, seeds: tuple[int, ...], *, on_cycle: Callable[[int], None] = lambda n: None
-) -> dict[str, list[float]]:
+def cycle_case(case: Case, seeds: tuple[int, ...]) -> dict[str, list[float]]:
     """Cycle all methods of a case on all seeds: the mean error of each seed, for each method.
 
     "climatology" is the error of the climatological mean.
@@ -159,7 +157,6 @@ def cycle_case(
                     run.errors.append(_rms(run.mean() - truth))
         if i_cycle >= case.burn_in:
             of_climate.append([_rms(truth - state_mean) for truth in truths])
-        on_cycle(i_cycle + 1)
     scores = {"climatology": [mean(column) for column in zip(*of_climate, strict=True)]}
     for run in runs:
         scores.setdefault(run.method.name, []).append(mean(run.errors))
@@ -200,10 +197,6 @@ def make_network(case: Case, layout: Layout) -> Observations:
         flags=torch.zeros(n_obs, dtype=torch.int32),
     )
     return Observations((batch,), layout)
-
-
-def _tell(progress: Progress, n: int, *, done: int, total: int, what: str) -> None:
-    progress(done + n, total, what)
 
 
 def _start(case: Case, method: Method, seed: int, climate: MeasuredClimatology) -> Run:

@@ -97,7 +97,7 @@ LORENZ63 = Case(
     stride=1,
     start_mean=(1.509, -1.531, 25.46),
     start_variance=2.0,
-    cycles=1000,
+    cycles=750,
     burn_in=64,  # 16 time units
     climatology=7.6,
     methods=(
@@ -109,7 +109,6 @@ LORENZ63 = Case(
         _enkf(0.56, 100, 1.01),
         _particle(0.38, 100, 2.4, 0.3),
         _particle(0.28, 800, 0.9, 0.2),
-        _particle(0.27, 4000, 0.7, 0.05),
     ),
 )
 
@@ -120,7 +119,7 @@ LORENZ96 = Case(
     stride=1,
     start_mean=(1.0, *[0.0] * 39),
     start_variance=0.001,
-    cycles=1500,
+    cycles=700,
     burn_in=400,  # 20 time units
     climatology=3.6,
     methods=(
@@ -144,7 +143,7 @@ LORENZ96_SPARSE = Case(
     stride=2,
     start_mean=(1.0, *[0.0] * 39),
     start_variance=0.001,
-    cycles=1000,
+    cycles=600,
     burn_in=50,  # 20 time units
     climatology=3.6,
     methods=(

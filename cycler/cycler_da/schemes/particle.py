@@ -5,8 +5,8 @@ When ESS < threshold * N, members are drawn anew by systematic resampling (one u
 member is the first i with w_1 + ... + w_i >= (u + j) / N), all weights become 1/N, and of each member that was
 drawn more than once all copies are moved apart by
     b N^(-1/(n + 4)) C^1/2 xi,   C the weighted unbiased covariance (denominator 1 - sum w^2),   n = size of state
-(a Gaussian kernel with the bandwidth of density estimation times b, `regularisation`). C^1/2 xi is a random
-combination of the weighted anomalies, so C is never formed.
+(a Gaussian kernel with the bandwidth of density estimation times b, `regularisation`). Where n >= N, C^1/2 xi is a
+random combination of the weighted anomalies, and C is never formed.
 Source: Gordon, Salmond and Smith (1993), IEE Proc. F 140; systematic resampling: Kitagawa (1996), J. Comput. Graph.
 Stat. 5; regularisation: Musso, Oudjane and Le Gland (2001), and Raanes et al. (2024), JOSS 9 (DAPPER), whose rule
 that only copies are moved this is. Where one member carries all weight, C is the unweighted covariance.
@@ -119,9 +119,10 @@ class ParticleFilter:
         is_copy = torch.bincount(index, minlength=len(index))[index] > 1
         n_copies = int(is_copy.sum())
         if self.settings.regularisation > 0 and n_copies:
-            z = noise.shared_normal("particle.regularisation", (n_copies, len(weights)), dtype=torch.float64)
+            root = covariance_root(x, weights)
+            z = noise.shared_normal("particle.regularisation", (n_copies, len(root)), dtype=torch.float64)
             bandwidth = self.settings.regularisation * len(weights) ** (-1 / (x.shape[1] + 4))
-            drawn[is_copy] += bandwidth * (z.to(x.device) @ weighted_anomalies(x, weights))
+            drawn[is_copy] += bandwidth * (z.to(x.device) @ root)
         return drawn.view(states.shape).to(states.dtype)
 
 
@@ -159,6 +160,15 @@ def weighted_moments(
     """Mean and variance (biased: its denominator is the sum of the weights, 1)."""
     mean = weights @ x
     return mean, weights @ (x - mean) ** 2
+
+
+def covariance_root(x: Float[Tensor, "member n"], weights: Float[Tensor, "member"]) -> Float[Tensor, "root n"]:
+    """Rows whose products sum to the weighted covariance: N of them, or n where that is less."""
+    anomalies = weighted_anomalies(x, weights)
+    if x.shape[1] >= len(x):
+        return anomalies
+    values, vectors = torch.linalg.eigh(anomalies.mT @ anomalies)
+    return (vectors * values.clamp_min(0).sqrt()).mT
 
 
 def weighted_anomalies(x: Float[Tensor, "member n"], weights: Float[Tensor, "member"]) -> Float[Tensor, "member n"]:
