@@ -21,7 +21,12 @@ from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.covariance import spectral_from_shells
-from cycler_da.generative.local_covariance import LocalCovariance, StationaryCorrelation, exponential_correlation
+from cycler_da.generative.local_covariance import (
+    REACH,
+    LocalCovariance,
+    StationaryCorrelation,
+    exponential_correlation,
+)
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
@@ -29,6 +34,9 @@ from cycler_da.layout import Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Climatological correlations are long, and known to a few per cent: exp(-8) = 3e-4 may wrap around.
+_CLIMATOLOGICAL_REACH = 8.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def _advected(
     parts.layout.require_same_kind(parts.trained_on, what=f"weights {parts.source}")
     return AdvectedTransition(
         MeanAndSpread(parts.network, parts.scaling, SpreadHead(**spread)),
-        _correlation(parts, "correlation.parts"),
+        _correlation(parts, "correlation.parts", reach=REACH),
         state_climatology=_climatology(parts),
         history=parts.history,
         flow=FlowSettings(**flow),
@@ -87,14 +95,14 @@ def _advected(
 def _climatology(parts: Parts) -> StateClimatology:
     mean, std = parts.measured["climatology.moments"].tolist()
     field = torch.full((1, *parts.layout.state_shape), std, dtype=torch.float64)
-    covariance = LocalCovariance(field, _correlation(parts, "climatology.parts"))
+    covariance = LocalCovariance(field, _correlation(parts, "climatology.parts", reach=_CLIMATOLOGICAL_REACH))
     return StateClimatology(torch.tensor([mean], dtype=torch.float64), covariance)
 
 
-def _correlation(parts: Parts, name: str) -> StationaryCorrelation:
+def _correlation(parts: Parts, name: str, *, reach: float) -> StationaryCorrelation:
     rows, columns = parts.layout.grid.shape
     pairs = [(float(weight), float(length)) for weight, length in parts.measured[name].tolist()]
-    return exponential_correlation((rows, columns), pairs)
+    return exponential_correlation((rows, columns), pairs, reach=reach)
 
 
 _BUILDERS: Mapping[str, Callable[..., LearnedTransition]] = {"spectral": _spectral, "advected": _advected}

@@ -11,7 +11,7 @@ draw from N(0, K) exactly. S is the same for all members. Channels are independe
 Source: circulant embedding, Dietrich and Newsam (1997), SIAM J. Sci. Comput. 18, 1088.
 
 `exponential_correlation` sums exponentials, rho(d) = sum_k w_k exp(-d / l_k); one with l = 0 is white. The
-torus is longer than the rectangle by `_REACH` times the longest l: what wraps is below 1e-10.
+torus is longer than the rectangle by `reach` times the longest l: what wraps is exp(-reach), by default nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Lengths of an exponential after which it counts as gone: exp(-26) = 5e-12.
-_REACH = 26.0
+REACH = 26.0
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,18 @@ class LocalCovariance:
         return (state_shape[0], *self.correlation.torus)
 
 
-def exponential_correlation(shape: tuple[int, int], parts: Sequence[tuple[float, float]]) -> StationaryCorrelation:
-    """Sum of exponentials given as (weight, length in cells); weights are positive and are made to sum to one."""
+def exponential_correlation(
+    shape: tuple[int, int], parts: Sequence[tuple[float, float]], *, reach: float = REACH
+) -> StationaryCorrelation:
+    """Sum of exponentials given as (weight, length in cells); weights are positive and are made to sum to one.
+
+    A smaller `reach` makes a smaller torus: still a correlation, but one that wraps around by exp(-reach).
+    """
     total = sum(weight for weight, _ in parts)
     if not parts or any(weight <= 0 or length < 0 for weight, length in parts):
         raise ValueError(f"a correlation needs positive weights and lengths of 0 or more, got {tuple(parts)}")
     longest = max(length for _, length in parts)
-    torus = (_torus(shape[0], longest), _torus(shape[1], longest))
+    torus = (_torus(shape[0], reach * longest), _torus(shape[1], reach * longest))
     kernel = torch.zeros(torus, dtype=torch.float64)
     # Images around the torus are summed, not cut off: so the spectrum is that of rho, which has no negative part.
     for shift_y, shift_x in itertools.product((-1, 0, 1), repeat=2):
@@ -107,9 +112,9 @@ def exponential_correlation(shape: tuple[int, int], parts: Sequence[tuple[float,
     return StationaryCorrelation(spectrum, shape, torus)
 
 
-def _torus(n: int, length: float) -> int:
+def _torus(n: int, margin: float) -> int:
     """The next size with no prime factor above 5, for which transforms are fast."""
-    size = n + math.ceil(_REACH * length)
+    size = n + math.ceil(margin)
     while _rest(size) != 1:
         size += 1
     return size
