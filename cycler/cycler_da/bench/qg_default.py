@@ -57,7 +57,7 @@ def qg_default(quick: bool, progress: Progress) -> BenchResult:
             f"{members} members, {count} daily cycles, the first {spin_up} left out. "
             "5 % of the 8192 values are observed, error 0.1 standard deviations.",
             "Units: climatological standard deviations. letkf_true_model forecasts with the truth's own solver.",
-            "observations_only: optimal interpolation of one window from climatology. persistence: the analysis before.",
+            "observations_only: optimal interpolation from climatology. persistence: the analysis before.",
         ),
     )
 
