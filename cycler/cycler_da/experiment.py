@@ -24,7 +24,7 @@ from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMis
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature, SimulatedNatureSpec
 from cycler_da.obs.files import find_obs_file, require_folder
-from cycler_da.obs.synthetic import add_errors, write_synthetic
+from cycler_da.obs.synthetic import add_errors, source_of, write_synthetic
 from cycler_da.plots.page import write_page
 from cycler_da.products.atomic import write_atomically
 from cycler_da.products.manifest import SUCCESS
@@ -261,11 +261,11 @@ def draw_stream(
     if nature is None:
         raise ConfigError(f"stream {stream.name}: `draw` needs a nature run; add a nature block")
     stream.folder.mkdir(parents=True, exist_ok=True)
-    times = [
-        time
-        for time in setting.valid_times[1:]
-        if force or find_obs_file(stream.folder, stream.name, time_stamp(time)) is None
-    ]
+    found = {time: find_obs_file(stream.folder, stream.name, time_stamp(time)) for time in setting.valid_times[1:]}
+    source = str(getattr(setting.nature, "identity", ""))
+    if not force:
+        _require_source(source, [path for path in found.values() if path is not None], stream)
+    times = [time for time, path in found.items() if force or path is None]
     if not times:
         return []
     say(f"drawing {len(times)} observation files of stream {stream.name} into {stream.folder}")
@@ -281,7 +281,19 @@ def draw_stream(
         seed=stream.seed,
         operator=next(iter(stream.operators.values())),
         perturb=setting.control.perturb if stream.error_scale == "control" else add_errors,
+        source=source,
     )
+
+
+def _require_source(source: str, paths: Sequence[Path], stream: Stream) -> None:
+    """Refuse files that say they were drawn from another nature run; files that do not say are taken."""
+    for path in paths:
+        other = source_of(path)
+        if source and other and other != source:
+            raise ConfigError(
+                f"stream {stream.name}: {path} was drawn from {other}, this experiment's truth is {source}; set "
+                f"observations.{stream.name}.folder to another one, or draw again: `cycler observe CONFIG --force`"
+            )
 
 
 def refresh_page(folder: Path) -> dict[str, Any]:

@@ -164,6 +164,17 @@ def test_another_size_of_system_and_nature_is_a_clear_contradiction(tiny_weights
         load_setting(CONFIG, settings_of(tmp_path, tiny_weights, nature__size=384))
 
 
+def test_observations_of_another_event_are_not_taken_for_those_of_this_one(tiny_weights, tmp_path):
+    with h5py.File(tmp_path / "event.h5", "w") as file:
+        file["vil"] = np.stack([frames(13, size=128, minutes=10)] * 2)
+    more = {"nature__path": tmp_path / "event.h5", "nature__frame_interval": "10min"}
+    settings = settings_of(tmp_path, tiny_weights, **more)
+    open_experiment(CONFIG, settings)
+    open_experiment(CONFIG, settings)  # the same event again: its files are taken
+    with pytest.raises(ConfigError, match=r"event.h5 event 0 .* truth is event.h5 event 1 .* --force"):
+        open_experiment(CONFIG, [*settings, "nature.event=1"])
+
+
 def test_the_default_experiment_cycles_the_real_storm(realdata, tmp_path):
     path = realdata / "sevir_vil_diffcast_demo01.h5"
     if not path.is_file():

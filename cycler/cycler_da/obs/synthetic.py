@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import netCDF4
 import numpy as np
 import torch
 
@@ -32,6 +33,8 @@ from cycler_da.times import time_stamp
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+_SOURCE = "cycler_source"
 
 #: True values, standard deviations and standard normal draws -> observed values and their errors.
 Perturb = Callable[["Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor]"]
@@ -95,11 +98,13 @@ def write_synthetic(
     seed: int,
     operator: ObservationOperator | None = None,
     perturb: Perturb = add_errors,
+    source: str = "",
     on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Write one file for each valid time, `<stream>_<stamp>.nc`; only one window is held at a time.
 
-    `states_at` gives the true state at a time; `on_written` is called after each file (progress).
+    `states_at` gives the true state at a time; `source` names the nature run in the files (see `source_of`);
+    `on_written` is called after each file (progress).
     """
     paths = []
     for valid_time in times:
@@ -116,10 +121,20 @@ def write_synthetic(
         )
         path = Path(folder) / f"{stream}_{time_stamp(valid_time)}.nc"
         attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}
+        attributes |= {_SOURCE: source} if source else {}
         write_obs_file(path, layout, batches=[batch], attributes=attributes)
         paths.append(path)
         on_written(path)
     return paths
+
+
+def source_of(path: Path | str) -> str:
+    """Name of the nature run that a file was drawn from; "" when it does not say or cannot be read."""
+    try:
+        with netCDF4.Dataset(path) as file:
+            return str(getattr(file, _SOURCE, ""))
+    except (OSError, RuntimeError):
+        return ""
 
 
 def _errors_of(names: np.ndarray, error: Mapping[str, float], *, stream: str) -> Float[np.ndarray, "obs"]:

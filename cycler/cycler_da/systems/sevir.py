@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -105,6 +106,11 @@ class SevirNatureSpec(Spec):
             raise ConfigError(
                 f"nature sevir: step {self.step} is not a whole number of frame intervals of {self.frame_interval}"
             )
+
+    @property
+    def identity(self) -> str:
+        """Names the frames: file, event and how they are brought to the grid."""
+        return f"{Path(self.path).name} event {self.event} size {self.size} coarsen {self.coarsen}"
 
     @property
     def frames_per_step(self) -> int:
