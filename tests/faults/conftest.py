@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fault_system as tiny
 
 MEMORY = Path("/dev/shm")
-ROOM_BYTES = 48 << 20
+ROOM, ROOM_BYTES = "cycler-drills-", 48 << 20
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +34,16 @@ def server() -> Iterator[tiny.CommandServer]:
 @pytest.fixture(scope="session")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where drills run: in memory where there is room, for a third of a cycle's time is spent flushing to the disk."""
-    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
-        with tempfile.TemporaryDirectory(prefix="cycler-drills-", dir=MEMORY) as folder:
-            yield Path(folder)
-    else:
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK) or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
         yield tmp_path_factory.mktemp("drills")
+        return
+    for left in MEMORY.glob(f"{ROOM}*"):  # by a test session that was killed
+        if not Path("/proc", left.name.removeprefix(ROOM)).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = MEMORY / f"{ROOM}{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
