@@ -15,6 +15,7 @@ from cycler_da.cli.shell import ConfigPath, Overrides, console, expected_errors,
 from cycler_da.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cycler_da.config import VerificationBlock
     from cycler_da.cycle_plan import CycleEvent, ExperimentPlan
 
 #: What an orchestrator offers: run this plan, tell these events, return the experiment's facts.
@@ -42,7 +43,7 @@ def run(
             facts = _runner(orchestrator)(lambda: plan, on_event=progress.show)
         rows = table_of(facts)
         if rows:
-            console.print(closing_table(rows, title=_caption(plan.setting.config.verification.spin_up)))
+            console.print(closing_table(rows, title=_caption(plan.setting.config.verification)))
         console.print(
             f"{facts['cycles']} cycles in {facts['seconds']:.0f} s. Page: {facts['page'] or 'none, see above'}"
         )
@@ -104,5 +105,7 @@ def _entry_point(group: str, name: str) -> Callable[..., Any]:
     return loaded
 
 
-def _caption(spin_up: int) -> str:
-    return f"all variables, in climatological standard deviations; cycles after the first {spin_up}"
+def _caption(verification: VerificationBlock) -> str:
+    is_pooled = verification.headline == "all"
+    what = "all variables, in climatological standard deviations" if is_pooled else verification.headline
+    return f"{what}; cycles after the first {verification.spin_up}"
