@@ -64,6 +64,8 @@ def fork(output: Path, job: dict, *, kill_after: float = LIMIT_SECONDS) -> int:
         return child
     # A session of its own: what the command starts can be ended with it.
     os.setsid()
+    # Shells start background jobs with SIGINT ignored, and children inherit that; an operator's terminal does not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, kill_after)
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
