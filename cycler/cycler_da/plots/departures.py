@@ -17,12 +17,14 @@ from cycler_da.plots.canvas import draw_header
 from cycler_da.plots.feedback import ObsPoints
 from cycler_da.plots.fields import CycleFields
 from cycler_da.plots.limits import Limits, VariableLimits
+from cycler_da.systems.sevir_codec import DECODE_TABLE, continuous_code, vil_of_code
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MOST_POINTS = 4000
 _N_BINS = 31
+_VIL_TICKS = (0, 31, 74, 133, 181, 219)  # codes
 _ROW, _HEADER, _FOOT = 2.15, 0.85, 0.12
 
 
@@ -107,11 +109,22 @@ def _draw_scatter(axes: Axes, variable: Variable, points: ObsPoints, limits: Var
     )
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
+    if style.is_vil(variable):
+        _space_by_code(axes)
     axes.set_title("Observed against background", loc="left")
     units = style.unit_text(variable.units, limits.exponent)
     axes.set_xlabel(f"H(background) ({units})", labelpad=1.5)
     axes.set_ylabel("observed", labelpad=0)
     _open_frame(axes)
+
+
+def _space_by_code(axes: Axes) -> None:
+    """Space both axes by the code of VIL, near its logarithm: most values lie in the lowest twentieth of the range."""
+    ticks = DECODE_TABLE[list(_VIL_TICKS)]
+    for axis, set_scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        set_scale("function", functions=(continuous_code, vil_of_code))
+        axis.set_ticks(ticks, labels=[style.number_text(tick) for tick in ticks])
+        axis.set_ticks([], minor=True)
 
 
 def _open_frame(axes: Axes) -> None:
