@@ -74,7 +74,7 @@ class ObservationOperator(Protocol):
     def adjoint(
         self, v: Float[Tensor, "batch obs"], where: Locations, layout: Layout
     ) -> Float[Tensor, "batch channel *space"]:
-        """Transpose H^T v of a linear operator; others raise NotImplementedError."""
+        """Transpose H^T v; only linear operators have one."""
         ...
 
 

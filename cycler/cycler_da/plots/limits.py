@@ -75,7 +75,7 @@ def limits_for(fields: CycleFields) -> Limits:
 
 
 def experiment_folder(cycle_folder: Path) -> Path | None:
-    """The experiment above `<chain>/cycles/<stamp>` or `<chain>/work/<stamp>`; None for any other folder."""
+    """The experiment above a cycle, published (in `cycles`) or being made (in `work`); None for any other folder."""
     parents = cycle_folder.resolve().parents
     if len(parents) >= 3 and parents[0].name in ("cycles", "work", "revisions"):
         return parents[2]
