@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from cycler_da.cycle import STAGES, CycleWork
-from cycler_da.cycle.stages import LAST_STAGE, run_stage
+from cycler_da.cycle.running import LAST_STAGE, run_stage
 from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMismatch
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature, SimulatedNatureSpec

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from cycler_da.cli import app
-from cycler_da.cycle import stages
+from cycler_da.cycle.stages import plot
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import interpolant
@@ -118,7 +118,7 @@ def test_a_map_that_fails_costs_the_map_and_nothing_else(
         (out / "half.png").write_bytes(b"half a map")
         raise RuntimeError("no font was found")
 
-    monkeypatch.setattr(stages, "plot_cycle", no_fonts)
+    monkeypatch.setattr(plot, "plot_cycle", no_fonts)
     result = _run(drill, "plots=true")
     assert result.code == 3, result.output
     assert drill.hashes() == undisturbed

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from cycler_da.nature import Nature
 
 
+#: What a stage says about itself (JSON-ready).
+Facts = dict[str, Any]
+
+
 @dataclass
 class CycleWork:
     """One cycle of one chain, its lock held."""
@@ -178,3 +182,8 @@ class CycleWork:
 
     def _collect(self, batches: list[ObsBatch]) -> Observations:
         return Observations(tuple(batches), self.setting.layout)
+
+
+def nonzero(counts: Mapping[str, int]) -> dict[str, int]:
+    """The counts that are not zero."""
+    return {name: count for name, count in counts.items() if count}

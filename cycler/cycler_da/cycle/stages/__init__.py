@@ -1,0 +1,1 @@
+"""One file for each stage of a cycle; `cycle/running.py` has their order."""

@@ -1,0 +1,84 @@
+"""Assimilate: background and observations -> analysis; at the start, the first ensemble."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from safetensors.torch import save
+
+from cycler_da.cycle.work import CycleWork, Facts
+from cycler_da.errors import AnalysisFailed
+from cycler_da.obs.base import Observations
+from cycler_da.products.dataset import write_ensemble
+from cycler_da.schemes.base import Analysis, Prior
+from cycler_da.schemes.checks import require_finite
+from cycler_da.start import StartRequest
+from cycler_da.times import iso_time
+
+
+def assimilate(work: CycleWork) -> Facts:
+    """Correct the background by the observations that passed, or make the first ensemble."""
+    if work.is_start:
+        return _start(work)
+    checked = work.checked()
+    usable = work.setting.control.observations(checked.used())
+    prior = Prior(work.background(), work.previous(), work.chain.model)
+    reasons, label = [], "analysis"
+    try:
+        analysis = _analyse(work, prior, usable)
+    except AnalysisFailed as error:
+        if work.setting.config.on_failed_analysis == "stop":
+            raise
+        reasons, label = [f"analysis failed, the background stands in: {error}"], "analysis FAILED (background)"
+        analysis = Analysis(prior.background, work.carry())
+    if len(usable) == 0:
+        reasons.append("no usable observations: the analysis is the background")
+        label = "analysis, NO OBSERVATIONS (background)"
+    physical = work.setting.control.from_control(analysis.ensemble.at_latest())
+    all_reasons = [*work.done_facts("observations").get("degraded", []), *reasons]
+    facts = work.facts(
+        "analysis",
+        degraded=bool(all_reasons),
+        title=_title(work, label),
+        comment="; ".join(all_reasons) or None,
+    )
+    write_ensemble(work.folder / "analysis.nc", physical, facts=facts)
+    if analysis.carry:
+        carry = {name: value.contiguous() for name, value in analysis.carry.items()}
+        (work.folder / "carry.safetensors").write_bytes(save(carry))
+    return {
+        "diagnostics": {k: v for k, v in analysis.diagnostics.items() if math.isfinite(v)},
+        "n_used": len(usable),
+        "degraded": reasons,
+    }
+
+
+def _start(work: CycleWork) -> Facts:
+    ensemble = work.setting.start.ensemble(
+        StartRequest(
+            time=work.time,
+            members=work.chain.members,
+            history=work.chain.model.history,
+            control=work.setting.control,
+            noise=work.noise,
+            nature=work.nature,
+            climatology=work.setting.climatology,
+            model=work.chain.model,
+        )
+    )
+    facts = work.facts("analysis", title=f"{work.setting.config.name}: start ensemble")
+    write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
+    return {"n_members": ensemble.n_members}
+
+
+def _analyse(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
+    """Let the scheme analyse; raises AnalysisFailed when what it returns is not finite, whatever the scheme checks."""
+    with torch.inference_mode():
+        analysis = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
+    require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
+    return analysis
+
+
+def _title(work: CycleWork, label: str) -> str:
+    return f"{work.setting.config.name} / {work.chain.name}: {label} of {iso_time(work.time)}"

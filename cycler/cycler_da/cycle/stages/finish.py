@@ -1,0 +1,51 @@
+"""Finish: summary and manifest of the cycle, and its publication."""
+
+from __future__ import annotations
+
+from cycler_da.cycle.work import CycleWork, Facts
+from cycler_da.errors import EXIT_COMPLETE, EXIT_DEGRADED, EXIT_NO_OBSERVATIONS
+from cycler_da.products.manifest import Inputs, build_manifest
+from cycler_da.times import iso_time
+
+#: The stages whose facts end in the summary.
+BEFORE = ("background", "observations", "quality_control", "assimilate", "products", "verify", "plot")
+
+
+def finish(work: CycleWork) -> Facts:
+    """Write summary and manifest and publish; after this the cycle is complete."""
+    done = {name: work.done_facts(name) for name in BEFORE}
+    reasons = [reason for facts in done.values() for reason in facts.get("degraded", [])]
+    summary = {
+        "valid_time": iso_time(work.time),
+        "scores": done["verify"].get("scores", {}),
+        "counts": done["quality_control"].get("counts", {}),
+        "diagnostics": done["assimilate"].get("diagnostics", {}),
+        "seconds": {name: facts["seconds"] for name, facts in done.items()},
+        "degraded": reasons,
+        "exit_code": _exit_code(work, done, reasons),
+        "images": done["plot"].get("images", []),
+    }
+    work.write_json("diag/summary.json", summary)
+    inputs = Inputs(
+        config=work.setting.config.digest,
+        previous=None if work.previous_time is None else work.store.link_to(work.previous_time),
+        observations=done["observations"].get("files", {}),
+        weights={"model": work.chain.model.digest},
+    )
+    manifest = build_manifest(
+        work.folder,
+        experiment=work.setting.config.name,
+        chain=work.chain.name,
+        time=work.time,
+        inputs=inputs,
+        token=work.lock.token,
+        facts={"seed": work.setting.config.seed, "degraded": reasons, "exit_code": summary["exit_code"]},
+    )
+    work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)
+    return summary
+
+
+def _exit_code(work: CycleWork, done: dict[str, Facts], reasons: list[str]) -> int:
+    if not work.is_start and done["assimilate"].get("n_used") == 0:
+        return EXIT_NO_OBSERVATIONS
+    return EXIT_DEGRADED if reasons else EXIT_COMPLETE

@@ -1,0 +1,33 @@
+"""Products: increment, feedback and statistics of the analysis."""
+
+from __future__ import annotations
+
+import torch
+
+from cycler_da.cycle.work import CycleWork, Facts, nonzero
+from cycler_da.obs.qc import flag_counts
+from cycler_da.products.dataset import write_field
+from cycler_da.products.feedback import write_feedback
+
+
+def products(work: CycleWork) -> Facts:
+    """Write increment, feedback and statistics."""
+    if work.is_start:
+        return {}
+    control, layout = work.setting.control, work.setting.layout
+    before, after = control.from_control(work.background()), control.from_control(work.analysis())
+    increment = (after.mean() - before.mean()).to(torch.float32)
+    write_field(
+        work.folder / "increment.nc", increment[-1:], after.valid_times[-1:], layout, facts=work.facts("increment")
+    )
+    checked = work.checked()
+    write_feedback(
+        work.folder / "feedback",
+        checked,
+        background_hx=checked.hx(before.latest.to(torch.float64)),
+        analysis_hx=checked.hx(after.latest.to(torch.float64)),
+        facts=work.facts("feedback"),
+    )
+    done = work.done_facts("assimilate")
+    work.write_json("diag/stats.json", {"counts": nonzero(flag_counts(checked)), "scheme": done.get("diagnostics", {})})
+    return {}
