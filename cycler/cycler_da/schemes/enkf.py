@@ -32,7 +32,7 @@ from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate, relax_to_prior_perturbations, relax_to_prior_spread
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance
+from cycler_da.schemes.localization import gaspari_cohn, grid_distance, grid_points
 from cycler_da.schemes.perturbed_observations import perturbations
 from cycler_da.schemes.settings import axis_radius, require_inflation, require_share
 
@@ -126,8 +126,7 @@ class Enkf:
                 "observations, or leave the localization radius out."
             )
         axes, radius = self.layout.grid.axes, self.radius or 1.0
-        centres = torch.meshgrid(*[torch.from_numpy(axis.centres()) for axis in axes], indexing="ij")
-        cells = torch.stack([along.flatten() for along in centres], dim=1).to(device)
+        cells = grid_points(axes).to(device)
         to_cells = gaspari_cohn(grid_distance(cells[:, None], positions[None], axes=axes), radius)
         between = gaspari_cohn(grid_distance(positions[:, None], positions[None], axes=axes), radius)
         return to_cells.repeat(len(self.layout.variables), 1), between

@@ -47,7 +47,7 @@ def transform_weights(
     radius: float | None,
     channels: Int[Tensor, "obs"] | None = None,
     weight_stride: int = 1,
-    inflation: float = 1.0,
+    inflation: float | Float[Tensor, "field *space"] = 1.0,
     cross_channel: float = 1.0,
     tile: int | None = None,
 ) -> LocalTransform:
@@ -55,7 +55,8 @@ def transform_weights(
 
     `hx` are the members' equivalents of the observations, at the observation's own time if one likes: the
     transform then acts on states of another time (a smoother). `radius` is the Gaspari-Cohn half-width in
-    axis units, None for no localization. `inflation` multiplies the anomalies before the transform.
+    axis units, None for no localization. `inflation` multiplies the anomalies before the transform: a number,
+    or a value for every grid point (one field for all variables or one for each), read at the nearest one.
     `cross_channel` in [0, 1] multiplies the taper between an observation and the other variables; unless it
     is 1 every variable has its own transform, and `channels` (of the observations) is needed. `tile` is about
     the number of grid points (nodes) whose transforms exist at once. All arithmetic is in float64.
@@ -68,7 +69,7 @@ def transform_weights(
     mean = hx.mean(dim=0)
     axes = layout.grid.axes
     return LocalTransform(
-        scaled_anomalies=(hx - mean) * (inflation * precision / (n_members - 1) ** 0.5),
+        scaled_anomalies=(hx - mean) * (precision / (n_members - 1) ** 0.5),
         scaled_innovations=(values.to(device, torch.float64) - mean) * precision,
         channels=None if channels is None or cross_channel == 1 else channels.to(device),
         search=None if radius is None else sort_into_cells(positions, axes=axes, half_width=radius),
@@ -83,12 +84,12 @@ def transform_weights(
 class LocalTransform:
     """A linear map of the members at every grid point; computed tile by tile when it is applied."""
 
-    scaled_anomalies: Float[Tensor, "member obs"]  # S without the taper
+    scaled_anomalies: Float[Tensor, "member obs"]  # S without taper and inflation
     scaled_innovations: Float[Tensor, "obs"]  # b without the taper
     channels: Int[Tensor, "obs"] | None  # given when each variable has its own transform
     search: NeighbourSearch | None  # None: one transform for the whole grid
     grid: WeightGrid
-    inflation: float
+    inflation: float | Float[Tensor, "field *space"]
     cross_channel: float
     tile: int
 
@@ -120,7 +121,7 @@ class LocalTransform:
 
         `channel` is the state variable; it matters when each variable has its own transform.
         """
-        near = self._neighbours(points)
+        near, inflation = self._neighbours(points), self._inflation_at(points, channel)
         n_members, n_near = len(self.scaled_anomalies), near.count
         result = self.scaled_anomalies.new_zeros((len(points), n_members, n_members))
         # Points with about as many observations go together, so that few padded places are computed.
@@ -129,7 +130,8 @@ class LocalTransform:
             width = int(n_near[some].max())
             if width:
                 index = near.index[some, :width]
-                result[some] = self._solve(index, self._taper(index, near.taper[some, :width], channel))
+                taper = self._taper(index, near.taper[some, :width], channel)
+                result[some] = self._solve(index, taper, inflation[some])
         return result
 
     def _groups(self, n_channels: int) -> list[tuple[slice, int | None]]:
@@ -150,15 +152,25 @@ class LocalTransform:
             return taper
         return torch.where(self.channels[index] == channel, taper, taper * self.cross_channel)
 
-    def _solve(self, index: Tensor, taper: Tensor) -> Tensor:
+    def _inflation_at(self, points: Tensor, channel: int | None) -> Float[Tensor, "point"]:
+        if not isinstance(self.inflation, torch.Tensor):
+            return points.new_full((len(points),), self.inflation, dtype=torch.float64)
+        field = self.inflation[0 if channel is None or len(self.inflation) == 1 else channel].to(points.device)
+        cells = [
+            ((points[:, i_axis] - axis.origin) / axis.spacing).round().to(torch.int64).clamp(0, axis.size - 1)
+            for i_axis, axis in enumerate(self.grid.axes)
+        ]
+        return field[tuple(cells)].to(torch.float64)
+
+    def _solve(self, index: Tensor, taper: Tensor, inflation: Tensor) -> Tensor:
         root = taper.sqrt()
-        s = self.scaled_anomalies[:, index].transpose(0, 1) * root[:, None, :]
+        s = self.scaled_anomalies[:, index].transpose(0, 1) * (inflation[:, None] * root)[:, None, :]
         b = self.scaled_innovations[index] * root
         n_members = s.shape[1]
         solve = solve_in_observation_space if s.shape[2] < n_members else solve_in_member_space
         shrinkage, w = solve(s, b)
-        deviation = shrinkage.add_(w[:, None, :] / (n_members - 1) ** 0.5).mul_(self.inflation)
-        deviation.diagonal(dim1=1, dim2=2).add_(self.inflation - 1)
+        deviation = shrinkage.add_(w[:, None, :] / (n_members - 1) ** 0.5).mul_(inflation[:, None, None])
+        deviation.diagonal(dim1=1, dim2=2).add_(inflation[:, None] - 1)
         is_reached = (taper > 0).any(dim=1)  # a cross-channel factor of zero may leave nothing
         return deviation.mul_(is_reached[:, None, None])
 

@@ -5,9 +5,11 @@ whose error variances grow with distance (R-localization, Gaspari-Cohn). The equ
 `ensemble_transform`. All variables at a grid point share one transform unless `cross_channel_factor` < 1.
 Source: Hunt, Kostelich and Szunyogh (2007), Physica D 230, 112-126.
 
-Order: background anomalies are inflated inside the transform, then RTPP, then RTPS. Settings that served:
-two-layer QG 64x64 with 5 % of the values observed: 16-32 members, half-width 3-4 grid spacings,
-inflation 1.02-1.05, weights on every second grid point. Lorenz-96: 10 members, half-width 7.3, 1.02.
+Order: background anomalies are inflated inside the transform (by one factor, or by factors that adapt in every grid
+point: `adaptive_inflation`), then RTPP, RTPS, inflation of the analysis, and rotation of the analysis anomalies.
+Published settings of DAPPER inflate and rotate the analysis. Settings that served: two-layer QG 64x64 with 5 % of
+the values observed: 16-32 members, half-width 3-4 grid spacings, inflation 1.02-1.05, weights on every second grid
+point. Lorenz-96: 10 members, half-width 7.3, 1.02.
 Limits: observation errors are uncorrelated; observations act at the background's last time.
 """
 
@@ -24,12 +26,20 @@ from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
+from cycler_da.schemes.adaptive_inflation import (
+    AdaptiveInflationSpec,
+    InflationField,
+    Innovations,
+    read_inflation,
+    update_inflation,
+)
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.inflation import relax_to_prior_perturbations, relax_to_prior_spread
+from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_perturbations, relax_to_prior_spread
+from cycler_da.schemes.rotation import rotate
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +58,12 @@ class LetkfSpec(Spec):
 
     localization_radius_km: float | None = None
     localization_radius_cells: float | None = None
-    inflation: float = 1.05  # factor on background anomalies
+    inflation: float = 1.05  # factor on background anomalies; where an adaptive one starts
+    adaptive_inflation: AdaptiveInflationSpec | None = None
     rtpp: float = 0.0
     rtps: float = 0.0
+    analysis_inflation: float = 1.0  # factor on analysis anomalies, where an observation was in reach
+    rotation: bool = False  # of the analysis anomalies, random, keeps mean and covariance
     weight_stride: int = 1  # weights on every n-th grid point, linear between
     cross_channel_factor: float = 1.0  # taper between an observation and the other variables
 
@@ -60,7 +73,8 @@ class LetkfSpec(Spec):
             _require(radius is None or radius > 0, name, radius, "a positive number or null")
         is_one_unit = self.localization_radius_km is None or self.localization_radius_cells is None
         _require(is_one_unit, "localization radius", "both km and cells", "one of them")
-        _require(self.inflation > 0, "inflation", self.inflation, "a positive factor, 1 for none")
+        for name in ("inflation", "analysis_inflation"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "a positive factor, 1 for none")
         _require(self.weight_stride >= 1, "weight_stride", self.weight_stride, "a whole number from 1")
         for name in ("rtpp", "rtps", "cross_channel_factor"):
             amount = getattr(self, name)
@@ -111,16 +125,21 @@ class Letkf:
         hx = finite_hx(background.latest, observations, scheme="letkf")
         innovations = observations.values.to(hx.device) - hx.mean(dim=0)
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
-        moved = self.transform(hx, observations).apply(background.latest)
+        known = self._known_inflation(carry)
+        inflation = self.settings.inflation if known is None else known.factor
+        moved = self.transform(hx, observations, inflation).apply(background.latest)
         require_finite(moved, layout=self.layout, scheme="letkf")
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)
-        analysed = self._relax(moved, background.latest)
+        if known is not None:
+            report.update(known.diagnostics())
+            carry = {**carry, **self._learn(known, hx, observations).carried()}
+        analysed = self._finish(moved, background.latest, noise)
         fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
         values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(values), carry, {**report, **fields})
 
-    def transform(self, hx: Tensor, observations: Observations) -> LocalTransform:
-        """Transform of the members given `hx (member, obs)`, with this scheme's localization and inflation."""
+    def transform(self, hx: Tensor, observations: Observations, inflation: float | Tensor) -> LocalTransform:
+        """Transform of the members given `hx (member, obs)` and inflation, with this scheme's localization."""
         return transform_weights(
             hx,
             observations.values,
@@ -130,13 +149,36 @@ class Letkf:
             layout=self.layout,
             radius=self.radius,
             weight_stride=self.settings.weight_stride,
-            inflation=self.settings.inflation,
+            inflation=inflation,
             cross_channel=self.settings.cross_channel_factor,
         )
 
-    def _relax(self, analysed: Tensor, background: Tensor) -> Tensor:
+    def _known_inflation(self, carry: Mapping[str, Tensor]) -> InflationField | None:
+        """Factors that were carried here, or the first ones; None when they do not adapt."""
+        settings = self.settings.adaptive_inflation
+        if settings is None:
+            return None
+        n_fields = 1 if self.settings.cross_channel_factor == 1 else len(self.layout.channels)
+        return read_inflation(carry, settings, start=self.settings.inflation, layout=self.layout, n_fields=n_fields)
+
+    def _learn(self, known: InflationField, hx: Tensor, observations: Observations) -> InflationField:
+        """Factors for the next cycle."""
+        assert self.settings.adaptive_inflation is not None
+        return update_inflation(
+            known,
+            Innovations.of(hx, observations),
+            self.settings.adaptive_inflation,
+            layout=self.layout,
+            radius=self.radius,
+            cross_channel=self.settings.cross_channel_factor,
+        )
+
+    def _finish(self, analysed: Tensor, background: Tensor, noise: Noise) -> Tensor:
+        moved = analysed
         analysed = relax_to_prior_perturbations(analysed, background, amount=self.settings.rtpp)
-        return relax_to_prior_spread(analysed, background, amount=self.settings.rtps)
+        analysed = relax_to_prior_spread(analysed, background, amount=self.settings.rtps)
+        analysed = inflate_moved(analysed, self.settings.analysis_inflation, is_moved=moved != background)
+        return rotate(analysed, noise=noise, stream="letkf.rotation") if self.settings.rotation else analysed
 
 
 def _require(is_valid: bool, name: str, got: object, expected: str) -> None:

@@ -14,6 +14,7 @@ matrix is formed.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,12 @@ def grid_distance(
     return square.sqrt()
 
 
+def grid_points(axes: tuple[Axis, ...]) -> Float[Tensor, "point axis"]:
+    """Positions of all grid points, first axis slowest; float64, axis units."""
+    centres = torch.meshgrid(*[torch.from_numpy(axis.centres()) for axis in axes], indexing="ij")
+    return torch.stack(centres, dim=-1).flatten(0, -2)
+
+
 @dataclass(frozen=True)
 class Neighbours:
     """Observations near each point; rows are padded at their end with taper 0 (and index 0)."""
@@ -70,6 +77,12 @@ class NeighbourSearch:
     order: Int[Tensor, "obs"]  # observations sorted by cell
     start: Int[Tensor, "cell"]  # first place of each cell in `order`
     count: Int[Tensor, "cell"]
+
+    @property
+    def most_candidates(self) -> int:
+        """A bound on the observations that are looked at for one point."""
+        n_cells = math.prod(1 if n == 1 else 3 for n in self.n_cells)
+        return min(len(self.positions), n_cells * int(self.count.max()))
 
     def near(self, points: Float[Tensor, "point axis"]) -> Neighbours:
         """Find the observations closer than twice the half-width to each point, with their taper."""
@@ -118,7 +131,7 @@ def sort_into_cells(
     """Sort observations into cells at least twice the half-width (axis units) wide."""
     n_cells = tuple(_count_cells(axis, support=2 * half_width) for axis in axes)
     cell = _flat_cell(_cell_of(positions, axes=axes, n_cells=n_cells), n_cells)
-    count = torch.bincount(cell, minlength=int(torch.tensor(n_cells).prod()))
+    count = torch.bincount(cell, minlength=math.prod(n_cells))
     return NeighbourSearch(
         axes=axes,
         half_width=half_width,
