@@ -7,7 +7,8 @@ the standard library; `config.py` reads YAML into it strictly (unknown keys are 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any, ClassVar, TypeVar
 
 from cycler_da.errors import ConfigError
@@ -19,6 +20,7 @@ GROUPS = (
     "error",
     "forecast",
     "scheme",
+    "guidance",
     "executor",
     "start",
     "nature",
@@ -59,6 +61,25 @@ def lookup(group: str, kind: str) -> type[Spec]:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"unknown {group} kind {kind!r}; valid: {', '.join(sorted(known))}.{hint}")
     return known[kind]
+
+
+def spec_of_block(group: str, block: Mapping[str, Any], *, where: str) -> Any:
+    """Read a block with `kind` inside a Spec's own options; raises ConfigError that names block and key."""
+    options = dict(block)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str):
+        raise ConfigError(f"{where}: needs a `kind`; valid: {', '.join(sorted(_SPECS[group]))}")
+    spec: Any = lookup(group, kind)
+    known = [option.name for option in fields(spec)]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where} ({kind}): unknown key {key!r}; valid: {', '.join(known) or 'none'}.{hint}")
+    try:
+        return spec(**options)
+    except TypeError as error:
+        raise ConfigError(f"{where} ({kind}): {error}") from error
 
 
 def registered(group: str) -> dict[str, type[Spec]]:

@@ -95,7 +95,7 @@ def cycled():
         background = model.forecast(coupled, np.array([time]), noise=noise)
         coupled = scheme.analyse(Prior(background, coupled, model), observations, noise=noise, carry={}).ensemble
         alone = Ensemble(
-            scheme._sample(model, alone.values, observations, _member_noise(noise))[:, None],
+            scheme.sample(model, alone.values, observations, _member_noise(noise))[:, None],
             np.array([time]),
             alone.members,
             LAYOUT,

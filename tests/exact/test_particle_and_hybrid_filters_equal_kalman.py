@@ -89,6 +89,15 @@ def _start(n: int) -> torch.Tensor:
         pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.25), id="a quarter to the transform"),
         pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.5, passes=2), id="half, in two passes"),
         pytest.param(InterpolantFilterSpec(inflation=1.0), id="transform alone"),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.1, least_share=0.5), id="as the weights allow"),
+        pytest.param(
+            InterpolantFilterSpec(inflation=1.0, coupling="perturbed_observations"), id="perturbed observations"
+        ),
+        pytest.param(
+            InterpolantFilterSpec(inflation=1.0, coupling="perturbed_observations", gamma=0.5, passes=2),
+            id="perturbed observations in two passes, and weights",
+        ),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, guidance={"kind": "gauss_newton"}), id="gauss_newton"),
     ],
 )
 def test_weights_and_transform_in_any_proportion_are_the_kalman_filter(spec):

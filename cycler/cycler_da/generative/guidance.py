@@ -16,13 +16,14 @@ Known limit: linear H; a nonlinear one needs the Gauss-Newton form.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
 from cycler_da.generative.conjugate_gradients import solve
-from cycler_da.generative.covariance import Covariance
+from cycler_da.generative.covariance import Covariance, WhiteCovariance
 from cycler_da.generative.localisation import EndpointModel, MemberNoise
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Columns of H^T handled at once when S is built; bounds the memory.
 _COLUMNS = 256
+#: Most numbers of H^T kept at once where S is a product of it with itself (0.25 GB).
+_MOST_KEPT = 2**25
 
 
 @runtime_checkable
@@ -63,24 +66,40 @@ class LinearObservation(Protocol):
 def observation_covariance(
     covariance: Covariance, observation: LinearObservation, *, like: Float[Tensor, "batch channel *space"]
 ) -> Float[Tensor, "obs obs"]:
-    """H C H^T for a covariance that all members share, float64, built column by column."""
+    """H C H^T for a covariance that all members share, float64, built from the columns of H^T.
+
+    For C = c I it is c (H^T)^T H^T, which needs H^T alone.
+    """
     n_obs = observation.values.shape[0]
-    rows = []
-    for start in range(0, n_obs, _COLUMNS):
-        units = torch.zeros((min(_COLUMNS, n_obs - start), n_obs), dtype=torch.float64, device=like.device)
-        units[torch.arange(units.shape[0]), start + torch.arange(units.shape[0])] = 1.0
-        rows.append(observation.linear(covariance.apply(observation.adjoint(units))))
-    full = torch.cat(rows) if rows else torch.zeros((0, 0), dtype=torch.float64, device=like.device)
+    if n_obs == 0:
+        return torch.zeros((0, 0), dtype=torch.float64, device=like.device)
+    columns = (observation.adjoint(units) for units in _unit_rows(n_obs, like.device))
+    if isinstance(covariance, WhiteCovariance) and n_obs * like[0].numel() <= _MOST_KEPT:
+        slope = torch.cat([part.flatten(1) for part in columns])
+        return covariance.level * (slope @ slope.T)
+    full = torch.cat([observation.linear(covariance.apply(part)) for part in columns])
     return 0.5 * (full + full.T)
+
+
+def _unit_rows(n_obs: int, device: torch.device) -> Iterator[Float[Tensor, "some obs"]]:
+    """Rows of the identity, some at a time."""
+    for start in range(0, n_obs, _COLUMNS):
+        units = torch.zeros((min(_COLUMNS, n_obs - start), n_obs), dtype=torch.float64, device=device)
+        units[torch.arange(units.shape[0]), start + torch.arange(units.shape[0])] = 1.0
+        yield units
 
 
 @dataclass
 class ConjugateDraw:
-    """Endpoint draw guided by linear observations; wraps any endpoint model."""
+    """Endpoint draw guided by linear observations; wraps any endpoint model.
+
+    `gram` is H H^T where it is known already; then S is not built again at any tau whose covariance is white.
+    """
 
     model: EndpointModel
     observation: LinearObservation
     noise: MemberNoise
+    gram: Float[Tensor, "obs obs"] | None = None
     _factors: dict[float, Tensor] = field(default_factory=dict)
 
     def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
@@ -99,7 +118,10 @@ class ConjugateDraw:
 
     def _factor(self, tau: float, covariance: Covariance, like: Tensor) -> Tensor:
         if tau not in self._factors:
-            spread = observation_covariance(covariance, self.observation, like=like)
+            if self.gram is not None and isinstance(covariance, WhiteCovariance):
+                spread = covariance.level * self.gram
+            else:
+                spread = observation_covariance(covariance, self.observation, like=like)
             self._factors[tau] = torch.linalg.cholesky(spread + torch.diag(self.observation.error_variance))
         return self._factors[tau]
 

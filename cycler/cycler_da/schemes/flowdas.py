@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.errors import ConfigError
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.drift_sampler import EndpointDrift, Guide, sample_sde
 from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, PosteriorSamplingGuidance
 from cycler_da.generative.interpolant import Interpolant
@@ -96,8 +97,8 @@ class FlowdasSpec(Spec):
 
 
 @dataclass(frozen=True)
-class ScaledObservation:
-    """Linear observations of the residual in units of `scale`."""
+class ScaledMap:
+    """Observations of the residual through any map, in units of `scale`."""
 
     seen: ResidualObservation
     scale: Float[Tensor, "obs"]
@@ -115,6 +116,11 @@ class ScaledObservation:
     def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
         """H(mean + L r)."""
         return self.seen(x) / self.scale
+
+
+@dataclass(frozen=True)
+class ScaledObservation(ScaledMap):
+    """Linear observations of the residual in units of `scale`."""
 
     def linear(self, v: Float[Tensor, "any channel *space"]) -> Float[Tensor, "any obs"]:
         """H L v."""
@@ -152,9 +158,9 @@ class Flowdas:
         hx = finite_hx(background.latest, observations, scheme="flowdas")
         model, frames = last_step(prior, noise, scheme="flowdas")
         prediction = model.transition.predict(frames)
-        seen = ScaledObservation(ResidualObservation(prediction, observations), _scale(model, observations))
+        seen = observe_residual(prediction, observations, climatological_scale(model.climatology, observations))
         members = MemberNoise(noise, background.members, "flowdas", device=prediction.mean.device)
-        analysed = self._sample(prediction, seen, members)
+        analysed = prediction.to_state(self.sample_residual(prediction, seen, members))
         require_finite(analysed, layout=background.layout, scheme="flowdas")
         used = _used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
         report = {"n_obs": float(len(observations)), "dof_signal": used * len(observations)}
@@ -162,18 +168,23 @@ class Flowdas:
         values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(values), carry, {**report, **fields})
 
-    def _sample(self, prediction: Prediction, seen: ScaledObservation, noise: MemberNoise) -> Tensor:
-        """One guided path of every member."""
+    def sample_residual(
+        self, prediction: Prediction, seen: ScaledObservation | ScaledMap, noise: MemberNoise
+    ) -> Float[Tensor, "member channel *space"]:
+        """One guided path of every member: its whitened residual."""
         way = Interpolant(self.settings.beta_power)
         drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64))
-        residual = sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
-        return prediction.to_state(residual)
+        return sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
 
-    def _guide(self, seen: ScaledObservation, noise: MemberNoise) -> Guide:
+    def _guide(self, seen: ScaledObservation | ScaledMap, noise: MemberNoise) -> Guide:
         options = self.settings
         if options.guidance == "dps":
             return PosteriorSamplingGuidance(seen, options.step_size, options.s_from)
         if options.guidance == "moment_matching":
+            if not isinstance(seen, ScaledObservation):
+                raise AnalysisFailed(
+                    "flowdas: guidance moment_matching needs linear operators, got a nonlinear one; use monte_carlo"
+                )
             return MomentMatchingGuidance(seen)
         return MonteCarloGuidance(
             seen,
@@ -187,10 +198,21 @@ class Flowdas:
         )
 
 
-def _scale(model: InterpolantForecast, observations: Observations) -> Float[Tensor, "obs"]:
-    """Climatological deviation of the variable each observation sees; ones where it is not known."""
-    climatology, layout = model.climatology, model.layout
-    if climatology is None:
+def observe_residual(
+    prediction: Prediction, observations: Observations, scale: Float[Tensor, "obs"]
+) -> ScaledObservation | ScaledMap:
+    """Observations of the state as observations of the whitened residual, in units of `scale`."""
+    kind = ScaledObservation if observations.is_linear else ScaledMap
+    return kind(ResidualObservation(prediction, observations), scale)
+
+
+def climatological_scale(climatology: StateClimatology | None, observations: Observations) -> Float[Tensor, "obs"]:
+    """Climatological deviation of the variable each observation sees.
+
+    Ones where it is not known, or where an operator is not linear (its values are of another kind).
+    """
+    layout = observations.layout
+    if climatology is None or not observations.is_linear:
         return torch.ones_like(observations.values)
     n_channels = len(layout.channels)
     centre = tuple(size // 2 for size in layout.grid.shape)

@@ -5,53 +5,66 @@ The filtering density of a learned transition p(x' | x) has two factors for ever
     p(x, x' | y) ~ p(y | x) p(x' | x, y)
 
 and guided sampling gives the second alone. Members at the previous time must first be moved by the first,
-the predictive likelihood, which under the learned model is Gaussian:
+the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
-    1. H(mu(x_i)) of every member, mu the mean of the transition
-    2. lag-1 LETKF of the members x_i (and their history) on y with error variance diag(R + H C0 H^T),
-       in n passes with n times that variance each
-    2b. with gamma < 1 the transform is given that fraction of the log-evidence (variance / gamma), and the members
-       are resampled by the rest, N(y; H(mu(x_i)), S)^(1 - gamma): low dimension only, where weights do not collapse
-    3. one draw of x' from every moved member, guided by y (conjugate endpoint update with C0 and R)
+    1. h(mu(x_i)) of every member, mu the mean of the transition
+    2. `coupling`: the members x_i (and their history) are moved by p(y | x_i)^gamma, in n passes with n S / gamma each
+         transform               lag-1 LETKF with localization; of S the diagonal
+         perturbed_observations  lag-1 smoother with the whole S, no localization: systems of few variables
+         none                    not at all: every member guided by itself, which hardly assimilates
+    3. with gamma < 1 the members are resampled by the rest, p(y | x_i)^(1 - gamma): low dimension only, where weights
+       do not collapse. `least_share` raises gamma in a cycle until the members keep that effective share.
+    4. one draw of x' from every moved member, guided by y (`guidance`)
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
-is not counted twice, because C0 stands in the predictive likelihood.
+is not counted twice, because C0 stands in the predictive likelihood. Nonlinear h is linearised where members are.
+Diagnostics: log_evidence, log of the mean p(y | x_i) before members move; gamma as used; effective_share, of weights.
 Sources: the optimal proposal and its weight, Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208;
-the transform, Hunt et al. (2007), Physica D 230; conjugate guidance, `generative.guidance`.
+the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 
-Departures: the off-diagonal part of H C0 H^T is left out of the transform (it localises R). Limits: linear
-operators; keep inflation at 1.05 or less, for the lag lets it grow through the forecast.
+Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R). Limits: keep inflation at
+1.05 or less, for the lag lets it grow through the forecast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
-from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
-from cycler_da.generative.path_weights import log_normal
-from cycler_da.generative.prediction import Prediction
-from cycler_da.generative.resampling import effective_share, systematic_resampling
+from cycler_da.generative.localisation import MemberNoise, tau_grid
+from cycler_da.generative.resampling import (
+    effective_share,
+    log_evidence,
+    systematic_resampling,
+    tempering_exponent,
+)
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
-from cycler_da.registry import Spec, register
+from cycler_da.registry import Spec, register, spec_of_block
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
+from cycler_da.schemes.inflation import inflate
+from cycler_da.schemes.lag_smoother import smooth
 from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.perturbed_observations import perturbations
+from cycler_da.schemes.predictive import Predictive, predict_observations
+from cycler_da.schemes.settings import require
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, previous=True, linear_operators=True, n_members=2)
+COUPLINGS = ("transform", "perturbed_observations", "none")
 
 
 @register("scheme", "interpolant_filter")
@@ -62,8 +75,11 @@ class InterpolantFilterSpec(Spec):
     localization_radius_km: float | None = None
     localization_radius_cells: float | None = None
     inflation: float = 1.02  # factor on the anomalies of the previous analysis
+    coupling: str = "transform"
     passes: int = 1  # 2 where the step is strongly nonlinear
-    gamma: float = 1.0  # fraction of the log-evidence given to the transform; less in low dimension
+    gamma: float = 1.0  # fraction of the log-evidence given to the coupling; less in low dimension
+    least_share: float | None = None  # effective share of the weights below which gamma is raised; None: never
+    guidance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "conjugate"})
     tau_points: int = 1
     tau_max: float = 3.0
     weight_stride: int = 1
@@ -71,15 +87,24 @@ class InterpolantFilterSpec(Spec):
 
     def __post_init__(self) -> None:
         self._localization()  # checks radius, inflation and stride
-        if self.passes < 1 or self.tau_points < 1:
-            raise ConfigError(
-                f"scheme interpolant_filter: passes is {self.passes}, tau_points {self.tau_points}; both are 1 or more"
-            )
+        self.make_guidance()
+        name = "interpolant_filter"
+        require(self.passes >= 1, "passes", self.passes, expected="1 or more", scheme=name)
+        require(self.tau_points >= 1, "tau_points", self.tau_points, expected="1 or more", scheme=name)
+        require(self.coupling in COUPLINGS, "coupling", self.coupling, expected=" or ".join(COUPLINGS), scheme=name)
+        gammas = "0 (weights alone) to 1 (coupling alone)"
+        require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, expected=gammas, scheme=name)
+        is_share = self.least_share is None or 0.0 < self.least_share < 1.0
+        require(is_share, "least_share", self.least_share, expected="between 0 and 1, or null", scheme=name)
+        is_local = self.localization_radius_km is not None or self.localization_radius_cells is not None
+        is_global = self.coupling != "perturbed_observations" or not is_local
+        expected = "no localization radius with it, or coupling transform"
+        require(is_global, "coupling", self.coupling, expected=expected, scheme=name)
 
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ConfigError(
-                f"scheme interpolant_filter: gamma is {self.gamma}; expected 0 (weights alone) to 1 (transform alone)"
-            )
+    def make_guidance(self) -> Guidance:
+        """Build the guidance; raises ConfigError for an unknown kind or option."""
+        spec: GuidanceSpec = spec_of_block("guidance", self.guidance, where="scheme interpolant_filter, guidance")
+        return spec.build()
 
     def build(self, context: SchemeContext) -> InterpolantFilter:
         """Build the scheme; raises ConfigError unless the forecast model is a learned interpolant."""
@@ -89,7 +114,9 @@ class InterpolantFilterSpec(Spec):
                 f"transition; got {type(context.model).__name__}. Use letkf with this forecast model"
             )
         radius = self._localization().radius(context.layout)
-        return InterpolantFilter(self, radius, tau_grid(self.tau_points, self.tau_max))
+        guidance = self.make_guidance()
+        needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=2)
+        return InterpolantFilter(self, radius, tau_grid(self.tau_points, self.tau_max), guidance, needs)
 
     def _localization(self) -> LetkfSpec:
         return LetkfSpec(
@@ -101,90 +128,163 @@ class InterpolantFilterSpec(Spec):
 
 
 @dataclass(frozen=True)
+class Coupled:
+    """Members moved by the predictive likelihood, and what was found on the way."""
+
+    frames: Float[Tensor, "member time channel *space"]
+    predictive: Predictive  # of the members before they moved
+    report: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class InterpolantFilter:
     """The filter with fixed settings."""
 
     settings: InterpolantFilterSpec
     radius: float | None  # Gaspari-Cohn half-width, axis units
     taus: tuple[float, ...]
-    needs: Needs = NEEDS
+    guidance: Guidance
+    needs: Needs
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
     ) -> Analysis:
         """Analyse the window; without observations return the background bit for bit.
 
-        Raises AnalysisFailed when H(x) or the result is not finite, or without a previous analysis.
+        Raises AnalysisFailed when H(x) or the result is not finite, without a previous analysis, or for more
+        observations than allowed.
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
-        background = prior.background
-        hx = finite_hx(background.latest, observations, scheme="interpolant_filter")
+        self._require_room(observations)
+        background, name = prior.background, "interpolant_filter"
+        hx = finite_hx(background.latest, observations, scheme=name)
         report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
-        channels = background.layout.channels
-        model, frames = last_step(prior, noise, scheme="interpolant_filter")
-        moved, share = self._couple(model, frames, observations, noise)
-        analysed = self._sample(model, moved, observations, MemberNoise(noise, background.members, "guided"))
-        require_finite(analysed, layout=background.layout, scheme="interpolant_filter")
-        if self.settings.gamma < 1.0:
-            report["effective_share"] = share
+        model, frames = last_step(prior, noise, scheme=name)
+        members = MemberNoise(noise, background.members, "guided", device=frames.device)
+        coupled = self.couple(model, frames, observations, members)
+        analysed = self.sample(model, coupled.frames, observations, members, gram=coupled.predictive.shared)
+        require_finite(analysed, layout=background.layout, scheme=name)
+        report |= coupled.report
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
-        fields = field_diagnostics(background.latest, analysed, channels=channels)
+        fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
         values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(values), carry, {**report, **fields})
 
-    def _couple(
-        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: Noise
-    ) -> tuple[Tensor, float]:
-        """Frames moved by the predictive likelihood, and the effective share of the weights among it."""
+    def couple(
+        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: MemberNoise
+    ) -> Coupled:
+        """Move frames by the predictive likelihood, first by the coupling, then by resampling."""
+        if self.settings.coupling == "perturbed_observations":
+            frames = inflate(frames, self.settings.inflation)
+        predictive = predict_observations(model.transition.predict(frames), observations)
+        values, variance = observations.values, observations.error_variance
+        report = {}
+        if predictive.is_full:
+            before = predictive.log_density(values, variance)
+            report["log_evidence"] = log_evidence(before)
+        if self.settings.coupling == "none":
+            return Coupled(frames, predictive, report)
+        gamma = self._gamma(predictive, observations)
+        if gamma > 0.0:
+            frames = self._move(model, frames, observations, predictive=predictive, gamma=gamma, noise=noise)
+        if gamma == 1.0:
+            return Coupled(frames, predictive, {**report, "gamma": gamma})
+        moved = predict_observations(model.transition.predict(frames), observations)
+        weights = (1.0 - gamma) * moved.log_density(values, variance)
+        kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
+        return Coupled(
+            frames[kept], predictive, {**report, "gamma": gamma, "effective_share": effective_share(weights)}
+        )
+
+    def sample(
+        self,
+        model: InterpolantForecast,
+        frames: Tensor,
+        observations: Observations,
+        noise: MemberNoise,
+        *,
+        gram: Tensor | None = None,
+    ) -> Tensor:
+        """One guided draw of the next state from every member."""
         prediction = model.transition.predict(frames)
-        predictive = prediction.observed_variance(observations) + observations.error_variance
-        if self.settings.gamma > 0.0:
-            frames = self._transform(model, frames, observations, prediction=prediction, predictive=predictive)
-        if self.settings.gamma == 1.0:
-            return frames, 1.0
-        mean = model.transition.predict(frames).mean.to(torch.float64)
-        evidence = log_normal(observations.values - observations.hx(mean), torch.diag(predictive))
-        weights = (1.0 - self.settings.gamma) * evidence
-        kept = systematic_resampling(weights, uniform=float(noise.generator("resampling").random()))
-        return frames[kept], effective_share(weights)
+        noise = replace(noise, device=prediction.mean.device)
+        guided = Guided(prediction, observations, noise, self.taus, gram, model.climatology)
+        return prediction.to_state(self.guidance.residual(guided))
+
+    def _gamma(self, predictive: Predictive, observations: Observations) -> float:
+        """The coupling's fraction of the log-evidence in this cycle."""
+        gamma, share = self.settings.gamma, self.settings.least_share
+        if share is None or gamma == 1.0:
+            return gamma
+        weights = predictive.log_density(observations.values, observations.error_variance)
+        return max(gamma, 1.0 - tempering_exponent(weights, share=share))
+
+    def _move(
+        self,
+        model: InterpolantForecast,
+        frames: Tensor,
+        observations: Observations,
+        *,
+        predictive: Predictive,
+        gamma: float,
+        noise: MemberNoise,
+    ) -> Tensor:
+        """Frames after all passes of the coupling."""
+        factor = self.settings.passes / gamma
+        frames = frames[:, -model.history :]
+        for i_pass in range(self.settings.passes):
+            if i_pass > 0:
+                hx = observations.hx(model.transition.predict(frames).mean.to(torch.float64))
+                predictive = replace(predictive, hx=hx)
+            if self.settings.coupling == "transform":
+                frames = self._transform(model, frames, observations, predictive, factor=factor, i_pass=i_pass)
+            else:
+                frames = _smooth(frames, observations, predictive, factor=factor, noise=noise, step=i_pass)
+        return frames
 
     def _transform(
         self,
         model: InterpolantForecast,
         frames: Tensor,
         observations: Observations,
+        predictive: Predictive,
         *,
-        prediction: Prediction,
-        predictive: Tensor,
+        factor: float,
+        i_pass: int,
     ) -> Tensor:
-        """Lag-1 transform of the frames under the predictive likelihood to the power gamma."""
-        for i_pass in range(self.settings.passes):
-            mean = (prediction if i_pass == 0 else model.transition.predict(frames)).mean
-            transform = transform_weights(
-                observations.hx(mean.to(torch.float64)),
-                observations.values,
-                error_variance=self.settings.passes * predictive / self.settings.gamma,
-                positions=observations.positions,
-                layout=model.layout,
-                radius=self.radius,
-                weight_stride=self.settings.weight_stride,
-                inflation=self.settings.inflation if i_pass == 0 else 1.0,
-            )
-            frames = transform.apply(frames[:, -model.history :])
-        return frames
+        """Lag-1 transform of the frames."""
+        transform = transform_weights(
+            predictive.hx,
+            observations.values,
+            error_variance=factor * (predictive.variance + observations.error_variance),
+            positions=observations.positions,
+            layout=model.layout,
+            radius=self.radius,
+            weight_stride=self.settings.weight_stride,
+            inflation=self.settings.inflation if i_pass == 0 else 1.0,
+        )
+        return transform.apply(frames)
 
-    def _sample(
-        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: MemberNoise
-    ) -> Tensor:
-        """One guided draw of the next state from every member."""
+    def _require_room(self, observations: Observations) -> None:
         limit = self.settings.max_observations
         if len(observations) > limit:
             raise AnalysisFailed(
                 f"interpolant_filter: {len(observations)} observations exceed max_observations {limit}; "
                 "thin them or raise the limit (memory grows with its square)"
             )
-        prediction = model.transition.predict(frames)
-        noise = replace(noise, device=prediction.mean.device)
-        draw = prediction.guided(observations, noise)
-        return prediction.to_state(localise(draw, self.taus, like=prediction.blank(torch.float64), noise=noise))
+
+
+def _smooth(
+    frames: Tensor, observations: Observations, predictive: Predictive, *, factor: float, noise: MemberNoise, step: int
+) -> Tensor:
+    """Lag-1 smoother of the frames with perturbed observations."""
+    ones = torch.ones_like(observations.values)
+    members = tuple(noise.members)
+    return smooth(
+        frames,
+        predictive.hx,
+        observations.values,
+        covariance=factor * predictive.mean_covariance(observations.error_variance),
+        perturbations=perturbations(ones, members=members, noise=noise.noise, stream=f"coupling.{step}"),
+    )
