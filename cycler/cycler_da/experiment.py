@@ -245,7 +245,7 @@ def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> N
     if spec is None:
         return None
     if isinstance(spec, SimulatedNatureSpec) and (force or not Path(spec.path).is_file()):
-        say(f"making nature run {spec.path}: spin-up of {spec.spin_up_years:g} years, then {spec.steps} steps")
+        say(f"making nature run {spec.path}: spin-up, then {spec.steps} steps")
         spec.make()
     nature: Nature = spec.build()  # type: ignore[attr-defined]
     setting.layout.require_same(nature.layout, what="the nature run")

@@ -7,20 +7,21 @@ is any file of single states; `sevir` (systems/sevir.py) is an event of real rad
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
-from cycler_da.errors import ConfigError, MissingInput
+from cycler_da.errors import MissingInput
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.products.conventions import FileFacts
 from cycler_da.products.dataset import NatureFile, open_nature, write_frames
-from cycler_da.registry import Spec, lookup, register
-from cycler_da.systems.two_layer_qg import TwoLayerQGSpec, spin_up
+from cycler_da.registry import Spec, register
+from cycler_da.systems.base import ClimateSpec, noisy_step
+from cycler_da.systems.climate import climate_system
 from cycler_da.times import parse_time
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SimulatedNatureSpec(Spec):
     seed: int
     start: str
     steps: int  # layout steps after the start
-    spin_up_years: float = 2.0
+    spin_up_years: float | None = None  # None: what is usual for the system
     system: dict[str, Any] = field(default_factory=lambda: {"kind": "two_layer_qg"})
 
     def __post_init__(self) -> None:
@@ -86,33 +87,26 @@ class SimulatedNatureSpec(Spec):
     def make(self, on_step: Callable[[int, int], None] = lambda done, total: None) -> Path:
         """Run the system and write the file, atomically and frame by frame."""
         spec, path = self._spec(), Path(self.path)
-        solver = spec.build(dtype=torch.float64)
+        solver, noise = spec.build(dtype=torch.float64), Noise(self.seed)
         # The climate is that of the released models' training: same solver, same time step, another seed.
-        start = spin_up(spec.build(), Noise(self.seed), members=[0], years=self.spin_up_years).to(torch.float64)
+        start = spec.spun_up(noise, members=[0], years=self.spin_up_years).to(torch.float64)
 
         def frames() -> Iterator[Tensor]:
             state = start
             yield state[0].float()
             for done in range(self.steps):
-                state = solver.step(state)
+                state = noisy_step(solver, state, noise, members=[0], step=done)
                 on_step(done + 1, self.steps)
                 yield state[0].float()
 
         path.parent.mkdir(parents=True, exist_ok=True)
         times = self.valid_times()
-        facts = FileFacts("nature", times[0], attributes={"seed": self.seed, "spin_up_years": self.spin_up_years})
+        facts = FileFacts("nature", times[0], attributes={"seed": self.seed, **self._spin_up()})
         write_frames(path, spec.layout(), times, frames(), facts=facts)
         return path
 
-    def _spec(self) -> TwoLayerQGSpec:
-        options = dict(self.system)
-        kind = options.pop("kind", "two_layer_qg")
-        cls = lookup("system", kind)
-        try:
-            spec = cls(**options)
-        except TypeError as error:
-            valid = ", ".join(option.name for option in fields(cls))  # type: ignore[arg-type]  # every Spec is one
-            raise ConfigError(f"nature.system: {error}; valid: kind, {valid}") from error
-        if not isinstance(spec, TwoLayerQGSpec):
-            raise ConfigError(f"nature simulated: system {kind!r} cannot be run; valid: two_layer_qg")
-        return spec
+    def _spin_up(self) -> dict[str, float]:
+        return {} if self.spin_up_years is None else {"spin_up_years": self.spin_up_years}
+
+    def _spec(self) -> ClimateSpec:
+        return climate_system({"kind": "two_layer_qg", **self.system}, where="nature.system")

@@ -10,14 +10,13 @@ and an exponential correlation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from cycler_da.advection import DEFAULT_FLOW, block_flow
 from cycler_da.control import control_of
@@ -34,6 +33,7 @@ from cycler_da.generative.spread_evaluation import (
     spread_scores,
 )
 from cycler_da.generative.spread_training import fit_mean_and_spread
+from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
@@ -79,19 +79,6 @@ class RadarProxies:
                 "sequences (NetCDF, vil_proxy_code(time, y, x), 1 km; see docs/radar.md)"
             )
         return Path(named)
-
-
-@dataclass(frozen=True)
-class TrainedTransition:
-    """What a training leaves, whatever its data: network, tensors that were measured, and how good all is."""
-
-    network: nn.Module
-    layout: Layout
-    transition: Mapping[str, Any]
-    measured: Mapping[str, Tensor]
-    scores: Mapping[str, Any]
-    facts: Mapping[str, Any]
-    seconds: float
 
 
 def train_radar(

@@ -7,57 +7,23 @@ is resumable: the pairs are kept in the run folder, the fit continues from its c
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from cycler_da.errors import ConfigError
-from cycler_da.generative.covariance import shells_from_residuals, spectral_from_shells
-from cycler_da.generative.evaluation import evaluate_transition
+from cycler_da.field_training import SimulatedData, train_fields
 from cycler_da.generative.networks import NetworkSpec
-from cycler_da.generative.pairs import Pairs, SimulatedPairs
 from cycler_da.generative.scaling import Scaling
-from cycler_da.generative.training import Progress, TrainSettings, train
-from cycler_da.generative.transition import Transition
+from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
-from cycler_da.layout import Layout
-from cycler_da.noise import Noise
-from cycler_da.radar_training import RadarProxies, TrainedTransition, train_radar
-from cycler_da.systems.two_layer_qg import TwoLayerQGSpec, spin_up
+from cycler_da.radar_training import RadarProxies, train_radar
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-@dataclass(frozen=True, kw_only=True)
-class SimulatedData:
-    """Where simulated pairs come from."""
-
-    system: Mapping[str, Any]  # kind and options of a numerical system
-    seed: int
-    trajectories: int = 24
-    steps: int = 300
-    held_out: int = 8
-    spin_up_years: float = 4.0
-    perturbed_fraction: float = 0.5
-    perturbation: float = 0.1  # of the scaling's std
-
-    def __post_init__(self) -> None:
-        self.system_spec()
-
-    def system_spec(self) -> TwoLayerQGSpec:
-        """The numerical system; raises ConfigError for another kind or an unknown option."""
-        options = dict(self.system)
-        kind = options.pop("kind", None)
-        if kind != "two_layer_qg":
-            raise ConfigError(f"data.system.kind is {kind!r}; training pairs can be simulated for: two_layer_qg")
-        spec: TwoLayerQGSpec = _strict(TwoLayerQGSpec, options, where="data.system")
-        return spec
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,17 +43,6 @@ class TrainConfig:
     def settings(self, device: str) -> TrainSettings:
         """Settings of the fit on a device."""
         return _strict(TrainSettings, {**self.fit, "network": self.network, "device": device}, where="fit")
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Pairs and test trajectories, as kept on disk."""
-
-    training: Pairs
-    calibration: Pairs
-    trajectories: Tensor
-    layout: Layout
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_train_config(path: Path) -> TrainConfig:
@@ -134,7 +89,15 @@ def run_training(
             on_message=on_message,
         )
     else:
-        trained = _train_simulated(config, config.data, settings, run_folder, on_progress, on_message)
+        trained = train_fields(
+            config.data,
+            config.scaling,
+            settings,
+            history=config.history,
+            run_folder=run_folder,
+            on_progress=on_progress,
+            on_message=on_message,
+        )
     card = WeightCard(
         name=config.name,
         layout=trained.layout,
@@ -156,36 +119,6 @@ def run_training(
     return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
 
 
-def _train_simulated(
-    config: TrainConfig,
-    data: SimulatedData,
-    settings: TrainSettings,
-    run_folder: Path,
-    on_progress: Callable[[Progress], None] | None,
-    on_message: Callable[[str], None],
-) -> TrainedTransition:
-    prepared = _prepare(config, data, run_folder, on_message)
-    on_message(f"fit {settings.network.kind}: {len(prepared.training)} pairs, {settings.steps} steps")
-    trained = train(
-        prepared.training, prepared.calibration, config.scaling, settings, folder=run_folder, on_progress=on_progress
-    )
-    climatology = shells_from_residuals(config.scaling.to_scaled(prepared.training.targets[::7]))
-    size = prepared.layout.grid.shape[-1]
-    transition = Transition(
-        trained.network, config.scaling, spectral_from_shells(trained.covariance_shells, size), history=config.history
-    )
-    on_message("score on held-out trajectories")
-    return TrainedTransition(
-        network=trained.network,
-        layout=prepared.layout,
-        transition={"kind": "spectral"},
-        measured={"covariance.shells": trained.covariance_shells, "climatology.shells": climatology},
-        scores=evaluate_transition(transition, prepared.trajectories),
-        facts=prepared.facts,
-        seconds=trained.seconds,
-    )
-
-
 def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies:
     options = dict(block)
     kind = options.pop("kind", "simulated")
@@ -196,45 +129,6 @@ def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies:
 
 
 _DATA: Mapping[str, type] = {"simulated": SimulatedData, "radar_proxies": RadarProxies}
-
-
-def _prepare(config: TrainConfig, data: SimulatedData, folder: Path, on_message: Callable[[str], None]) -> Prepared:
-    spec = data.system_spec()
-    facts = {"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed}
-    path = folder / "pairs.safetensors"
-    wanted = json.dumps([repr(spec), repr(data), repr(config.scaling)])
-    if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
-        stored = load_file(path)
-        training, calibration = (
-            Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")
-        )
-        return Prepared(training, calibration, stored["trajectories"], spec.layout(), facts)
-    on_message(f"simulate {data.trajectories + data.held_out} trajectories of {data.steps} steps")
-    solver = spec.build()
-    source = SimulatedPairs(
-        layout=spec.layout(),
-        start=lambda members: spin_up(solver, Noise(data.seed), members=members, years=data.spin_up_years),
-        step=solver.step,
-        scaling=config.scaling,
-        seed=data.seed,
-        n_trajectories=data.trajectories,
-        n_steps=data.steps,
-        n_held_out=data.held_out,
-        perturbed_fraction=data.perturbed_fraction,
-        perturbation=data.perturbation,
-    )
-    training, calibration, trajectories = source.training(), source.calibration(), source.trajectory()
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "training.frames": training.frames,
-        "training.targets": training.targets,
-        "calibration.frames": calibration.frames,
-        "calibration.targets": calibration.targets,
-        "trajectories": trajectories,
-    }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    path.with_suffix(".json").write_text(wanted)
-    return Prepared(training, calibration, trajectories, spec.layout(), facts)
 
 
 def _strict(cls: type, options: Mapping[str, Any], *, where: str) -> Any:

@@ -15,7 +15,7 @@ from cycler_da.forecast.base import model_steps
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, lookup, register
-from cycler_da.systems.base import Dynamics, StochasticDynamics
+from cycler_da.systems.base import Dynamics, noisy_step
 
 
 @register("forecast", "numerical")
@@ -50,10 +50,7 @@ class NumericalForecast:
         counts = model_steps(start.valid_time, valid_times, self.layout.step)
         state, kept = start.latest, []
         for step in range(1, counts[-1] + 1):
-            state = self.dynamics.step(state).to(start.values.dtype)
-            if isinstance(self.dynamics, StochasticDynamics) and self.dynamics.noise_std > 0:
-                z = noise.normal("process", state.shape[1:], members=start.members, step=step, dtype=torch.float64)
-                state = self.dynamics.perturb(state, z)
+            state = noisy_step(self.dynamics, state, noise, members=start.members, step=step)
             if step in counts:
                 kept.append(state)
         return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)

@@ -2,6 +2,8 @@
 
 spectral   transition.Transition: one homogeneous covariance on a periodic grid; the layout must be the card's.
            Measured: covariance.shells, climatology.shells (scaled units, shells of wave number)
+waves      transition.Transition: waves keep their phase (wave_covariance); one variable; the layout must be the card's.
+           Measured: covariance.waves, climatology.waves (scaled units, blocks of every wave)
 advected   advected.AdvectedTransition: any patch of the same variable, spacing and step.
            Measured: correlation.parts, climatology.parts (weight, length in cells), climatology.moments
            (mean, standard deviation); settings: spread, limits, flow
@@ -20,7 +22,7 @@ from cycler_da.advection import FlowSettings
 from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.climatology import StateClimatology
-from cycler_da.generative.covariance import spectral_from_shells
+from cycler_da.generative.covariance import Covariance, spectral_from_shells
 from cycler_da.generative.local_covariance import (
     REACH,
     LocalCovariance,
@@ -30,6 +32,7 @@ from cycler_da.generative.local_covariance import (
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
+from cycler_da.generative.wave_covariance import wave_covariance
 from cycler_da.layout import Layout
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Climatological correlations are long, and known to a few per cent: exp(-8) = 3e-4 may wrap around.
 _CLIMATOLOGICAL_REACH = 8.0
+#: Covariances that are measured for a transition on a torus: of its residual and of its states.
+_MEASURED = ("covariance", "climatology")
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,17 @@ def assemble(description: Mapping[str, Any], parts: Parts) -> LearnedTransition:
 
 
 def _spectral(parts: Parts) -> Transition:
-    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
     size = parts.layout.grid.shape[-1]
-    return Transition(
-        parts.network,
-        parts.scaling,
-        spectral_from_shells(parts.measured["covariance.shells"], size),
-        climatology=spectral_from_shells(parts.measured["climatology.shells"], size),
-        history=parts.history,
-    )
+    return _on_torus(parts, *(spectral_from_shells(parts.measured[f"{name}.shells"], size) for name in _MEASURED))
+
+
+def _waves(parts: Parts) -> Transition:
+    return _on_torus(parts, *(wave_covariance(parts.measured[f"{name}.waves"]) for name in _MEASURED))
+
+
+def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> Transition:
+    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
+    return Transition(parts.network, parts.scaling, covariance, climatology=climatology, history=parts.history)
 
 
 def _advected(
@@ -105,4 +112,8 @@ def _correlation(parts: Parts, name: str, *, reach: float) -> StationaryCorrelat
     return exponential_correlation((rows, columns), pairs, reach=reach)
 
 
-_BUILDERS: Mapping[str, Callable[..., LearnedTransition]] = {"spectral": _spectral, "advected": _advected}
+_BUILDERS: Mapping[str, Callable[..., LearnedTransition]] = {
+    "spectral": _spectral,
+    "waves": _waves,
+    "advected": _advected,
+}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from cycler_da.generative.covariance import SpectralCovariance
+from cycler_da.generative.covariance import Covariance
 from cycler_da.generative.scaling import Scaling
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ScaledCovariance:
     """A covariance of scaled states, acting on states."""
 
     scaling: Scaling
-    scaled: SpectralCovariance
+    scaled: Covariance
 
     def apply(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """B x."""

@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from cycler_da.generative.checkpoint import Checkpoint, follow
-from cycler_da.generative.covariance import shells_from_residuals
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs
 from cycler_da.generative.scaling import Scaling
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 
@@ -69,10 +69,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Trained:
-    """A fitted mean network (averaged weights) and the covariance of what it leaves."""
+    """A fitted mean network (averaged weights) and what it leaves of held-out targets, scaled units."""
 
     network: nn.Module
-    covariance_shells: Tensor
+    residuals: Float[Tensor, "sample channel *space"]
     seconds: float
 
 
@@ -111,8 +111,8 @@ def train(
                 check = _rmse(_residuals(average, held_frames, held_targets))
                 on_progress(Progress(step + 1, settings.steps, last, check, persistence, seconds))
     average.eval()
-    shells = shells_from_residuals(_residuals(average, held_frames, held_targets).cpu())
-    return Trained(average.cpu(), shells, spent + time.monotonic() - began)
+    residuals = _residuals(average, held_frames, held_targets).cpu()
+    return Trained(average.cpu(), residuals, spent + time.monotonic() - began)
 
 
 def _fit(

@@ -2,7 +2,7 @@
 
 In scaled units, with frames the present state and its history,
 
-    x1 = mu(frames) + L r,   L L^T = C0 (spectral covariance of the residual, held-out pairs)
+    x1 = mu(frames) + L r,   L L^T = C0 (covariance of the residual on a torus, held-out pairs)
 
 and r is localised: U = tau r + B, E[r | U] = U / (1 + tau) + F(frames, U, tau) / sqrt(1 + tau), with
 Cov[r | U] = I / (1 + tau). F is a residual denoiser; without one the residual is Gaussian, which makes
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
-from cycler_da.generative.covariance import SpectralCovariance, WhiteCovariance
+from cycler_da.generative.covariance import Covariance, WhiteCovariance
 from cycler_da.generative.guidance import ConjugateDraw, observation_covariance
 from cycler_da.generative.prediction import MEMBERS_AT_ONCE, ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
@@ -50,8 +50,8 @@ class Transition:
 
     mean_network: nn.Module
     scaling: Scaling
-    residual_covariance: SpectralCovariance  # of the scaled residual
-    climatology: SpectralCovariance | None = None  # of scaled states about the scaling's mean
+    residual_covariance: Covariance  # of the scaled residual
+    climatology: Covariance | None = None  # of scaled states about the scaling's mean
     history: int = 1
     denoiser: ResidualDenoiser | None = None
 

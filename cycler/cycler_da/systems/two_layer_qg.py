@@ -83,6 +83,12 @@ class TwoLayerQGSpec(Spec):
         """Build the solver."""
         return TwoLayerQG(self, dtype=dtype, device=device)
 
+    def spun_up(
+        self, noise: Noise, *, members: Sequence[int], years: float | None = None
+    ) -> Float[Tensor, "member 2 y x"]:
+        """States of the climate, float32, after two years of 365 days unless told otherwise."""
+        return spin_up(self.build(), noise, members=members, years=2.0 if years is None else years)
+
 
 class TwoLayerQG:
     """Batched pseudo-spectral solver; states are `(batch, 2, y, x)` in s-1."""

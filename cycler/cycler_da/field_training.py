@@ -1,0 +1,190 @@
+"""Training of a transition of fields on a torus: pairs of a simulated system, fit, covariance of the residual, scores.
+
+The covariance of what the mean network leaves is measured on held-out pairs, and with it that of the states:
+
+    shells   one block for each shell of wave numbers: homogeneous and isotropic (`generative.covariance`)
+    waves    one 2 x 2 block for each wave: sine and cosine apart (`generative.wave_covariance`); one variable
+
+For a system that noise drives, the residual is that noise, its covariance half of the model, and the card has the
+scores of the true model's own ensemble beside those of the learned one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.covariance import Covariance, shells_from_residuals, spectral_from_shells
+from cycler_da.generative.ensemble_evaluation import EnsembleStep, score_ensembles, transition_step
+from cycler_da.generative.evaluation import evaluate_transition
+from cycler_da.generative.pairs import Pairs, SimulatedPairs
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.trained import TrainedTransition
+from cycler_da.generative.training import Progress, TrainSettings, train
+from cycler_da.generative.transition import Transition
+from cycler_da.generative.wave_covariance import wave_blocks, wave_covariance
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.systems.base import ClimateSpec, DrivenDynamics, Dynamics, noisy_step
+from cycler_da.systems.climate import climate_system
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COVARIANCES = ("shells", "waves")
+#: Leads of the card's ensemble scores, model steps.
+_LEADS = (1, 2, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedData:
+    """Where simulated pairs come from."""
+
+    system: Mapping[str, Any]  # kind and options of a numerical system
+    seed: int
+    trajectories: int = 24
+    steps: int = 300
+    held_out: int = 8
+    spin_up_years: float | None = None  # None: what is usual for the system
+    perturbed_fraction: float = 0.5
+    perturbation: float = 0.1  # of the scaling's std
+    covariance: str = "shells"
+
+    def __post_init__(self) -> None:
+        self.system_spec()
+        if self.covariance not in COVARIANCES:
+            raise ConfigError(f"data.covariance is {self.covariance!r}; valid: {', '.join(COVARIANCES)}")
+
+    def system_spec(self) -> ClimateSpec:
+        """The numerical system; raises ConfigError for a kind that cannot be simulated or an unknown option."""
+        return climate_system(self.system, where="data.system")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Pairs and test trajectories, as kept on disk."""
+
+    training: Pairs
+    calibration: Pairs
+    trajectories: Tensor
+    layout: Layout
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SteppedWithNoise:
+    """Steps of a batch with the system's process noise; a call counts as one more step, so that none repeats."""
+
+    def __init__(self, dynamics: Dynamics, noise: Noise) -> None:
+        self.dynamics, self.noise, self.count = dynamics, noise, 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Advance by one layout step."""
+        self.count += 1
+        return noisy_step(self.dynamics, x, self.noise, members=range(len(x)), step=self.count)
+
+
+def train_fields(
+    data: SimulatedData,
+    scaling: Scaling,
+    settings: TrainSettings,
+    *,
+    history: int,
+    run_folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None],
+) -> TrainedTransition:
+    """Make the pairs, fit, measure and score; continues what an earlier call left."""
+    prepared = _prepare(data, scaling, run_folder, on_message)
+    on_message(f"fit {settings.network.kind}: {len(prepared.training)} pairs, {settings.steps} steps")
+    trained = train(
+        prepared.training, prepared.calibration, scaling, settings, folder=run_folder, on_progress=on_progress
+    )
+    states = scaling.to_scaled(prepared.training.targets[::7])
+    if data.covariance == "waves":
+        kind, measure = "waves", wave_blocks
+    else:
+        kind, measure = "spectral", shells_from_residuals
+    measured = {
+        f"covariance.{data.covariance}": measure(trained.residuals),
+        f"climatology.{data.covariance}": measure(states),
+    }
+    transition = Transition(
+        trained.network, scaling, _covariance(data.covariance, measured, prepared.layout), history=history
+    )
+    on_message("score on held-out trajectories")
+    scores = evaluate_transition(transition, prepared.trajectories)
+    dynamics = data.system_spec().build()
+    if isinstance(dynamics, DrivenDynamics):
+        scores["ensembles"] = _score_beside_truth(transition, dynamics, prepared, scaling)
+    return TrainedTransition(
+        network=trained.network,
+        layout=prepared.layout,
+        transition={"kind": kind},
+        measured=measured,
+        scores=scores,
+        facts=prepared.facts,
+        seconds=trained.seconds,
+    )
+
+
+def _covariance(kind: str, measured: Mapping[str, Tensor], layout: Layout) -> Covariance:
+    if kind == "waves":
+        return wave_covariance(measured["covariance.waves"])
+    return spectral_from_shells(measured["covariance.shells"], layout.grid.shape[-1])
+
+
+def _score_beside_truth(
+    transition: Transition, dynamics: Dynamics, prepared: Prepared, scaling: Scaling
+) -> dict[str, Any]:
+    noise = Noise(0, 1)
+
+    def true_step(states: Tensor, count: int) -> Tensor:
+        return noisy_step(dynamics, states, noise, members=range(len(states)), step=count)
+
+    steps: dict[str, EnsembleStep] = {"learned": transition_step(transition, noise), "true_model": true_step}
+    rows: dict[str, Any] = score_ensembles(steps, prepared.trajectories, scaling, leads=_LEADS)
+    return rows
+
+
+def _prepare(data: SimulatedData, scaling: Scaling, folder: Path, on_message: Callable[[str], None]) -> Prepared:
+    spec = data.system_spec()
+    facts = {"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed}
+    path = folder / "pairs.safetensors"
+    wanted = json.dumps([repr(spec), repr(data), repr(scaling)])
+    if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
+        stored = load_file(path)
+        training, calibration = (
+            Pairs(stored[f"{name}.frames"], stored[f"{name}.targets"]) for name in ("training", "calibration")
+        )
+        return Prepared(training, calibration, stored["trajectories"], spec.layout(), facts)
+    on_message(f"simulate {data.trajectories + data.held_out} trajectories of {data.steps} steps")
+    source = SimulatedPairs(
+        layout=spec.layout(),
+        start=lambda members: spec.spun_up(Noise(data.seed), members=members, years=data.spin_up_years),
+        step=SteppedWithNoise(spec.build(), Noise(data.seed)),
+        scaling=scaling,
+        seed=data.seed,
+        n_trajectories=data.trajectories,
+        n_steps=data.steps,
+        n_held_out=data.held_out,
+        perturbed_fraction=data.perturbed_fraction,
+        perturbation=data.perturbation,
+    )
+    training, calibration, trajectories = source.training(), source.calibration(), source.trajectory()
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "training.frames": training.frames,
+        "training.targets": training.targets,
+        "calibration.frames": calibration.frames,
+        "calibration.targets": calibration.targets,
+        "trajectories": trajectories,
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.with_suffix(".json").write_text(wanted)
+    return Prepared(training, calibration, trajectories, spec.layout(), facts)
