@@ -100,7 +100,9 @@ def test_members_do_not_see_each_other():
 def test_the_system_meets_the_protocols_of_noise_and_of_nature_runs():
     assert isinstance(build(SPEC), DrivenDynamics)
     assert isinstance(SPEC, ClimateSpec)
-    nature = SimulatedNatureSpec(path="x.nc", seed=1, start="2020-01-01T00:00Z", steps=2, system={"kind": "stochastic_ns"})
+    nature = SimulatedNatureSpec(
+        path="x.nc", seed=1, start="2020-01-01T00:00Z", steps=2, system={"kind": "stochastic_ns"}
+    )
     assert len(nature.valid_times()) == 3
 
 
