@@ -22,8 +22,10 @@ from cycler_da.obs.points import PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.etkf import EtkfSpec
+from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.local_particle import LocalParticleSpec, local_weights
 from cycler_da.schemes.localization import gaspari_cohn
-from cycler_da.schemes.particle import LOG_WEIGHTS, ParticleSpec, systematic_resampling
+from cycler_da.schemes.particle import LOG_WEIGHTS, ParticleSpec, weighted_mean
 from cycler_da.schemes.var3d import Var3d, Var3dSpec
 
 TIME = np.array(["2020-01-01T00:00:00"], dtype="datetime64[s]")
@@ -257,15 +259,6 @@ def test_particle_filter_follows_the_kalman_filter_over_many_cycles():
     assert evidence == pytest.approx(log_evidence, abs=0.3)
 
 
-def test_systematic_resampling_draws_each_member_as_often_as_its_weight_says():
-    weights = torch.rand(50, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    weights = weights / weights.sum()
-    for uniform in (0.0, 0.3, 0.999999):
-        counts = torch.bincount(systematic_resampling(weights, uniform), minlength=50)
-        assert counts.sum() == 50
-        assert (counts - 50 * weights).abs().max() < 1
-
-
 def test_only_copies_are_moved_by_regularisation():
     draws = draw(60)
     plain, moved = (
@@ -282,3 +275,103 @@ def test_only_copies_are_moved_by_regularisation():
 def test_carried_weights_of_another_number_of_members_are_refused():
     with pytest.raises(AnalysisFailed, match=r"shape \(3,\); expected \(5,\)"):
         analyse(ParticleSpec().build(CONTEXT), draw(5), FEW, carry={LOG_WEIGHTS: torch.zeros(3)})
+
+
+def test_the_regularised_filter_moves_every_member():
+    draws = draw(60)
+    plain, moved = (
+        analyse(ParticleSpec(regularisation=amount, regularise="all").build(CONTEXT), draws, FEW).ensemble.latest
+        for amount in (0.0, 0.5)
+    )
+    assert (plain != moved).flatten(1).any(dim=1).all()
+
+
+@pytest.mark.parametrize("resampling", ["systematic", "stratified", "residual"])
+def test_particles_with_many_members_equal_the_kalman_filter_however_they_are_drawn(resampling):
+    n_members, p = 20000, covariance_matrix()
+    scheme = ParticleSpec(regularisation=0.0, resampling=resampling).build(CONTEXT)
+    one = observe([2.3], [1], values=[0.4], error=0.7)
+    analysis = analyse(scheme, draw(n_members, covariance=p), one)
+    mean, covariance, _ = kalman(torch.ones(N_STATE, dtype=torch.float64), p, one)
+    # The weights and the draw that follows them each leave about half of the members' worth.
+    n_effective = 0.5 * analysis.diagnostics["ess"]
+    within_standard_errors(analysis.ensemble.latest.flatten(1), mean, covariance, n_effective=n_effective)
+
+
+def test_the_weighted_mean_is_that_of_the_members_with_their_carried_weights():
+    draws = draw(60)
+    analysis = analyse(ParticleSpec(resample_threshold=0.0).build(CONTEXT), draws, FEW)
+    expected = torch.tensordot(analysis.carry[LOG_WEIGHTS].exp(), analysis.ensemble.latest, dims=1)
+    got = weighted_mean(draws.view(60, *LAYOUT.state_shape), FEW, carry={})
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-12)
+
+
+@both
+def test_the_local_particle_filter_has_the_weighted_moments_where_it_is_not_localized(observations):
+    draws, n_members = draw(40), 40
+    scheme = LocalParticleSpec(rotation=True, effective_share=0.0).build(CONTEXT)
+    got = analyse(scheme, draws, observations).ensemble.latest.flatten(1)
+    hx = draws @ matrix(observations).T
+    w = (-0.5 * ((observations.values - hx) ** 2 / observations.error_variance).sum(dim=1)).softmax(dim=0)
+    torch.testing.assert_close(got.mean(0), w @ draws, rtol=0, atol=1e-10)
+    anomalies = draws - w @ draws
+    weighted = anomalies.T @ (w[:, None] * anomalies) * n_members / (n_members - 1)
+    torch.testing.assert_close(torch.cov(got.T), weighted, rtol=0, atol=1e-10)
+
+
+def test_the_local_particle_filter_weighs_every_point_by_what_is_near_it():
+    one = observe([2.0], [0], values=[3.0], error=0.5)
+    draws, radius = draw(40), 1.5
+    scheme = LocalParticleSpec(localization_radius_cells=radius, rotation=False).build(CONTEXT)
+    got = analyse(scheme, draws, one).ensemble.latest
+    taper = gaspari_cohn((torch.arange(6, dtype=torch.float64) - 2).abs(), radius)
+    misfit = (3.0 - draws[:, 2]) ** 2 / 0.25
+    w = (-0.5 * taper * misfit[:, None]).softmax(dim=0)  # (member, x)
+    expected = torch.einsum("mx,mcx->cx", w, draws.view(40, *LAYOUT.state_shape))
+    torch.testing.assert_close(got.mean(0), expected, rtol=0, atol=1e-10)
+    assert torch.equal(got[:, :, 5], draws.view(40, *LAYOUT.state_shape)[:, :, 5])
+
+
+def test_tempering_keeps_the_share_of_members_that_was_asked_for():
+    s = torch.randn((3, 20, 5), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    b = torch.tensor([[0.0] * 5, [3.0] * 5, [30.0] * 5], dtype=torch.float64)
+    plain, tempered = local_weights(s, b, share=0.0), local_weights(s, b, share=0.4)
+    assert (1 / (20 * plain.square().sum(dim=1))).max() < 0.4
+    # beta is found to 2^-20, in steps of which the share moves by less than 1e-3.
+    share = 1 / (20 * tempered.square().sum(dim=1))
+    torch.testing.assert_close(share, torch.full_like(share, 0.4), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("spec", [EtkfSpec, EnkfSpec, LetkfSpec])
+def test_inflation_of_the_analysis_multiplies_its_anomalies_and_keeps_its_mean(spec):
+    draws, factor = draw(10), 1.3
+    plain = analyse(spec(inflation=1.0).build(CONTEXT), draws, FEW).ensemble.latest
+    inflated = analyse(spec(inflation=1.0, analysis_inflation=factor).build(CONTEXT), draws, FEW).ensemble.latest
+    mean = plain.mean(dim=0)
+    torch.testing.assert_close(inflated, mean + factor * (plain - mean), rtol=0, atol=1e-12)
+
+
+def test_a_rotated_letkf_keeps_mean_and_covariance_and_moves_members():
+    draws = draw(10)
+    plain, rotated = (
+        analyse(LetkfSpec(localization_radius_cells=1.5, rotation=rotation).build(CONTEXT), draws, FEW).ensemble.latest
+        for rotation in (False, True)
+    )
+    torch.testing.assert_close(rotated.mean(0), plain.mean(0), rtol=0, atol=1e-12)
+    torch.testing.assert_close(torch.cov(rotated.flatten(1).T), torch.cov(plain.flatten(1).T), rtol=0, atol=1e-12)
+    assert (rotated - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        (ParticleSpec, {"resampling": "other"}),
+        (ParticleSpec, {"regularise": "none"}),
+        (LocalParticleSpec, {"effective_share": 1.0}),
+        (LocalParticleSpec, {"weight_stride": 0}),
+        (LocalParticleSpec, {"analysis_inflation": 0.0}),
+    ],
+)
+def test_options_of_particle_filters_that_cannot_be_right_are_refused(spec, options):
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        spec(**options)

@@ -2,8 +2,10 @@
 
 The settings and errors are those listed in the experiment files of DAPPER (Raanes, Chen and Grudzien 2024, JOSS 9,
 5150), which it measured with its own code: "rmse.a", the mean over time of the spatial RMS error of the analysis
-mean. Cases: Sakov, Oliver and Bertino (2012), Mon. Wea. Rev. 140; Sakov and Oke (2008), Tellus 60A; Spantini,
-Baptista and Marzouk (2019), arXiv:1907.00389.
+mean. Cases: Sakov, Oliver and Bertino (2012), Mon. Wea. Rev. 140; de Wiljes, Acevedo and Reich (2017), observations of
+X alone; Sakov and Oke (2008), Tellus 60A, with two rows of the settings of Hoteit et al. (2015), which are the same
+system; Bocquet, Pires and Wu (2010), Mon. Wea. Rev. 138; Spantini, Baptista and Marzouk (2019), arXiv:1907.00389.
+As there, the anomalies are inflated after the analysis.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from cycler_da.registry import Spec
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.etkf import EtkfSpec
 from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.local_particle import LocalParticleSpec
 from cycler_da.schemes.observations_only import ObservationsOnlySpec
 from cycler_da.schemes.particle import ParticleSpec
 from cycler_da.schemes.var3d import Var3dSpec
@@ -49,7 +52,7 @@ class Case:
     start_variance: float
     cycles: int  # scored, after the burn-in
     burn_in: int  # cycles, long enough to reach the attractor
-    climatology: float  # published error of the climatological mean
+    climatology: float | None  # published error of the climatological mean
     methods: tuple[Method, ...]
 
     def shortened(self, *, cycles: int) -> Case:
@@ -72,17 +75,32 @@ def _var3d(published: float, factor: float, *, covariance: str = "climatology") 
 
 
 def _enkf(published: float, members: int, inflation: float) -> Method:
-    return Method(f"EnKF N={members} infl {inflation}", published, EnkfSpec(inflation=inflation), members)
+    spec = EnkfSpec(inflation=1.0, analysis_inflation=inflation)
+    return Method(f"EnKF N={members} infl {inflation}", published, spec, members)
 
 
 def _etkf(published: float, members: int, inflation: float, *, rotation: bool = False) -> Method:
     name = f"ETKF N={members} infl {inflation}" + (" rotated" if rotation else "")
-    return Method(name, published, EtkfSpec(inflation=inflation, rotation=rotation), members)
+    spec = EtkfSpec(inflation=1.0, analysis_inflation=inflation, rotation=rotation)
+    return Method(name, published, spec, members)
 
 
-def _letkf(published: float, members: int, inflation: float, radius: float) -> Method:
-    spec = LetkfSpec(inflation=inflation, localization_radius_cells=HALF_WIDTH * radius)
-    return Method(f"LETKF N={members} infl {inflation} radius {radius:g}", published, spec, members)
+def _letkf(published: float, members: int, inflation: float, radius: float, *, rotation: bool = False) -> Method:
+    name = f"LETKF N={members} infl {inflation} radius {radius:g}" + (" rotated" if rotation else "")
+    half_width = HALF_WIDTH * radius
+    spec = LetkfSpec(
+        inflation=1.0, analysis_inflation=inflation, rotation=rotation, localization_radius_cells=half_width
+    )
+    return Method(name, published, spec, members)
+
+
+def _netf(published: float, members: int, inflation: float) -> Method:
+    return Method(
+        f"NETF N={members} infl {inflation} rotated",
+        published,
+        LocalParticleSpec(analysis_inflation=inflation),
+        members,
+    )
 
 
 def _particle(published: float, members: int, regularisation: float, threshold: float) -> Method:
@@ -129,9 +147,47 @@ LORENZ96 = Case(
         _enkf(0.24, 28, 1.08),
         _etkf(0.18, 28, 1.02, rotation=True),
         _etkf(0.20, 20, 1.04, rotation=True),
-        _letkf(0.22, 7, 1.04, 4),
-        _letkf(0.21, 10, 1.02, 4),
-        _letkf(0.20, 10, 1.04, 6),
+        _etkf(0.217, 17, 1.03, rotation=True),
+        _letkf(0.22, 7, 1.04, 4, rotation=True),
+        _letkf(0.21, 10, 1.02, 4, rotation=True),
+        _letkf(0.20, 10, 1.04, 6, rotation=True),
+        _letkf(0.22, 10, 1.10, 10, rotation=True),
+        _letkf(0.29, 10, 1.20, 15),
+    ),
+)
+
+LORENZ63_X = Case(
+    name="Lorenz-63, de Wiljes 2017",
+    system=Lorenz63Spec(step="12s"),
+    error_variance=8.0,
+    stride=3,
+    start_mean=(1.509, -1.531, 25.46),
+    start_variance=2.0,
+    cycles=1500,
+    burn_in=134,  # 16 time units
+    climatology=None,
+    methods=(
+        _oi(5.4),
+        _var3d(3.0, 0.3),
+        _netf(2.61, 40, 1.02),
+        _particle(2.05, 35, 1.4, 0.3),
+    ),
+)
+
+LORENZ96_SMALL = Case(
+    name="Lorenz-96 of 10 points, Bocquet 2010",
+    system=Lorenz96Spec(size=10),
+    error_variance=1.5,
+    stride=2,
+    start_mean=(0.0,) * 10,
+    start_variance=0.001,
+    cycles=1000,
+    burn_in=400,  # 20 time units
+    climatology=None,
+    methods=(
+        _particle(1.0, 50, 1.7, 0.3),
+        _particle(0.36, 100, 1.3, 0.2),
+        _particle(0.25, 800, 0.8, 0.2),
     ),
 )
 
@@ -142,7 +198,7 @@ LORENZ96_SPARSE = Case(
     error_variance=0.5,
     stride=2,
     start_mean=(1.0, *[0.0] * 39),
-    start_variance=0.001,
+    start_variance=0.1,
     cycles=600,
     burn_in=50,  # 20 time units
     climatology=3.6,
@@ -157,4 +213,4 @@ LORENZ96_SPARSE = Case(
     ),
 )
 
-CASES = (LORENZ63, LORENZ96, LORENZ96_SPARSE)
+CASES = (LORENZ63, LORENZ63_X, LORENZ96, LORENZ96_SMALL, LORENZ96_SPARSE)

@@ -9,7 +9,8 @@ With a localization radius the covariances are tapered by the Gaspari-Cohn funct
 Source: Evensen (1994), J. Geophys. Res. 99; Burgers, van Leeuwen and Evensen (1998), Mon. Wea. Rev. 126;
 localization: Houtekamer and Mitchell (2001), Mon. Wea. Rev. 129.
 
-Order: background anomalies are inflated everywhere, then the analysis, then RTPP, then RTPS.
+Order: background anomalies are inflated everywhere, then the analysis, then RTPP, then RTPS, then the inflation of the
+analysis anomalies.
 Limits: localization forms dense matrices (state x obs, obs x obs) and is refused above `MOST_NUMBERS`; for more
 use the LETKF. Observation errors are uncorrelated; observations act at the background's last time.
 """
@@ -31,7 +32,12 @@ from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.inflation import inflate, relax_to_prior_perturbations, relax_to_prior_spread
+from cycler_da.schemes.inflation import (
+    inflate,
+    inflate_moved,
+    relax_to_prior_perturbations,
+    relax_to_prior_spread,
+)
 from cycler_da.schemes.localization import gaspari_cohn, grid_distance, grid_points
 from cycler_da.schemes.perturbed_observations import perturbations
 from cycler_da.schemes.settings import axis_radius, require_inflation, require_share
@@ -55,9 +61,11 @@ class EnkfSpec(Spec):
     inflation: float = 1.05  # factor on background anomalies
     rtpp: float = 0.0
     rtps: float = 0.0
+    analysis_inflation: float = 1.0  # factor on analysis anomalies
 
     def __post_init__(self) -> None:
         require_inflation(self.inflation, scheme="enkf")
+        require_inflation(self.analysis_inflation, scheme="enkf", name="analysis_inflation")
         require_share("rtpp", self.rtpp, scheme="enkf")
         require_share("rtps", self.rtps, scheme="enkf")
 
@@ -97,6 +105,8 @@ class Enkf:
         report["dof_signal"] = trace
         analysed = relax_to_prior_perturbations(moved, background.latest, amount=self.settings.rtpp)
         analysed = relax_to_prior_spread(analysed, background.latest, amount=self.settings.rtps)
+        is_moved = moved != background.latest
+        analysed = inflate_moved(analysed, self.settings.analysis_inflation, is_moved=is_moved)
         fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
         result = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(result), carry, {**report, **fields})

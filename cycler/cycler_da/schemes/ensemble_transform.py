@@ -16,10 +16,12 @@ Without localization it is the global ETKF, exact for the sample mean and covari
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from cycler_da.layout import Layout
 from cycler_da.schemes.localization import Neighbours, NeighbourSearch, sort_into_cells
@@ -27,7 +29,6 @@ from cycler_da.schemes.weight_grid import Band, WeightGrid
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
 
 #: Bytes of transforms (nodes x members^2, float64) that exist at once when no tile size is given.
 TRANSFORM_BYTES = 32 * 2**20
@@ -35,6 +36,9 @@ TRANSFORM_BYTES = 32 * 2**20
 #: Small enough for the processor's cache; tuned on QG 64x64 with 16-100 members.
 SOLVE_BYTES = 16 * 2**20
 SOLVE_POINTS = 128
+#: From the local S `(point, member, obs)` and b `(point, obs)` to the deviation `(point, member, member)` of the
+#: transform from the identity, without inflation.
+LocalUpdate = Callable[[Tensor, Tensor], Tensor]
 
 
 def transform_weights(
@@ -50,6 +54,7 @@ def transform_weights(
     inflation: float | Float[Tensor, "field *space"] = 1.0,
     cross_channel: float = 1.0,
     tile: int | None = None,
+    update: LocalUpdate | None = None,
 ) -> LocalTransform:
     """Prepare the transform that takes members to members given the observations.
 
@@ -59,7 +64,8 @@ def transform_weights(
     or a value for every grid point (one field for all variables or one for each), read at the nearest one.
     `cross_channel` in [0, 1] multiplies the taper between an observation and the other variables; unless it
     is 1 every variable has its own transform, and `channels` (of the observations) is needed. `tile` is about
-    the number of grid points (nodes) whose transforms exist at once. All arithmetic is in float64.
+    the number of grid points (nodes) whose transforms exist at once. `update` replaces the Kalman weights. All
+    arithmetic is in float64.
     """
     if cross_channel != 1 and channels is None:
         raise ValueError(f"cross_channel is {cross_channel}: the channels of the observations are needed")
@@ -77,6 +83,7 @@ def transform_weights(
         inflation=inflation,
         cross_channel=cross_channel,
         tile=tile or max(1, TRANSFORM_BYTES // (8 * n_members**2)),
+        update=update or kalman_update,
     )
 
 
@@ -92,6 +99,7 @@ class LocalTransform:
     inflation: float | Float[Tensor, "field *space"]
     cross_channel: float
     tile: int
+    update: LocalUpdate
 
     def apply(
         self, states: Float[Tensor, "member *batch channel *space"]
@@ -166,10 +174,7 @@ class LocalTransform:
         root = taper.sqrt()
         s = self.scaled_anomalies[:, index].transpose(0, 1) * (inflation[:, None] * root)[:, None, :]
         b = self.scaled_innovations[index] * root
-        n_members = s.shape[1]
-        solve = solve_in_observation_space if s.shape[2] < n_members else solve_in_member_space
-        shrinkage, w = solve(s, b)
-        deviation = shrinkage.add_(w[:, None, :] / (n_members - 1) ** 0.5).mul_(inflation[:, None, None])
+        deviation = self.update(s, b).mul_(inflation[:, None, None])
         deviation.diagonal(dim1=1, dim2=2).add_(inflation[:, None] - 1)
         is_reached = (taper > 0).any(dim=1)  # a cross-channel factor of zero may leave nothing
         return deviation.mul_(is_reached[:, None, None])
@@ -197,6 +202,16 @@ class LocalTransform:
         x = fields.to(torch.float64).flatten(1)
         change = self.deviations(origin, channel=channel)[0] @ (x - x.mean(dim=0))
         return (x + change).view(fields.shape).to(fields.dtype)
+
+
+def kalman_update(
+    s: Float[Tensor, "point member obs"], b: Float[Tensor, "point obs"]
+) -> Float[Tensor, "point member member"]:
+    """Weights of the Kalman analysis, from the smaller of the two decompositions."""
+    n_members = s.shape[1]
+    solve = solve_in_observation_space if s.shape[2] < n_members else solve_in_member_space
+    shrinkage, w = solve(s, b)
+    return shrinkage.add_(w[:, None, :] / (n_members - 1) ** 0.5)
 
 
 def solve_in_member_space(

@@ -32,6 +32,7 @@ from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.inflation import inflate_moved
 from cycler_da.schemes.rotation import rotate
 from cycler_da.schemes.settings import require_inflation
 
@@ -47,10 +48,12 @@ class EtkfSpec(Spec):
     """Options of the ETKF."""
 
     inflation: float = 1.05  # factor on background anomalies
+    analysis_inflation: float = 1.0  # factor on analysis anomalies
     rotation: bool = False  # random, keeps mean and covariance
 
     def __post_init__(self) -> None:
         require_inflation(self.inflation, scheme="etkf")
+        require_inflation(self.analysis_inflation, scheme="etkf", name="analysis_inflation")
 
     def build(self, context: SchemeContext) -> Etkf:
         """Build the scheme for a layout."""
@@ -90,6 +93,8 @@ class Etkf:
         innovations = observations.values.to(hx.device) - hx.mean(dim=0)
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)
+        is_moved = moved != background.latest
+        moved = inflate_moved(moved, self.settings.analysis_inflation, is_moved=is_moved)
         if self.settings.rotation:
             moved = rotate(moved, noise=noise, stream="etkf.rotation")
         fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)

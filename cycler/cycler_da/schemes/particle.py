@@ -1,15 +1,15 @@
 """Bootstrap particle filter: members are weighted by the likelihood and drawn again when few carry the weight.
 
     log w_i <- log w_i - sum (y - H(x_i))^2 / 2r,   normalised;        ESS = 1 / sum w_i^2
-When ESS < threshold * N, members are drawn anew by systematic resampling (one uniform number u: the j-th new
-member is the first i with w_1 + ... + w_i >= (u + j) / N), all weights become 1/N, and of each member that was
-drawn more than once all copies are moved apart by
+When ESS < threshold * N, members are drawn anew (systematic, stratified or residual resampling, see
+`generative.resampling`), all weights become 1/N, and of each member that was drawn more than once all copies are moved
+apart by
     b N^(-1/(n + 4)) C^1/2 xi,   C the weighted unbiased covariance (denominator 1 - sum w^2),   n = size of state
 (a Gaussian kernel with the bandwidth of density estimation times b, `regularisation`). Where n >= N, C^1/2 xi is a
 random combination of the weighted anomalies, and C is never formed.
-Source: Gordon, Salmond and Smith (1993), IEE Proc. F 140; systematic resampling: Kitagawa (1996), J. Comput. Graph.
-Stat. 5; regularisation: Musso, Oudjane and Le Gland (2001), and Raanes et al. (2024), JOSS 9 (DAPPER), whose rule
-that only copies are moved this is. Where one member carries all weight, C is the unweighted covariance.
+Source: Gordon, Salmond and Smith (1993), IEE Proc. F 140; regularisation: Musso, Oudjane and Le Gland (2001), with
+`regularise: all`, and Raanes et al. (2024), JOSS 9 (DAPPER), whose rule that only copies are moved is the default.
+Where one member carries all weight, C is the unweighted covariance.
 
 The log weights are carried from cycle to cycle. With the default threshold of 1 every cycle ends with equal weights,
 and the members can be used as any ensemble. Below 1 the members of products are to be read with the carried weights.
@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import AnalysisFailed
+from cycler_da.generative.resampling import RESAMPLING, resample
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -38,7 +39,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.settings import require, require_share
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from torch import Tensor
 
 NEEDS = Needs(couples_members=True, n_members=2)
@@ -46,6 +47,7 @@ NEEDS = Needs(couples_members=True, n_members=2)
 LOG_WEIGHTS = "log_weights"
 #: One member carries all weight when the others have less than this together.
 DEGENERATE = 1e-10
+REGULARISED = ("copies", "all")
 
 
 @register("scheme", "particle")
@@ -55,11 +57,16 @@ class ParticleSpec(Spec):
 
     resample_threshold: float = 1.0  # of ESS / N, below which members are drawn again
     regularisation: float = 1.0  # factor on the bandwidth; 0 for models with noise of their own
+    regularise: str = "copies"  # or all, the regularised particle filter
+    resampling: str = "systematic"  # or stratified, residual
 
     def __post_init__(self) -> None:
         require_share("resample_threshold", self.resample_threshold, scheme="particle")
         name, got = "regularisation", self.regularisation
         require(got >= 0, name, got, expected="a factor of 0 or more", scheme="particle")
+        for name, choices in (("regularise", REGULARISED), ("resampling", tuple(RESAMPLING))):
+            got_name = getattr(self, name)
+            require(got_name in choices, name, got_name, expected=" or ".join(choices), scheme="particle")
 
     def build(self, context: SchemeContext) -> ParticleFilter:
         """Build the scheme for a layout."""
@@ -87,7 +94,7 @@ class ParticleFilter:
         hx = finite_hx(background.latest, observations, scheme="particle")
         before = carried_log_weights(carry, n_members=background.n_members).to(hx.device)
         log_joint = before + log_likelihood(hx, observations)
-        log_weights = log_joint - log_joint.logsumexp(dim=0)
+        log_weights = log_joint.log_softmax(dim=0)
         weights = log_weights.exp()
         report = self._report(hx, before, weights, observations=observations)
         report["log_evidence"] = float(log_joint.logsumexp(dim=0))
@@ -113,16 +120,19 @@ class ParticleFilter:
         return {**report, "dof_signal": float(ratio.sum()), "ess": ess, "max_weight": float(weights.max())}
 
     def _resample(self, states: Tensor, weights: Tensor, *, noise: Noise) -> Tensor:
-        index = systematic_resampling(weights, float(noise.generator("particle.resampling").random()))
+        how, generator = self.settings.resampling, noise.generator("particle.resampling")
+        index = resample(weights.log(), how=how, generator=generator)
         x = states.to(torch.float64).flatten(1)
         drawn = x[index]
-        is_copy = torch.bincount(index, minlength=len(index))[index] > 1
-        n_copies = int(is_copy.sum())
-        if self.settings.regularisation > 0 and n_copies:
+        is_moved = torch.ones_like(index, dtype=torch.bool)
+        if self.settings.regularise == "copies":
+            is_moved = torch.bincount(index, minlength=len(index))[index] > 1
+        n_moved = int(is_moved.sum())
+        if self.settings.regularisation > 0 and n_moved:
             root = covariance_root(x, weights)
-            z = noise.shared_normal("particle.regularisation", (n_copies, len(root)), dtype=torch.float64)
+            z = noise.shared_normal("particle.regularisation", (n_moved, len(root)), dtype=torch.float64)
             bandwidth = self.settings.regularisation * len(weights) ** (-1 / (x.shape[1] + 4))
-            drawn[is_copy] += bandwidth * (z.to(x.device) @ root)
+            drawn[is_moved] += bandwidth * (z.to(x.device) @ root)
         return drawn.view(states.shape).to(states.dtype)
 
 
@@ -139,19 +149,21 @@ def carried_log_weights(carry: Mapping[str, Tensor], *, n_members: int) -> Float
     return log_weights
 
 
+def weighted_mean(
+    background: Float[Tensor, "member channel *space"], observations: Observations, *, carry: Mapping[str, Tensor]
+) -> Float[Tensor, "channel *space"]:
+    """Mean of the analysis by the weights, before members are drawn again: without the noise of the draw."""
+    hx = finite_hx(background, observations, scheme="particle")
+    before = carried_log_weights(carry, n_members=len(background)).to(hx.device)
+    weights = (before + log_likelihood(hx, observations)).softmax(dim=0)
+    return torch.tensordot(weights, background.to(torch.float64), dims=1)
+
+
 def log_likelihood(hx: Float[Tensor, "member obs"], observations: Observations) -> Float[Tensor, "member"]:
     """log p(y | x_i) of every member, Gaussian errors, constants included."""
     r = observations.error_variance.to(hx.device)
     square = ((observations.values.to(hx.device) - hx) ** 2 / r).sum(dim=1)
     return -0.5 * (square + torch.log(2 * math.pi * r).sum())
-
-
-def systematic_resampling(weights: Float[Tensor, "member"], uniform: float) -> Int[Tensor, "member"]:
-    """Positions of the members drawn, in increasing order; `uniform` in [0, 1). Each count is N w_i within 1."""
-    n = len(weights)
-    points = (torch.arange(n, dtype=torch.float64, device=weights.device) + uniform) / n
-    # Rounding may leave the last sum below 1.
-    return torch.searchsorted(weights.cumsum(dim=0), points).clamp_max(n - 1)
 
 
 def weighted_moments(

@@ -12,9 +12,9 @@ def require(is_valid: bool, name: str, got: object, *, expected: str, scheme: st
         raise ConfigError(f"scheme {scheme}: {name} is {got}; expected {expected}")
 
 
-def require_inflation(inflation: float, *, scheme: str) -> None:
+def require_inflation(inflation: float, *, scheme: str, name: str = "inflation") -> None:
     """Raise ConfigError unless the factor on the anomalies is positive."""
-    require(inflation > 0, "inflation", inflation, expected="a positive factor, 1 for none", scheme=scheme)
+    require(inflation > 0, name, inflation, expected="a positive factor, 1 for none", scheme=scheme)
 
 
 def require_share(name: str, got: float, *, scheme: str) -> None:
