@@ -11,30 +11,30 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from cycler_da.errors import ConfigError
+from cycler_da.operations_blocks import Block, OperationsBlock, require_duration
 from cycler_da.registry import Spec, lookup
 from cycler_da.times import parse_duration, parse_time
 
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations")
 
 
-class EnsembleBlock(_Block):
+class EnsembleBlock(Block):
     """Size of the ensemble."""
 
     members: int = Field(32, ge=2)
     batch: int = Field(8, ge=1, description="members forecast together; part of the result, not of the machine")
 
 
-class CyclesBlock(_Block):
+class CyclesBlock(Block):
     """When cycles are valid."""
 
     start: str
@@ -43,7 +43,7 @@ class CyclesBlock(_Block):
     window: str | None = Field(None, description="length of the observing window; None: one cycle")
 
 
-class DrawBlock(_Block):
+class DrawBlock(Block):
     """How synthetic observations of a stream are drawn from the nature run when its files are missing."""
 
     network: dict[str, Any]
@@ -52,7 +52,7 @@ class DrawBlock(_Block):
     seed: int = 1
 
 
-class StreamBlock(_Block):
+class StreamBlock(Block):
     """One stream of observation files, `<folder>/<stream>_<stamp>.nc`."""
 
     stream: str
@@ -61,9 +61,13 @@ class StreamBlock(_Block):
     qc: dict[str, Any] = Field(default_factory=dict)
     draw: DrawBlock | None = None
     required: bool = Field(False, description="a missing file stops the cycle instead of degrading it")
+    cutoff: str | None = Field(None, description="how long a cycle waits for the file; None: one cycle")
+    final: str | None = Field(None, description="when late files are taken in; None: no final pass")
+
+    _durations = field_validator("cutoff", "final")(require_duration)
 
 
-class ChainBlock(_Block):
+class ChainBlock(Block):
     """One scheme cycled through the whole experiment, with its own forecasts."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -72,7 +76,7 @@ class ChainBlock(_Block):
     members: int | None = Field(None, ge=2)
 
 
-class VerificationBlock(_Block):
+class VerificationBlock(Block):
     """How analyses are scored where there is a nature run."""
 
     spin_up: int = Field(0, ge=0, description="first cycles left out of the closing table")
@@ -81,7 +85,7 @@ class VerificationBlock(_Block):
     thresholds: dict[str, list[float]] = Field(default_factory=dict)
 
 
-class ExperimentConfig(_Block):
+class ExperimentConfig(Block):
     """A whole experiment."""
 
     name: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
@@ -100,6 +104,7 @@ class ExperimentConfig(_Block):
     verification: VerificationBlock = VerificationBlock()
     on_failed_analysis: str = Field("stop", pattern="^(stop|use_background)$")
     plots: bool = True
+    operations: OperationsBlock = OperationsBlock()
 
     def valid_times(self) -> np.ndarray:
         """Start time and all cycle times, datetime64[s]."""
@@ -110,17 +115,19 @@ class ExperimentConfig(_Block):
         """Plain description with every default written out."""
         return self.model_dump(mode="json")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of all that the science of a cycle depends on.
 
-        Where results go, on which workers, how many cycles follow and what the closing table shows are not part of it.
+        Where results go, on which workers, how many cycles follow, what the closing table shows and how the experiment
+        is operated are not part of it.
         """
-        science = {k: v for k, v in self.resolved().items() if k not in ("root", "executor", "summary", "plots")}
+        science = {k: v for k, v in self.resolved().items() if k not in _NOT_SCIENCE}
         science["cycles"] = {k: v for k, v in science["cycles"].items() if k != "count"}
         science["verification"] = {k: v for k, v in science["verification"].items() if k not in ("spin_up", "headline")}
         for stream in science["observations"]:
-            stream.pop("folder")
+            for key in ("folder", "cutoff", "final"):
+                stream.pop(key)
         text = yaml.safe_dump(science, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

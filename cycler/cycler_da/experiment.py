@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +18,23 @@ import numpy as np
 import torch
 import yaml
 
+from cycler_da.agenda import Agenda, Period
+from cycler_da.arrivals import Arrivals
+from cycler_da.clock import Clock, WallClock
+from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.running import LAST_STAGE, run_stage
 from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMismatch
 from cycler_da.executor import Executor
-from cycler_da.nature import Nature, SimulatedNatureSpec
-from cycler_da.obs.files import find_obs_file, require_folder
-from cycler_da.obs.synthetic import add_errors, source_of, write_synthetic
+from cycler_da.nature import Nature
+from cycler_da.obs.files import require_folder
 from cycler_da.plots.page import write_page
+from cycler_da.preparation import Say, draw_stream, open_or_make_nature
+from cycler_da.priority import give_way
 from cycler_da.products.atomic import write_atomically
 from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
-from cycler_da.setting import Setting, Stream, load_setting
+from cycler_da.setting import Setting, load_setting
 from cycler_da.tables.closing import closing_markdown, closing_rows
 from cycler_da.tables.report import Row
 from cycler_da.times import time_stamp
@@ -39,8 +44,6 @@ log = logging.getLogger(__name__)
 
 CONFIG, PAGE = "experiment.yaml", "index.html"
 
-Say = Callable[[str], None]
-
 
 @dataclass
 class OpenedCycle:
@@ -48,11 +51,14 @@ class OpenedCycle:
 
     work: CycleWork
     was_complete: bool
+    is_backfill: bool = False  # the service of the experiment goes first
 
     def run_stage(self, name: str) -> dict[str, Any]:
         """Run a stage, or nothing when the store says that the cycle or the stage is done."""
         if self.was_complete:
             return {}
+        if self.is_backfill:
+            give_way(self.work.store.experiment_folder)
         facts = run_stage(self.work, name)
         if name == LAST_STAGE:
             self.was_complete = True
@@ -78,14 +84,16 @@ class Experiment:
 
     stages = tuple(STAGES)
 
-    def __init__(self, setting: Setting, *, force: bool = False) -> None:
+    def __init__(
+        self, setting: Setting, *, force: bool = False, clock: Clock | None = None, period: Period | None = None
+    ) -> None:
         # One thread, as in the workers: the bytes of a member must not depend on where it was computed.
         torch.set_num_threads(1)
         self.setting = setting
         self.name = setting.config.name
         self.folder = setting.root / setting.config.name
         self.chains: Sequence[str] = tuple(chain.name for chain in setting.chains)
-        self._force = force
+        self._clock, self._period, self._force = clock or WallClock(), period, force
         self._forced_done: set[tuple[str, str]] = set()
         self._executor: Executor | None = None
         self._nature: Nature | None = None
@@ -110,28 +118,28 @@ class Experiment:
         require_space(self.setting.root, self._expected_bytes())
         _write_text(self.folder / CONFIG, yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
 
+    @property
+    def agenda(self) -> Agenda:
+        """What there is to do, by the clock and the cold starts of this moment."""
+        cold_starts = tuple(read_cold_starts(self.folder))
+        return Agenda(Arrivals(self.setting, self._clock), cold_starts, self._period, self._force)
+
     def pending(self, chain: str) -> list[np.datetime64]:
-        """Valid times that are not complete, oldest first; with force all of them."""
-        store = self.store(chain)
-        times = list(self.setting.valid_times)
-        return times if self._force else [time for time in times if not store.is_complete(time)]
+        """Valid times that are not complete or have their final pass due, oldest first; with force all of them."""
+        return self.agenda.pending(self.store(chain))
 
     def ready(self, chain: str) -> list[np.datetime64]:
-        """Pending cycles up to the first one for which a stream's file has not arrived."""
-        ready = []
-        for time in self.pending(chain):
-            if self.setting.previous_time(time) is not None and not self._has_files(time):
-                break
-            ready.append(time)
-        return ready
+        """Pending cycles up to the first one that still waits for an observation file."""
+        return self.agenda.ready(self.store(chain))
 
     @contextmanager
     def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[OpenedCycle]:
         """Take the lock of a cycle."""
-        store, setting = self.store(chain), self.setting
+        store, setting, agenda = self.store(chain), self.setting, self.agenda
         with store.lock(time) as lock:
-            repeat = self._force and (chain, time_stamp(time)) not in self._forced_done
+            is_forced = self._force and (chain, time_stamp(time)) not in self._forced_done
             is_complete = store.is_complete(time)
+            repeat = is_forced or (is_complete and agenda.is_final_pass(store, time))
             work = CycleWork(
                 setting,
                 setting.chain(chain),
@@ -141,9 +149,12 @@ class Experiment:
                 self._workers(),
                 self._nature,
                 replaces=is_complete and repeat,
+                is_final_pass=is_complete and not is_forced,
+                delivery=agenda.arrivals.delivery(time),
+                is_cold_start=time in agenda.cold_starts,
             )
-            opened = OpenedCycle(work, was_complete=is_complete and not repeat)
-            if repeat:
+            opened = OpenedCycle(work, is_complete and not repeat, is_backfill=self._period is not None)
+            if is_forced:
                 store.discard_work(time)
                 self._forced_done.add((chain, time_stamp(time)))
             yield opened
@@ -195,9 +206,6 @@ class Experiment:
             self._executor = self.setting.executor.build()  # type: ignore[attr-defined]
         return self._executor
 
-    def _has_files(self, time: np.datetime64) -> bool:
-        return all(find_obs_file(s.folder, s.name, time_stamp(time)) is not None for s in self.setting.streams)
-
     def _expected_bytes(self) -> int:
         state = 4 * int(np.prod(self.setting.layout.state_shape))
         pending = sum(len(self.pending(chain)) * (2 * self.setting.chain(chain).members + 8) for chain in self.chains)
@@ -226,10 +234,15 @@ class Experiment:
 
 
 def open_experiment(
-    path: Path, overrides: Sequence[str] = (), *, force: bool = False, say: Say = lambda text: None
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    force: bool = False,
+    period: Period | None = None,
+    say: Say = lambda text: None,
 ) -> Experiment:
     """Load a config, prepare the experiment and return its plan."""
-    experiment = Experiment(load_setting(path, overrides), force=force)
+    experiment = Experiment(load_setting(path, overrides), force=force, period=period)
     experiment.prepare(say)
     return experiment
 
@@ -237,63 +250,6 @@ def open_experiment(
 def load_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
     """Make the plan of a config file; what a scheduled flow calls."""
     return open_experiment(Path(config_path), overrides, say=log.info)
-
-
-def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> Nature | None:
-    """Open the nature run, after making it when it is simulated and missing."""
-    spec = setting.nature
-    if spec is None:
-        return None
-    if isinstance(spec, SimulatedNatureSpec) and (force or not Path(spec.path).is_file()):
-        say(f"making nature run {spec.path}: spin-up, then {spec.steps} steps")
-        spec.make()
-    nature: Nature = spec.build()  # type: ignore[attr-defined]
-    setting.layout.require_same(nature.layout, what="the nature run")
-    return nature
-
-
-def draw_stream(
-    setting: Setting, stream: Stream, nature: Nature | None, *, say: Say, force: bool = False
-) -> list[Path]:
-    """Draw the files of a synthetic stream that are missing, one for each window; raises ConfigError without nature."""
-    if stream.network is None or stream.error is None:
-        raise ConfigError(f"stream {stream.name}: has no `draw` block, its files must be provided in {stream.folder}")
-    if nature is None:
-        raise ConfigError(f"stream {stream.name}: `draw` needs a nature run; add a nature block")
-    stream.folder.mkdir(parents=True, exist_ok=True)
-    found = {time: find_obs_file(stream.folder, stream.name, time_stamp(time)) for time in setting.valid_times[1:]}
-    source = str(getattr(setting.nature, "identity", ""))
-    if not force:
-        _require_source(source, [path for path in found.values() if path is not None], stream)
-    times = [time for time, path in found.items() if force or path is None]
-    if not times:
-        return []
-    say(f"drawing {len(times)} observation files of stream {stream.name} into {stream.folder}")
-    truth: Nature = nature
-    return write_synthetic(
-        lambda time: truth.states(np.array([time]))[0],
-        stream.folder,
-        layout=setting.layout,
-        times=times,
-        stream=stream.name,
-        network=stream.network,
-        error=stream.error,
-        seed=stream.seed,
-        operator=next(iter(stream.operators.values())),
-        perturb=setting.control.perturb if stream.error_scale == "control" else add_errors,
-        source=source,
-    )
-
-
-def _require_source(source: str, paths: Sequence[Path], stream: Stream) -> None:
-    """Refuse files that say they were drawn from another nature run; files that do not say are taken."""
-    for path in paths:
-        other = source_of(path)
-        if source and other and other != source:
-            raise ConfigError(
-                f"stream {stream.name}: {path} was drawn from {other}, this experiment's truth is {source}; set "
-                f"observations.{stream.name}.folder to another one, or draw again: `cycler observe CONFIG --force`"
-            )
 
 
 def refresh_page(folder: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Stream:
     operators: Mapping[str, ObservationOperator]
     qc: QCSettings
     is_required: bool
+    cutoff: np.timedelta64  # after the valid time: a cycle waits for the file no longer
+    final: np.timedelta64 | None = None  # after the valid time: what came late is taken in
     network: SiteNetwork | None = None  # synthetic streams: how files are drawn
     error: Mapping[str, float] | None = None
     error_scale: str = "physical"
@@ -138,7 +140,7 @@ def build_setting(config: ExperimentConfig) -> Setting:
         layout=layout,
         control=control,
         chains=tuple(_chain(block, config, control) for block in config.chains),
-        streams=tuple(_stream(block, layout) for block in config.observations),
+        streams=tuple(_stream(block, layout, every) for block in config.observations),
         nature=nature,
         start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
         executor=read_spec("executor", config.executor, where="executor"),
@@ -197,14 +199,21 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
     )
 
 
-def _stream(block: StreamBlock, layout: Layout) -> Stream:
+def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64) -> Stream:
     where = f"observations.{block.stream}"
+    cutoff = every if block.cutoff is None else parse_duration(block.cutoff)
+    final = None if block.final is None else parse_duration(block.final)
+    if final is not None and final < cutoff:
+        raise ConfigError(
+            f"{where}.final: got {block.final}, earlier than the cut-off of {format_duration(cutoff)}; the final pass "
+            "comes after the early one"
+        )
     operator: ObservationOperator = read_spec("operator", block.operator, where=f"{where}.operator").build(layout)  # type: ignore[attr-defined]
     qc: QCSettings = read_settings(QCSettings, block.qc, where=f"{where}.qc")
     qc.require_variables(layout.channels)
     operators = dict.fromkeys(layout.channels, operator)
     if block.draw is None:
-        return Stream(block.stream, Path(block.folder), operators, qc, block.required)
+        return Stream(block.stream, Path(block.folder), operators, qc, block.required, cutoff, final)
     network = read_spec("network_of_sites", block.draw.network, where=f"{where}.draw.network")
     unknown = set(block.draw.error) - set(layout.channels)
     if unknown:
@@ -218,6 +227,8 @@ def _stream(block: StreamBlock, layout: Layout) -> Stream:
         operators=operators,
         qc=qc,
         is_required=block.required,
+        cutoff=cutoff,
+        final=final,
         network=built,
         error=block.draw.error,
         error_scale=block.draw.error_scale,

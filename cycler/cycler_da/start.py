@@ -27,6 +27,7 @@ from cycler_da.nature import Nature
 from cycler_da.noise import Noise
 from cycler_da.products.dataset import read_ensemble
 from cycler_da.registry import Spec, register
+from cycler_da.times import time_stamp
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +128,10 @@ class LaggedNatureSpec(Spec):
 @register("start", "ensemble_file")
 @dataclass(frozen=True, kw_only=True)
 class EnsembleFileSpec(Spec):
-    """A user's own ensemble, valid at the start of the experiment."""
+    """A user's own ensemble, valid at the start of the experiment.
+
+    `{stamp}` in the path stands for that time (20200101T0000Z), so that a cold start later finds its own file.
+    """
 
     path: str
 
@@ -137,14 +141,15 @@ class EnsembleFileSpec(Spec):
 
     def ensemble(self, wanted: StartRequest) -> Ensemble:
         """Read the file; raises DataError for too few members or times, MissingInput when it is absent."""
-        stored = read_ensemble(Path(self.path), layout=wanted.control.physical)
+        path = self.path.replace("{stamp}", time_stamp(wanted.time))
+        stored = read_ensemble(Path(path), layout=wanted.control.physical)
         if stored.n_members < wanted.members or len(stored.valid_times) < wanted.history:
             raise DataError(
-                f"start ensemble {self.path}: {stored.n_members} members at {len(stored.valid_times)} times, the "
+                f"start ensemble {path}: {stored.n_members} members at {len(stored.valid_times)} times, the "
                 f"experiment needs {wanted.members} at {wanted.history}"
             )
         if stored.valid_time != wanted.time:
-            raise MissingInput(f"start ensemble {self.path} is valid at {stored.valid_time}Z, expected {wanted.time}Z")
+            raise MissingInput(f"start ensemble {path} is valid at {stored.valid_time}Z, expected {wanted.time}Z")
         recent = Ensemble(
             stored.values[: wanted.members, -wanted.history :].float(),
             stored.valid_times[-wanted.history :],

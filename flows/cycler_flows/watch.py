@@ -19,8 +19,10 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
-from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.cycle_plan import EXIT_TEMPORARY, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
+from cycler_da.operations.serving import journal
+from cycler_da.priority import first_priority
 from cycler_flows.artifacts import ArtifactWriter
 from cycler_flows.run import LOADER, load_plan
 from cycler_flows.session import logs_to_server, quiet_terminal
@@ -59,10 +61,10 @@ def run_ready(plan: ExperimentPlan) -> State:
     if not any(plan.ready(chain) for chain in plan.chains):
         return Completed(name=NOTHING_TO_DO)
     stop = StopRequest()
-    with stop.shield(), ArtifactWriter() as artifacts:
+    with first_priority(plan.folder), stop.shield(), ArtifactWriter() as artifacts:
         shell = PrefectShell(artifacts, shield=stop.shield)
         try:
-            facts = run_plan(plan, on_event=_journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
+            facts = run_plan(plan, on_event=journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
         except TerminationSignal as termination:
             raise StoppedOnRequest("stopped on request between two stages; the next look continues") from termination
         return shell.finished_experiment(plan.name, facts)
@@ -85,13 +87,3 @@ def log_lines_to_stderr() -> Iterator[None]:
             logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate
-
-
-def _journal(event: CycleEvent) -> None:
-    if event.kind == "cycle_finished":
-        code = event.facts.get("exit_code", 0)
-        log.info(
-            "event=cycle_finished chain=%s time=%sZ exit_code=%d s=%.1f", event.chain, event.time, code, event.seconds
-        )
-    elif event.kind == "cycle_failed":
-        log.error("event=cycle_failed chain=%s time=%sZ text=%s", event.chain, event.time, event.facts["error"])

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 import yaml
 
-from cycler_da.experiment import draw_stream, open_or_make_nature
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import WeightCard, save_weights
+from cycler_da.preparation import draw_stream, open_or_make_nature
 from cycler_da.products.store import Store
 from cycler_da.setting import load_setting
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, inspect, make, run
+from cycler_da.cli import assimilate, bench, inspect, make, run, serve
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -38,7 +38,7 @@ app = typer.Typer(
 
 for command in (
     run.run,
-    run.serve,
+    serve.serve,
     inspect.check,
     inspect.status,
     inspect.verify,

@@ -16,7 +16,7 @@ Force = Annotated[bool, typer.Option("--force", help="Make it again although it 
 def nature(config: ConfigPath, overrides: Overrides = None, force: Force = False) -> None:
     """Write the nature run of an experiment as chunked NetCDF."""
     with expected_errors():
-        from cycler_da.experiment import open_or_make_nature
+        from cycler_da.preparation import open_or_make_nature
         from cycler_da.setting import load_setting
 
         setting = load_setting(config, overrides or [])
@@ -28,7 +28,7 @@ def nature(config: ConfigPath, overrides: Overrides = None, force: Force = False
 def observe(config: ConfigPath, overrides: Overrides = None, force: Force = False) -> None:
     """Draw the synthetic observation files of an experiment from its nature run."""
     with expected_errors():
-        from cycler_da.experiment import draw_stream, open_or_make_nature
+        from cycler_da.preparation import draw_stream, open_or_make_nature
         from cycler_da.setting import load_setting
 
         setting = load_setting(config, overrides or [])

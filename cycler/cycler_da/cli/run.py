@@ -1,7 +1,8 @@
-"""`cycler run` and `cycler serve`: cycles until there are none left, or for ever."""
+"""`cycler run`: cycles until there are none left."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from cycler_da.cli.shell import ConfigPath, Overrides, console, expected_errors,
 from cycler_da.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cycler_da.agenda import Period
     from cycler_da.config import VerificationBlock
     from cycler_da.cycle_plan import CycleEvent, ExperimentPlan
 
@@ -26,10 +28,15 @@ def run(
     config: ConfigPath,
     overrides: Overrides = None,
     force: Annotated[bool, typer.Option("--force", help="Make a revision of cycles that are complete.")] = False,
+    first: Annotated[str | None, typer.Option("--from", help="First valid time of a backfill.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last valid time of a backfill.")] = None,
     orchestrator: Annotated[str, typer.Option(help="prefect, or none for a plain loop.")] = "prefect",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every stage.")] = False,
 ) -> None:
-    """Run all cycles of an experiment that are not complete, then write its table and page."""
+    """Run all cycles of an experiment that are not complete, then write its table and page.
+
+    With --from or --to only the cycles of that period, giving way to a service of the same experiment.
+    """
     set_up_logging(verbose=verbose)
     with expected_errors():
         from cycler_da.cli.progress import CycleProgress
@@ -38,7 +45,9 @@ def run(
 
         with (
             CycleProgress(console) as progress,
-            open_experiment(config, overrides or [], force=force, say=progress.say) as plan,
+            open_experiment(
+                config, overrides or [], force=force, period=_backfill(first, last), say=progress.say
+            ) as plan,
         ):
             facts = _runner(orchestrator)(lambda: plan, on_event=progress.show)
         rows = table_of(facts)
@@ -54,50 +63,45 @@ def run(
         raise typer.Exit(facts["exit_code"])
 
 
-def serve(
-    config: ConfigPath,
-    every: Annotated[str, typer.Option(help="How often to look for observation files, such as 5min.")] = "5min",
-    overrides: Overrides = None,
-) -> None:
-    """Run cycles as their observation files arrive, oldest first, until stopped; needs Prefect."""
-    set_up_logging(verbose=True)
-    with expected_errors():
-        from datetime import timedelta
-
-        import numpy as np
-
-        from cycler_da.times import parse_duration
-
-        server = _entry_point("cycler_da.servers", "prefect")
-        seconds = float(parse_duration(every) / np.timedelta64(1, "s"))
-        server(config, timedelta(seconds=seconds), overrides=overrides or [])
-
-
 def _runner(name: str) -> Orchestrator:
     if name == "none":
         return _plain
-    return _entry_point("cycler_da.orchestrators", name)
+    return entry_point("cycler_da.orchestrators", name)
+
+
+def _backfill(first: str | None, last: str | None) -> Period | None:
+    """The period of a backfill, and a low priority of this process for it; None when there is none."""
+    if first is None and last is None:
+        return None
+    from cycler_da.agenda import Period
+    from cycler_da.times import parse_time
+
+    period = Period(*(None if text is None else parse_time(text) for text in (first, last)))
+    os.nice(10)
+    return period
 
 
 def _plain(plan_source: Callable[[], ExperimentPlan], *, on_event: Callable[[CycleEvent], None]) -> dict[str, Any]:
     from cycler_da.cycle_plan import run_plan
 
-    with _stop_on_sigterm() as stop_requested:
-        return run_plan(plan_source(), on_event=on_event, stop_requested=stop_requested)
+    with stop_on_sigterm() as asked:
+        return run_plan(plan_source(), on_event=on_event, stop_requested=asked.is_set)
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[Callable[[], bool]]:
+def stop_on_sigterm(*also: signal.Signals) -> Iterator[threading.Event]:
     """Let SIGTERM end the run between two stages, its lock given back, instead of in the middle of one."""
     asked = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGTERM, *also)}
     try:
-        yield asked.is_set
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _entry_point(group: str, name: str) -> Callable[..., Any]:
+def entry_point(group: str, name: str) -> Callable[..., Any]:
+    """Load what an orchestrator announces; raises ConfigError that lists the valid names."""
     found = {point.name: point for point in entry_points(group=group)}
     if name not in found:
         raise ConfigError(f"no {group.split('.')[-1].rstrip('s')} {name!r}; valid: {', '.join([*found, 'none'])}")

@@ -54,7 +54,10 @@ class CycleWork:
     lock: CycleLock
     executor: Executor
     nature: Nature | None
-    replaces: bool = False  # a forced run: the complete cycle becomes a revision
+    replaces: bool = False  # a forced run or a final pass: the complete cycle becomes a revision
+    is_final_pass: bool = False  # what the early pass used stands in for what can no longer be read
+    delivery: str = "final"  # which pass begins now: "early" where late files may still be taken in
+    is_cold_start: bool = False  # the cycle begins anew, whatever there is before it
 
     @property
     def folder(self) -> Path:
@@ -68,8 +71,8 @@ class CycleWork:
 
     @cached_property
     def previous_time(self) -> np.datetime64 | None:
-        """Time of the cycle before."""
-        return self.setting.previous_time(self.time)
+        """Time of the cycle before; None at the start and at a cold start."""
+        return None if self.is_cold_start else self.setting.previous_time(self.time)
 
     @cached_property
     def noise(self) -> Noise:

@@ -61,6 +61,8 @@ def _check_link(folder: Path, manifest: Mapping, cycles: Path, revisions: Path) 
         return
     for revision in sorted(revisions.glob(f"{link['cycle']}.r[0-9]*/{MANIFEST}")):
         if sha256_file(revision) == link["sha256"]:
+            if _follows_early_pass(revision, manifest):
+                return
             yield (
                 f"{folder}: it was made from {revision.parent.name}, an earlier publication of its previous cycle; "
                 "run it again with --force to follow the present one"
@@ -68,3 +70,9 @@ def _check_link(folder: Path, manifest: Mapping, cycles: Path, revisions: Path) 
             return
     state = "differs from" if (before / MANIFEST).is_file() else "is absent, expected"
     yield f"{folder}: the manifest of its previous cycle {link['cycle']} {state} the one it was made from"
+
+
+def _follows_early_pass(revision: Path, manifest: Mapping) -> bool:
+    """An early cycle was made from an early one that its final pass has since replaced: so it is meant to be."""
+    earlier = json.loads(revision.read_text(encoding="utf-8"))["facts"].get("delivery")
+    return bool(earlier == "early" and manifest["facts"].get("delivery") == "early")

@@ -40,6 +40,7 @@ def assimilate(work: CycleWork) -> Facts:
     facts = work.facts(
         "analysis",
         degraded=bool(all_reasons),
+        delivery=work.done_facts("observations").get("delivery"),
         title=_title(work, label),
         comment="; ".join(all_reasons) or None,
     )
@@ -67,9 +68,15 @@ def _start(work: CycleWork) -> Facts:
             model=work.chain.model,
         )
     )
-    facts = work.facts("analysis", title=f"{work.setting.config.name}: start ensemble")
+    reasons = ["cold start: the ensemble begins anew, without the cycles before it"] if work.is_cold_start else []
+    facts = work.facts(
+        "analysis",
+        degraded=bool(reasons),
+        title=f"{work.setting.config.name}: {'COLD START' if reasons else 'start ensemble'}",
+        comment="; ".join(reasons) or None,
+    )
     write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
-    return {"n_members": ensemble.n_members}
+    return {"n_members": ensemble.n_members, "degraded": reasons}
 
 
 def _analyse(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:

@@ -15,7 +15,9 @@ def finish(work: CycleWork) -> Facts:
     """Write summary and manifest and publish; after this the cycle is complete."""
     done = {name: work.done_facts(name) for name in BEFORE}
     reasons = [reason for facts in done.values() for reason in facts.get("degraded", [])]
+    delivery = done["observations"].get("delivery", "final")
     summary = {
+        "delivery": delivery,
         "valid_time": iso_time(work.time),
         "scores": done["verify"].get("scores", {}),
         "counts": done["quality_control"].get("counts", {}),
@@ -39,7 +41,12 @@ def finish(work: CycleWork) -> Facts:
         time=work.time,
         inputs=inputs,
         token=work.lock.token,
-        facts={"seed": work.setting.config.seed, "degraded": reasons, "exit_code": summary["exit_code"]},
+        facts={
+            "seed": work.setting.config.seed,
+            "degraded": reasons,
+            "exit_code": summary["exit_code"],
+            "delivery": delivery,
+        },
     )
     work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)
     return summary

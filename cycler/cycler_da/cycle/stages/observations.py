@@ -17,17 +17,21 @@ log = logging.getLogger(__name__)
 def observations(work: CycleWork) -> Facts:
     """Copy the files of the window into the cycle; a file that cannot be read is set aside with its reason."""
     if work.is_start:
-        return {}
+        return {"delivery": "final"}
     used, reasons = {}, []
     for stream in work.setting.streams:
         try:
             used[stream.name] = _take_file(work, stream)
         except (MissingInput, ObsFileError) as error:
+            if _keep_early_copy(work, stream):
+                used[stream.name] = sha256_file(work.obs_file(stream))
+                reasons.append(f"stream {stream.name}: the copy of the early pass is used, for now {error}")
+                continue
             if stream.is_required:
                 raise
             reasons.append(f"stream {stream.name} is missing: {error}")
             log.warning("cycle=%s stream=%s set aside: %s", time_stamp(work.time), stream.name, error)
-    return {"files": used, "degraded": reasons}
+    return {"files": used, "degraded": reasons, "delivery": work.delivery}
 
 
 def _take_file(work: CycleWork, stream: Stream) -> str:
@@ -51,3 +55,14 @@ def _take_file(work: CycleWork, stream: Stream) -> str:
         copy.unlink()
         raise ObsFileError(str(error).replace(str(copy), str(found))) from error
     return sha256_file(copy)
+
+
+def _keep_early_copy(work: CycleWork, stream: Stream) -> bool:
+    """Copy what the early pass used of a stream; False when this is no final pass or it used nothing."""
+    copy = work.obs_file(stream)
+    name = copy.relative_to(work.folder).as_posix()
+    if not work.is_final_pass or name not in work.store.manifest(work.time)["files"]:
+        return False
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(work.store.product(work.time, name).read_bytes())
+    return True

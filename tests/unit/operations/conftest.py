@@ -1,0 +1,50 @@
+"""A small served experiment, made once; every test gets a copy of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cycler_da.bench.soak_case import STREAMS, SoakCase, describe, make_case
+from cycler_da.clock import HandClock
+from cycler_da.experiment import Experiment
+from cycler_da.setting import load_setting
+
+CYCLES = 4
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SoakCase:
+    return make_case(tmp_path_factory.mktemp("case"), cycles=CYCLES, members=3)
+
+
+@pytest.fixture
+def case(made: SoakCase, tmp_path: Path) -> SoakCase:
+    shutil.copytree(made.folder, tmp_path / "case")
+    case = SoakCase(tmp_path / "case", CYCLES, members=3)
+    case.config.write_text(yaml.safe_dump(describe(case)))
+    return case
+
+
+@pytest.fixture
+def open_case(case: SoakCase) -> Callable[..., tuple[Experiment, HandClock]]:
+    """Open the experiment at a data time, with `--set` values."""
+
+    def open_at(time: np.datetime64, *overrides: str, **how: object) -> tuple[Experiment, HandClock]:
+        clock = HandClock(time)
+        experiment = Experiment(load_setting(case.config, overrides), clock=clock, **how)
+        experiment.prepare()
+        return experiment, clock
+
+    return open_at
+
+
+def deliver_all(case: SoakCase) -> None:
+    for stream in STREAMS:
+        for time in case.times[1:]:
+            case.deliver(stream, time)

@@ -1,0 +1,110 @@
+"""The serving loop, clocks and priority, without waiting."""
+
+from __future__ import annotations
+
+import threading
+from threading import Event
+
+import numpy as np
+import pytest
+
+from cycler_da.bench.soak_case import STREAMS
+from cycler_da.clock import FileClock, ReplayClock, WallClock, make_clock
+from cycler_da.errors import ConfigError
+from cycler_da.operations.serving import look, serve_plainly
+from cycler_da.priority import first_priority, give_way
+from cycler_da.times import parse_time
+
+START = parse_time("2020-01-01T00:00Z")
+
+
+def test_catching_up_goes_oldest_first_and_as_far_as_the_clock(case, open_case):
+    for stream in STREAMS:
+        for time in case.times[1:]:
+            case.deliver(stream, time)
+    experiment, _ = open_case(case.times[3])
+    seen = []
+    look(experiment, stop=Event(), on_event=lambda e: seen.append(e.time) if e.kind == "cycle_finished" else None)
+    assert seen == [*case.times[:4]]
+
+
+def test_a_request_to_stop_ends_the_service_between_two_stages_and_the_next_one_goes_on_there(case, open_case):
+    experiment, _ = open_case(case.times[0])
+    stop, ended = Event(), []
+
+    def ask(event):
+        if event.kind == "stage_finished" and event.stage == "assimilate":
+            stop.set()
+
+    assert serve_plainly(experiment, every=0.01, stop=stop, on_event=ask, after_look=ended.append) == 1
+    assert ended[0].exit_code == 75 and case.store.latest() is None
+    assert case.store.stage_facts(case.times[0], "assimilate")["n_members"] == 3
+    assert case.store.lock_holder(case.times[0]) is None  # drained: the lock is given back
+    look(experiment, stop=Event())
+    assert case.store.latest() == case.times[0]
+
+
+def test_a_look_that_fails_does_not_end_the_service(case, open_case):
+    case.deliver("buoys", case.times[1])
+    experiment, _ = open_case(case.times[2], "observations.drifters.required=true")
+    stop, ended = Event(), []
+
+    def after(done):
+        ended.append(done)
+        if len(ended) == 1:
+            case.deliver("drifters", case.times[1])
+        if len(ended) == 2:
+            stop.set()
+
+    serve_plainly(experiment, every=0.01, stop=stop, after_look=after)
+    assert ended[0].exit_code == 69
+    assert case.store.latest() == case.times[1]
+
+
+def test_a_backfill_waits_while_the_service_runs_cycles_and_no_longer(tmp_path):
+    waits = []
+    assert give_way(tmp_path) == 0
+    with first_priority(tmp_path):
+        holder = threading.Event()
+
+        def sleep(seconds):
+            waits.append(seconds)
+            if len(waits) == 3:
+                raise InterruptedError
+
+        with pytest.raises(InterruptedError):
+            give_way(tmp_path, sleep=sleep)
+        assert not holder.is_set()
+    assert len(waits) == 3
+    assert give_way(tmp_path) == 0
+
+
+def test_a_replay_lets_data_time_pass_at_its_speed():
+    passed = [0.0]
+    clock = ReplayClock(START, 60.0, seconds=lambda: passed[0], began=0.0)
+    assert clock.now() == START
+    passed[0] = 30.5
+    assert clock.now() == START + np.timedelta64(1830, "s")
+
+
+def test_a_clock_file_never_goes_back_and_survives_damage(tmp_path):
+    path = tmp_path / "clock"
+    path.write_text("2020-01-01T06:00Z\n")
+    clock = FileClock(path)
+    path.write_text("2020-01-01T03:00Z\n")
+    assert clock.now() == parse_time("2020-01-01T06:00Z")
+    path.write_text("not a time")
+    assert clock.now() == parse_time("2020-01-01T06:00Z")
+    path.write_text("2020-01-01T07:00Z")
+    assert clock.now() == parse_time("2020-01-01T07:00Z")
+
+
+def test_the_clock_on_the_wall_is_utc_now():
+    before = np.datetime64("now", "s")
+    assert before <= WallClock().now() <= np.datetime64("now", "s")
+
+
+@pytest.mark.parametrize("text", ["", "wal", "replay:", "replay:-1", "replay:x", "file:", "file:/does/not/exist"])
+def test_a_clock_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ConfigError, match="clock"):
+        make_clock(text, start=START)
