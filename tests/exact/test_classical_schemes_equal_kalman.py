@@ -192,7 +192,7 @@ def test_3dvar_refuses_more_observations_than_its_dense_solver_takes():
 
 
 def test_3dvar_refuses_a_model_without_climatology():
-    with pytest.raises(ConfigError, match="without one"):
+    with pytest.raises(ConfigError, match="without a climatology"):
         Var3dSpec().build(CONTEXT)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cycler_da.generative.covariance import Covariance
 from cycler_da.generative.scaling import Scaling
@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+@runtime_checkable
 class StateCovariance(Protocol):
-    """A covariance of states that can be applied and drawn from; `color` may need more noise than a state has."""
+    """A covariance B = U U^T of states: applied, drawn from, and used as a control variable.
+
+    `color` is U and `gather` its transpose; U need not be square, so `color` may take more noise than a state has.
+    """
 
     def apply(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """B x."""
         ...
 
     def color(self, z: Float[Tensor, "batch channel *noise"]) -> Float[Tensor, "batch channel *space"]:
-        """A draw from N(0, B), from standard normal z of shape `noise_shape`."""
+        """U z: a draw from N(0, B), from standard normal z of shape `noise_shape`."""
+        ...
+
+    def gather(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *noise"]:
+        """U^T x."""
         ...
 
     def noise_shape(self, state_shape: Sequence[int]) -> tuple[int, ...]:
@@ -56,6 +64,14 @@ class ScaledCovariance:
     def color(self, z: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """A draw from N(0, B), from standard normal z."""
         return self.scaling.stretch(self.scaled.color(z))
+
+    def gather(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """The transpose of `color`."""
+        return self.scaled.color(self.scaling.stretch(x))
+
+    def whiten(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """The inverse of `color`; directions without variance give zero."""
+        return self.scaled.whiten(self.scaling.shrink(x))
 
     def noise_shape(self, state_shape: Sequence[int]) -> tuple[int, ...]:
         """That of a state."""

@@ -54,7 +54,7 @@ def solve(
         power = torch.where(going, next_power, power)
     worst = float((residual.norm(dim=1, keepdim=True) / limit).max()) * tolerance
     raise AnalysisFailed(
-        f"guidance: conjugate gradients for {right.shape[1]} observations reached a relative residual of {worst:.1e} "
+        f"conjugate gradients for {right.shape[1]} unknowns reached a relative residual of {worst:.1e} "
         f"in {most_iterations} iterations, expected {tolerance:.0e}; observation errors may be far smaller than the "
         "background's: raise them or thin the observations"
     )

@@ -35,11 +35,14 @@ REACH = 26.0
 
 @dataclass(frozen=True)
 class StationaryCorrelation:
-    """K on a rectangle of `shape` cells; `spectrum` (S, float64) lives on the half plane of a larger torus."""
+    """K on a rectangle of `shape` cells (one axis or more); `spectrum` (S, float64) lives on half of a larger torus.
+
+    On axes that are periodic themselves the torus is the grid and nothing is padded.
+    """
 
     spectrum: Float[Tensor, "torus_y torus_k"]
-    shape: tuple[int, int]
-    torus: tuple[int, int]
+    shape: tuple[int, ...]
+    torus: tuple[int, ...]
 
     def apply(self, v: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
         """K v."""
@@ -54,14 +57,18 @@ class StationaryCorrelation:
         return self._filter(self._pad(v), torch.sqrt(self.spectrum))
 
     def _filter(self, z: Tensor, spectrum: Tensor) -> Tensor:
-        wide = torch.fft.rfft2(z) * spectrum.to(z.device, z.dtype)
-        return torch.fft.irfft2(wide, s=self.torus)
+        axes = tuple(range(-len(self.torus), 0))
+        wide = torch.fft.rfftn(z, dim=axes) * spectrum.to(z.device, z.dtype)
+        return torch.fft.irfftn(wide, s=self.torus, dim=axes)
 
     def _pad(self, v: Tensor) -> Tensor:
-        return F.pad(v, (0, self.torus[1] - self.shape[1], 0, self.torus[0] - self.shape[0]))
+        margins = [(0, n - held) for n, held in zip(self.torus, self.shape, strict=True)]
+        return F.pad(v, tuple(itertools.chain.from_iterable(reversed(margins))))
 
     def _crop(self, z: Tensor) -> Tensor:
-        return z[..., : self.shape[0], : self.shape[1]]
+        for axis, held in enumerate(self.shape, start=z.ndim - len(self.shape)):
+            z = z.narrow(axis, 0, held)
+        return z
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def exponential_correlation(
     if not parts or any(weight <= 0 or length < 0 for weight, length in parts):
         raise ValueError(f"a correlation needs positive weights and lengths of 0 or more, got {tuple(parts)}")
     longest = max(length for _, length in parts)
-    torus = (_torus(shape[0], reach * longest), _torus(shape[1], reach * longest))
+    torus = (fast_size(shape[0] + math.ceil(reach * longest)), fast_size(shape[1] + math.ceil(reach * longest)))
     kernel = torch.zeros(torus, dtype=torch.float64)
     # Images around the torus are summed, not cut off: so the spectrum is that of rho, which has no negative part.
     for shift_y, shift_x in itertools.product((-1, 0, 1), repeat=2):
@@ -112,9 +119,9 @@ def exponential_correlation(
     return StationaryCorrelation(spectrum, shape, torus)
 
 
-def _torus(n: int, margin: float) -> int:
+def fast_size(at_least: int) -> int:
     """The next size with no prime factor above 5, for which transforms are fast."""
-    size = n + math.ceil(margin)
+    size = at_least
     while _rest(size) != 1:
         size += 1
     return size

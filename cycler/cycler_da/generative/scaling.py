@@ -40,6 +40,10 @@ class Scaling:
         """Scaled differences to physical differences (no mean); its own transpose."""
         return z * self._columns(z)[1]
 
+    def shrink(self, x: Float[Tensor, "... channel y x"]) -> Float[Tensor, "... channel y x"]:
+        """Physical differences to scaled differences: the inverse of `stretch`."""
+        return x / self._columns(x)[1]
+
     def _columns(self, like: Tensor) -> tuple[Tensor, Tensor]:
         shape = (-1, 1, 1)
         mean = torch.tensor(self.mean, dtype=like.dtype, device=like.device).reshape(shape)

@@ -6,12 +6,13 @@ goes through `carry`, which is saved with the cycle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.forecast import ForecastModel
+from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -54,6 +55,8 @@ class SchemeContext:
 
     layout: Layout
     model: ForecastModel | None = None
+    #: Reads a B file for a layout, `(path, layout, sha256 or None) -> (B, digest)`; None where there are no files.
+    read_covariance: Callable[[str, Layout, str | None], tuple[StateCovariance, str]] | None = None
 
 
 @runtime_checkable

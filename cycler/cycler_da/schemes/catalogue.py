@@ -3,6 +3,7 @@
 from cycler_da.schemes import (
     enkf,
     ensf,
+    envar,
     etkf,
     flowdas,
     free_run,
@@ -19,6 +20,7 @@ from cycler_da.schemes import (
 __all__ = [
     "enkf",
     "ensf",
+    "envar",
     "etkf",
     "flowdas",
     "free_run",

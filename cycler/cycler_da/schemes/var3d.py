@@ -1,30 +1,30 @@
-"""3D-Var: optimal interpolation of the background with a fixed covariance, for every member.
+"""3D-Var: the background corrected with a fixed covariance, for every member.
 
-With B = beta B_clim, the climatological covariance of the forecast model times a factor,
-    x_a,i = x_i + B H^T (H B H^T + R)^-1 (y + e_i - H x_i),   e_i from N(0, R), re-centred
-the minimum of (x - x_i)^T B^-1 (x - x_i) + (y + e_i - H x)^T R^-1 (y + e_i - H x), solved in observation space.
+With B = beta B_0, where B_0 is a calibrated covariance (`b`) or the climatology of the forecast model,
+    x_a,i = argmin (x - x_i)^T B^-1 (x - x_i) + (y + e_i - h(x))^T R^-1 (y + e_i - h(x)),   e_i from N(0, R), re-centred
 `members: perturbed_observations` gives an ensemble of 3D-Vars, whose spread follows the errors; `members: mean`
-moves all members by the increment of their mean. One member is the deterministic 3D-Var.
-`solver: dense` factors H B H^T + R; `solver: cg` solves (I + R^-1/2 H B H^T R^-1/2) by conjugate gradients.
-Source: Lorenc (1986), Q. J. R. Meteorol. Soc. 112; observation space: Cohn et al. (1998), Mon. Wea. Rev. 126;
-ensemble: Houtekamer et al. (1996), Mon. Wea. Rev. 124. beta is tuned so that E|y - H x_b|^2 = tr(H B H^T + R).
+moves all members by the increment of their mean. One member is the deterministic 3D-Var. The solvers (`dense`, `cg` in
+observation space, `control` in control space) are those of `variational`; `control` alone takes a nonlinear h.
 
-`innovation_chi_square` is d^T (H B H^T + R)^-1 d / p, from the whole matrix; with `cg`, `dof_signal` is an estimate.
+beta is `factor`; with `adapt` = a > 0 it follows the innovations from cycle to cycle, as E|y - H x_b|^2 = tr(H B H^T +
+R) asks for, weighted with R^-1:
+    beta <- (1 - a) beta + a beta q,   q = (d^T R^-1 d - p) / tr(R^-1 H B H^T), held to [1/2, 2] (0.5 where negative)
+and is carried in `carry`. q itself is reported as `background_variance_ratio`: 1 on average where B and R are right.
+Source: Lorenc (1986), Q. J. R. Meteorol. Soc. 112; ensemble: Houtekamer et al. (1996), Mon. Wea. Rev. 124; tuning by
+innovations: Dee (1995), Mon. Wea. Rev. 123, 1128 (with one parameter, in its moment form).
 
-Limits: H must be linear. B does not change with the flow. Observation errors are uncorrelated.
+Limits: B does not change with the flow. Observation errors are uncorrelated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.errors import AnalysisFailed, ConfigError
-from cycler_da.generative.conjugate_gradients import solve
+from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -34,28 +34,18 @@ from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.settings import require
+from cycler_da.schemes.settings import require, require_share
+from cycler_da.schemes.solver import Solver
+from cycler_da.schemes.static_covariance import CLIMATOLOGICAL_FACTOR, MultipliedCovariance, static_covariance
+from cycler_da.schemes.variational import Minimum, VariationalProblem
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, linear_operators=True, n_members=1)
 MEMBERS = ("perturbed_observations", "mean")
-SOLVERS = ("dense", "cg")
-#: Observations whose columns H B H^T e_j are formed together.
-COLUMNS_AT_ONCE = 64
-#: Random vectors for the trace of H K with conjugate gradients.
-N_PROBES = 8
-
-
-@runtime_checkable
-class AppliedCovariance(Protocol):
-    """A covariance B of states that can be applied."""
-
-    def apply(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
-        """B x."""
-        ...
+#: Name of the carried factor, and how far one cycle may change it.
+FACTOR = "var3d.factor"
+LEAST_CHANGE, MOST_CHANGE = 0.5, 2.0
 
 
 @register("scheme", "var3d")
@@ -63,113 +53,106 @@ class AppliedCovariance(Protocol):
 class Var3dSpec(Spec):
     """Options of 3D-Var."""
 
-    factor: float = 0.1  # beta, of the climatological covariance
+    b: str | None = None  # B file of `cycler calibrate-b`; None: the forecast model's climatology
+    b_sha256: str | None = None  # refuse any other file; a prefix of 8 or more digits is enough
+    factor: float | None = None  # beta; None: 1 for a B file, 0.1 for a climatology
+    adapt: float = 0.0  # share of a cycle's innovations in the next factor; 0: fixed
     members: str = "perturbed_observations"  # or mean
-    solver: str = "dense"  # or cg
+    solver: str = "dense"  # or cg, control
     max_observations: int = 10000  # of the dense solver: its matrix then takes 0.8 GB
+    most_loops: int = 10  # Gauss-Newton loops of the control solver
 
     def __post_init__(self) -> None:
-        require(self.factor > 0, "factor", self.factor, expected="a positive number", scheme="var3d")
-        for name, known in (("members", MEMBERS), ("solver", SOLVERS)):
-            got = getattr(self, name)
-            require(got in known, name, got, expected=" or ".join(known), scheme="var3d")
+        is_positive = self.factor is None or self.factor > 0
+        require(is_positive, "factor", self.factor, expected="a positive number", scheme="var3d")
+        require_share("adapt", self.adapt, scheme="var3d")
+        require(self.members in MEMBERS, "members", self.members, expected=" or ".join(MEMBERS), scheme="var3d")
+        self.solver_within_limits()
+
+    def solver_within_limits(self) -> Solver:
+        """The solver; raises ConfigError for one that cannot be."""
+        return Solver(self.solver, self.max_observations, self.most_loops, "var3d")
 
     def build(self, context: SchemeContext) -> Var3d:
-        """Build the scheme; raises ConfigError when the forecast model brings no climatology."""
-        climatology = getattr(context.model, "climatology", None)
-        if climatology is None:
-            raise ConfigError(
-                "scheme var3d: needs a climatological covariance; got a forecast model without one "
-                f"({type(context.model).__name__}). Expected a model with `climatology` (mean, covariance): use a "
-                "learned interpolant, or leave this scheme out."
-            )
-        return Var3d(self, context.layout, climatology.covariance)
+        """Build the scheme; raises ConfigError when there is neither a B file nor a climatology."""
+        static = static_covariance(context, b=self.b, b_sha256=self.b_sha256, factor=self.factor, scheme="var3d")
+        return Var3d(self, context.layout, static.covariance, static.factor, static.digest)
 
 
 @dataclass(frozen=True)
 class Var3d:
-    """3D-Var with a fixed covariance, `settings.factor` times `covariance`."""
+    """3D-Var with a fixed covariance, `factor` times `covariance`."""
 
     settings: Var3dSpec
     layout: Layout
-    covariance: AppliedCovariance
-    needs: Needs = NEEDS
+    covariance: StateCovariance
+    factor: float | None = None  # None: that of the settings
+    covariance_digest: str = ""
+
+    @property
+    def needs(self) -> Needs:
+        """Linear operators, except in control space."""
+        return self.settings.solver_within_limits().needs(n_members=1)
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
     ) -> Analysis:
         """Correct the last time of the background; without observations return it bit for bit.
 
-        Raises AnalysisFailed for an operator that is not linear, too many observations for the dense solver, and
-        numbers that are not finite.
+        Raises AnalysisFailed for an operator that is not linear (but with solver control), too many observations for
+        the dense solver, and numbers that are not finite.
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
-        self._require_fitting(observations)
+        factor = self._factor(carry)
         background = prior.background
         states = background.latest.to(torch.float64)
-        hx = finite_hx(states, observations, scheme="var3d")
-        r, values = observations.error_variance.to(hx.device), observations.values.to(hx.device)
-        innovations = values - hx.mean(dim=0)
-        right = innovations[None]
-        if self.settings.members == "perturbed_observations":
-            errors = perturbations(r, members=background.members, noise=noise, stream="var3d.observations")
-            right = torch.cat([right, values - hx + errors])
-        is_dense = self.settings.solver == "dense"
-        solve_rows = self._solve_dense if is_dense else partial(self._solve_cg, noise=noise)
-        solution, trace = solve_rows(right, observations)
+        innovations, found = self._minimum(background.members, states, observations, factor=factor, noise=noise)
         # One row moves all members alike, or there is a row for each after that of the mean.
-        moved = (states + self._to_states(solution[-len(states) :], observations)).to(background.values.dtype)
+        moved = (states + found.increments[-len(states) :]).to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="var3d")
-        report = innovation_diagnostics(innovations, torch.zeros_like(r), observations=observations)
-        report["innovation_chi_square"] = float((innovations * solution[0]).sum()) / len(r)
-        report["dof_signal"] = trace
+        report = innovation_diagnostics(innovations, torch.zeros_like(innovations), observations=observations)
+        report |= minimum_diagnostics(found) | {"factor": factor}
         fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
         result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), carry, {**report, **fields})
+        return Analysis(background.with_values(result), self._carried(carry, factor, found), {**report, **fields})
 
-    def _require_fitting(self, observations: Observations) -> None:
-        if not observations.is_linear:
-            names = sorted({batch.operator.name for batch in observations.batches if not batch.operator.is_linear})
-            raise AnalysisFailed(
-                f"var3d: the operators {', '.join(names)} are not linear; expected linear ones. Use another scheme."
-            )
-        limit = self.settings.max_observations
-        if self.settings.solver == "dense" and len(observations) > limit:
-            raise AnalysisFailed(
-                f"var3d: {len(observations)} observations; expected at most {limit}, because the matrix is dense. "
-                "Set solver: cg, thin the observations, or raise max_observations."
-            )
+    def _minimum(
+        self, members: tuple[int, ...], states: Tensor, observations: Observations, *, factor: float, noise: Noise
+    ) -> tuple[Tensor, Minimum]:
+        """Innovations of the mean, and the minimum: the mean's row, then those of the members if they have any."""
+        finite_hx(states, observations, scheme="var3d")
+        values = observations.values.to(states.device)
+        rows, targets = states.mean(dim=0, keepdim=True), values[None]
+        if self.settings.members == "perturbed_observations":
+            r = observations.error_variance.to(states.device)
+            errors = perturbations(r, members=members, noise=noise, stream="var3d.observations")
+            rows, targets = torch.cat([rows, states]), torch.cat([targets, values + errors])
+        covariance = MultipliedCovariance(self.covariance, factor)
+        solver = self.settings.solver_within_limits()
+        found = VariationalProblem(covariance, observations, self.layout, noise, solver).minimise(rows, targets)
+        return values - observations.hx(rows[:1])[0], found
 
-    def _solve_dense(self, right: Tensor, observations: Observations) -> tuple[Tensor, float]:
-        """(H B H^T + R)^-1 applied to each row, and the trace of H K."""
-        r = observations.error_variance.to(right.device)
-        hbht = self._observed_covariance(observations, device=right.device)
-        factor = torch.linalg.cholesky(hbht + torch.diag(r))
-        return torch.cholesky_solve(right.mT, factor).mT, float(torch.cholesky_solve(hbht, factor).trace())
+    def _factor(self, carry: Mapping[str, Tensor]) -> float:
+        if self.settings.adapt > 0 and FACTOR in carry:
+            return float(carry[FACTOR])
+        given = self.factor if self.factor is not None else self.settings.factor
+        return CLIMATOLOGICAL_FACTOR if given is None else given
 
-    def _solve_cg(self, right: Tensor, observations: Observations, *, noise: Noise) -> tuple[Tensor, float]:
-        """The same by conjugate gradients; the trace is estimated with random signs z: E z^T (I - W^-1) z."""
-        root = observations.error_variance.to(right.device).sqrt()
-        z = noise.shared_normal("var3d.trace", (N_PROBES, len(root)), dtype=torch.float64).sign().to(right.device)
-        rows = torch.cat([right / root, z])
-        solution = solve(
-            lambda v: v + self._through(v / root, observations) / root, rows, diagonal=torch.ones_like(rows)
-        )
-        trace = len(root) - float((z * solution[len(right) :]).sum(dim=1).mean())
-        return solution[: len(right)] / root, trace
+    def _carried(self, carry: Mapping[str, Tensor], factor: float, found: Minimum) -> Mapping[str, Tensor]:
+        if self.settings.adapt == 0:
+            return carry
+        change = min(max(found.variance_ratio, LEAST_CHANGE), MOST_CHANGE)
+        following = factor * (1 - self.settings.adapt + self.settings.adapt * change)
+        return {**carry, FACTOR: torch.tensor(following, dtype=torch.float64)}
 
-    def _observed_covariance(self, observations: Observations, *, device: torch.device) -> Tensor:
-        """H B H^T, column by column; symmetric by construction."""
-        units = torch.eye(len(observations), dtype=torch.float64, device=device).split(COLUMNS_AT_ONCE)
-        hbht = torch.cat([self._through(part, observations) for part in units])
-        return (hbht + hbht.mT) / 2
 
-    def _through(self, v: Tensor, observations: Observations) -> Tensor:
-        """H B H^T v for rows v; an offset of H is no part of the covariance."""
-        zero = torch.zeros((1, *self.layout.state_shape), dtype=torch.float64, device=v.device)
-        return observations.hx(self._to_states(v, observations)) - observations.hx(zero)
-
-    def _to_states(self, v: Tensor, observations: Observations) -> Tensor:
-        """B H^T v for rows v `(batch, obs)`."""
-        return self.settings.factor * self.covariance.apply(observations.adjoint(v)).to(torch.float64)
+def minimum_diagnostics(found: Minimum) -> dict[str, float]:
+    """What the solver says about the analysis."""
+    return {
+        "innovation_chi_square": found.chi_square,
+        "dof_signal": found.dof_signal,
+        "background_variance_ratio": found.variance_ratio,
+        "loops": float(found.n_loops),
+        "last_step": found.last_step,
+    }
