@@ -220,7 +220,11 @@ class Experiment:
             advice = "give this experiment another name or root, or make revisions of all cycles with --force"
             for time in store.complete_cycles():
                 inputs = store.manifest(time)["inputs"]
-                config, model = inputs["config"], inputs["weights"].get("model")
+                config, model, b = (
+                    inputs["config"],
+                    inputs["weights"].get("model"),
+                    inputs["weights"].get("covariance", ""),
+                )
                 if config != self.setting.config.digest:
                     raise ConfigError(
                         f"{store.cycle_folder(time)} was made with another config (sha256 {config[:12]}, now "
@@ -230,6 +234,11 @@ class Experiment:
                     raise WeightsMismatch(
                         f"{store.cycle_folder(time)} was forecast by model {model}, the config's weights are now "
                         f"{chain.model.digest}; put the earlier weights back, {advice}"
+                    )
+                if b != chain.covariance_digest:
+                    raise WeightsMismatch(
+                        f"{store.cycle_folder(time)} was analysed with B file {b or '(none)'}, the config's is now "
+                        f"{chain.covariance_digest or '(none)'}; put the earlier file back, {advice}"
                     )
 
 

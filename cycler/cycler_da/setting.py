@@ -23,6 +23,7 @@ from cycler_da.layout import Layout
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators and networks)
 from cycler_da.obs.base import ObservationOperator
 from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
 from cycler_da.schemes.base import AnalysisScheme, SchemeContext
@@ -63,6 +64,11 @@ class Chain:
     model: ForecastModel
     source: ModelSource
     members: int
+
+    @property
+    def covariance_digest(self) -> str:
+        """Identifies the B file of a variational scheme; "" where there is none."""
+        return getattr(self.scheme, "covariance_digest", "")
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
     forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
     model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
-    scheme = scheme_spec.build(SchemeContext(control.layout, model))  # type: ignore[attr-defined]
+    scheme = scheme_spec.build(SchemeContext(control.layout, model, read_covariance))  # type: ignore[attr-defined]
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:
         raise ConfigError(

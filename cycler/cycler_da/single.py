@@ -25,6 +25,7 @@ from cycler_da.obs.files import read_obs_file
 from cycler_da.obs.qc import flag_counts, quality_control
 from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.products.conventions import FileFacts
+from cycler_da.products.covariance_file import read_covariance
 from cycler_da.products.dataset import read_ensemble, write_ensemble
 from cycler_da.products.feedback import write_feedback
 from cycler_da.products.provenance import code_version, sha256_file
@@ -59,7 +60,7 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
     if job.weights is not None:
         model = InterpolantSpec(weights=str(job.weights)).build(layout)
     scheme_spec = read_spec("scheme", {"kind": job.scheme, **blocks["scheme"]}, where="scheme")
-    scheme = scheme_spec.build(SchemeContext(layout, model))  # type: ignore[attr-defined]
+    scheme = scheme_spec.build(SchemeContext(layout, model, read_covariance))  # type: ignore[attr-defined]
     if scheme.needs.previous and (model is None or job.previous is None):
         raise ConfigError(
             f"scheme {job.scheme} needs the previous analysis and a learned model: --previous, --forecast"

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, inspect, make, run, serve
+from cycler_da.cli import assimilate, bench, calibrate, inspect, make, run, serve
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -49,5 +49,6 @@ for command in (
     make.plot,
     assimilate.assimilate,
     bench.bench,
+    calibrate.calibrate_b,
 ):
-    app.command(name=command.__name__)(command)
+    app.command(name=command.__name__.replace("_", "-"))(command)

@@ -84,6 +84,7 @@ class CycleWork:
         """What the stages of this cycle depend on: config, code, model and the published cycle before."""
         link = "" if self.previous_time is None else self.store.link_to(self.previous_time).manifest_sha256
         parts = [self.setting.config.digest, code_version(), self.chain.name, self.chain.model.digest, link]
+        parts += [self.chain.covariance_digest] if self.chain.covariance_digest else []
         return hashlib.sha256("|".join([*parts, time_stamp(self.time)]).encode()).hexdigest()[:16]
 
     def facts(self, kind: str, *, reference_time: np.datetime64 | None = None, **attributes: Any) -> FileFacts:
@@ -94,6 +95,7 @@ class CycleWork:
             "code_version": code_version(),
             "seed": config.seed,
             "model_digest": self.chain.model.digest,
+            "covariance_digest": self.chain.covariance_digest or None,
             "n_members": self.chain.members,
         }
         reference = self.time if reference_time is None else reference_time

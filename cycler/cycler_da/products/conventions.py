@@ -32,6 +32,7 @@ KINDS = {
     "increment": "analysis increment (analysis mean minus background mean)",
     "truth": "truth of the twin experiment",
     "nature": "nature run",
+    "covariance": "background-error covariance",
     "feedback": "observations with their quality control and model equivalents",
 }
 

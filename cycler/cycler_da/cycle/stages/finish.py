@@ -32,7 +32,7 @@ def finish(work: CycleWork) -> Facts:
         config=work.setting.config.digest,
         previous=None if work.previous_time is None else work.store.link_to(work.previous_time),
         observations=done["observations"].get("files", {}),
-        weights={"model": work.chain.model.digest},
+        weights={"model": work.chain.model.digest} | ({"covariance": b} if (b := work.chain.covariance_digest) else {}),
     )
     manifest = build_manifest(
         work.folder,
