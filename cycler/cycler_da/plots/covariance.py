@@ -117,7 +117,7 @@ def _draw_correlations(axes: Axes, picture: _Picture, index: int) -> None:
     reach = 12 * max(picture.length_scales) * factor
     furthest = float(np.abs(picture.along["x"][0]).max()) * factor
     axes.set_xlim(-min(reach, furthest), min(reach, furthest))
-    axes.set_ylim(-0.5, 1.05)
+    axes.set_ylim(-1.05, 1.05)
     axes.set_xlabel(f"separation ({unit})", labelpad=1.5)
     axes.set_ylabel("correlation" if index == 0 else "", labelpad=1.5)
     axes.legend(loc="upper left", bbox_to_anchor=(-0.02, 1.22), ncols=2, frameon=False, handlelength=2.2, fontsize=6.5)
