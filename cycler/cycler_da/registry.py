@@ -69,22 +69,29 @@ def spec_of_block(group: str, block: Mapping[str, Any], *, where: str) -> Any:
     kind = options.pop("kind", None)
     if not isinstance(kind, str):
         raise ConfigError(f"{where}: needs a `kind`; valid: {', '.join(sorted(_SPECS[group]))}")
-    spec: Any = lookup(group, kind)
-    known = [option.name for option in fields(spec)]
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{where} ({kind}): unknown key {key!r}; valid: {', '.join(known) or 'none'}.{hint}")
-    try:
-        return spec(**options)
-    except TypeError as error:
-        raise ConfigError(f"{where} ({kind}): {error}") from error
+    return read_strictly(lookup(group, kind), options, where=f"{where} ({kind})")
 
 
 def registered(group: str) -> dict[str, type[Spec]]:
     """All kinds of a group with their Specs (for the contract tests and `cycler check --list`)."""
     return dict(_SPECS[group])
+
+
+def read_strictly(cls: type, options: Mapping[str, Any], *, where: str) -> Any:
+    """Options into a dataclass by the standard library alone (training machines have no pydantic).
+
+    Raises ConfigError for an unknown key, which names the nearest valid one, and for values that cannot be right.
+    """
+    known = [f.name for f in fields(cls)]
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: unknown key {key!r}; valid: {', '.join(known) or 'none'}.{hint}")
+    try:
+        return cls(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def _full_name(spec: type) -> str:

@@ -6,11 +6,10 @@ is resumable: the pairs are kept in the run folder, the fit continues from its c
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -21,9 +20,16 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
 from cycler_da.radar_training import RadarProxies, train_radar
+from cycler_da.registry import read_strictly
+from cycler_da.state_training import SimulatedStates, train_states
 
-if TYPE_CHECKING:
-    pass
+
+class Told(TypedDict):
+    """Where a training keeps what it has done, and whom it tells."""
+
+    run_folder: Path
+    on_progress: Callable[[Progress], None] | None
+    on_message: Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +39,7 @@ class TrainConfig:
     name: str
     out: str  # folder of weights and card
     run_folder: str  # pairs and checkpoint
-    data: SimulatedData | RadarProxies
+    data: SimulatedData | RadarProxies | SimulatedStates
     scaling: Scaling
     network: NetworkSpec
     fit: Mapping[str, Any]
@@ -42,7 +48,7 @@ class TrainConfig:
 
     def settings(self, device: str) -> TrainSettings:
         """Settings of the fit on a device."""
-        return _strict(TrainSettings, {**self.fit, "network": self.network, "device": device}, where="fit")
+        return read_strictly(TrainSettings, {**self.fit, "network": self.network, "device": device}, where="fit")
 
 
 def read_train_config(path: Path) -> TrainConfig:
@@ -63,10 +69,10 @@ def read_train_config(path: Path) -> TrainConfig:
     kind = network.pop("kind", "")
     scaling = {name: tuple(float(value) for value in values) for name, values in blocks.get("scaling", {}).items()}
     blocks["network"] = NetworkSpec(kind, network)
-    blocks["scaling"] = _strict(Scaling, scaling, where="scaling")
+    blocks["scaling"] = read_strictly(Scaling, scaling, where="scaling")
     blocks["data"] = _read_data(blocks.get("data", {}))
     blocks["source"] = text
-    return _strict(TrainConfig, blocks, where=str(path))
+    return read_strictly(TrainConfig, blocks, where=str(path))
 
 
 def run_training(
@@ -79,25 +85,14 @@ def run_training(
 ) -> WeightCard:
     """Run a training to its end and write its weights; continues what an earlier call left."""
     settings, run_folder = config.settings(device), Path(config.run_folder)
-    if isinstance(config.data, RadarProxies):
-        trained = train_radar(
-            config.data,
-            config.scaling,
-            settings,
-            run_folder=run_folder,
-            on_progress=on_progress,
-            on_message=on_message,
-        )
+    data, scaling = config.data, config.scaling
+    told: Told = {"run_folder": run_folder, "on_progress": on_progress, "on_message": on_message}
+    if isinstance(data, RadarProxies):
+        trained = train_radar(data, scaling, settings, **told)
+    elif isinstance(data, SimulatedStates):
+        trained = train_states(data, scaling, settings, **told)
     else:
-        trained = train_fields(
-            config.data,
-            config.scaling,
-            settings,
-            history=config.history,
-            run_folder=run_folder,
-            on_progress=on_progress,
-            on_message=on_message,
-        )
+        trained = train_fields(data, scaling, settings, history=config.history, **told)
     card = WeightCard(
         name=config.name,
         layout=trained.layout,
@@ -119,26 +114,17 @@ def run_training(
     return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
 
 
-def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies:
+def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies | SimulatedStates:
     options = dict(block)
     kind = options.pop("kind", "simulated")
     if kind not in _DATA:
         raise ConfigError(f"data.kind is {kind!r}; valid: {', '.join(sorted(_DATA))}")
-    built: SimulatedData | RadarProxies = _strict(_DATA[kind], options, where="data")
+    built: SimulatedData | RadarProxies | SimulatedStates = read_strictly(_DATA[kind], options, where="data")
     return built
 
 
-_DATA: Mapping[str, type] = {"simulated": SimulatedData, "radar_proxies": RadarProxies}
-
-
-def _strict(cls: type, options: Mapping[str, Any], *, where: str) -> Any:
-    known = [f.name for f in fields(cls)]
-    for key in options:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(f"{where}: unknown key {key!r}; valid: {', '.join(known)}.{hint}")
-    try:
-        return cls(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from error
+_DATA: Mapping[str, type] = {
+    "simulated": SimulatedData,
+    "radar_proxies": RadarProxies,
+    "simulated_states": SimulatedStates,
+}

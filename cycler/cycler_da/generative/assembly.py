@@ -7,6 +7,8 @@ waves      transition.Transition: waves keep their phase (wave_covariance); one 
 advected   advected.AdvectedTransition: any patch of the same variable, spacing and step.
            Measured: correlation.parts, climatology.parts (weight, length in cells), climatology.moments
            (mean, standard deviation); settings: spread, limits, flow
+dense      dense_transition.DenseTransition: few variables; the layout must be the card's.
+           Measured: climatology.mean, climatology.covariance, physical units
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from cycler_da.advection import FlowSettings
 from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.climatology import StateClimatology
-from cycler_da.generative.covariance import Covariance, spectral_from_shells
+from cycler_da.generative.covariance import Covariance, FullCovariance, spectral_from_shells
+from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.local_covariance import (
     REACH,
     LocalCovariance,
     StationaryCorrelation,
     exponential_correlation,
 )
+from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
@@ -85,6 +89,16 @@ def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> 
     return Transition(parts.network, parts.scaling, covariance, climatology=climatology, history=parts.history)
 
 
+def _dense(parts: Parts) -> DenseTransition:
+    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
+    channels = len(parts.layout.channels)
+    mean = parts.measured["climatology.mean"].reshape(channels, -1).mean(dim=1)
+    climatology = StateClimatology(mean, FullCovariance(parts.measured["climatology.covariance"]))
+    if not isinstance(parts.network, Mlp):
+        raise WeightsMismatch(f"weights {parts.source}: a dense transition has a network of kind mlp, got another")
+    return DenseTransition(parts.network, parts.scaling, climatology, history=parts.history)
+
+
 def _advected(
     parts: Parts, *, spread: Mapping[str, float], limits: Mapping[str, float], flow: Mapping[str, Any]
 ) -> AdvectedTransition:
@@ -116,4 +130,5 @@ _BUILDERS: Mapping[str, Callable[..., LearnedTransition]] = {
     "spectral": _spectral,
     "waves": _waves,
     "advected": _advected,
+    "dense": _dense,
 }

@@ -101,7 +101,7 @@ def train(
     persistence = _rmse(held_targets - held_frames[:, -held_targets.shape[1] :])
     began, last = time.monotonic(), 0.0
     for step in range(done, settings.steps):
-        picked = _draw(len(training), settings, step).to(device)
+        picked = draw_samples(len(training), settings, step).to(device)
         last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation)
         follow(average, network, settings.decay(step))
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
@@ -135,7 +135,7 @@ def _fit(
     return float(loss.detach())
 
 
-def _draw(n_pairs: int, settings: TrainSettings, step: int) -> Tensor:
+def draw_samples(n_pairs: int, settings: TrainSettings, step: int) -> Tensor:
     """Samples of a step: a function of (seed, step) alone, so that a resumed run draws the same."""
     generator = np.random.Generator(np.random.Philox(key=(settings.seed << 40) + step))
     return torch.from_numpy(generator.integers(0, n_pairs, settings.batch))

@@ -1,0 +1,153 @@
+"""Training of a dense transition: the mean by squared error, then the root of its covariance by likelihood.
+
+    1. mu        < |(z1 - z0 - mu(z0)) / s|^2 >,   s the standard deviation of the increment of each value
+    2. L0        root of the mean residual covariance, from the training pairs
+    3. P(z0)     < |P L0^-1 r|^2 / 2 - log det P >,   r = z1 - z0 - mu(z0), the mean held fixed
+
+Fitted together by likelihood, the mean would give up where the spread is large. Each part takes all steps of the
+settings, with Adam and the schedule of `training`; a moving average of the weights is what is released.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.networks import build_network
+from cycler_da.generative.networks.mlp import Mlp
+from cycler_da.generative.training import Progress, TrainSettings, draw_samples
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ScaledPairs:
+    """Starts and ends of transitions, float32, scaled units."""
+
+    starts: Float[Tensor, "sample channel *space"]
+    ends: Float[Tensor, "sample channel *space"]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, picked: Tensor) -> ScaledPairs:
+        return ScaledPairs(self.starts[picked], self.ends[picked])
+
+
+Loss = Callable[[Mlp, ScaledPairs], "Tensor"]
+
+
+@dataclass(frozen=True)
+class DenseFit:
+    """One training: its pairs, settings, folder of checkpoints and who is told of progress."""
+
+    training: ScaledPairs
+    check: ScaledPairs  # held out; scored and used for nothing else
+    settings: TrainSettings
+    folder: Path | None = None
+    on_progress: Callable[[Progress], None] | None = None
+
+    def run(self) -> tuple[Mlp, float]:
+        """Fit both parts; returns the averaged network and the seconds it took. Continues from checkpoints."""
+        average = _build(self.settings)
+        average.increment_std.copy_((self.training.ends - self.training.starts).std(dim=0).flatten())
+        seconds = self._fit("mean", average, mean_loss)
+        average.base_root.copy_(residual_root(average, self.training))
+        seconds += self._fit("root", average, root_loss)
+        return average.eval(), seconds
+
+    def _fit(self, part: str, average: Mlp, loss: Loss) -> float:
+        """Fit one tower of `average` in place."""
+        settings, network = self.settings, _build(self.settings)
+        network.load_state_dict(average.state_dict())
+        tower: nn.Sequential = getattr(network, part)
+        optimiser = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
+        folder = None if self.folder is None else self.folder / part
+        running = Checkpoint(folder, repr(settings), network, average, optimiser)
+        done, spent = running.resume()
+        began, last = time.monotonic(), 0.0
+        for step in range(done, settings.steps):
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate(step)
+            error = loss(network, self.training[draw_samples(len(self.training), settings, step)])
+            optimiser.zero_grad(set_to_none=True)
+            error.backward()
+            nn.utils.clip_grad_norm_(tower.parameters(), settings.clip)
+            optimiser.step()
+            follow(average, network, settings.decay(step))
+            last = float(error.detach())
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+                seconds = spent + time.monotonic() - began
+                running.keep(step + 1, seconds)
+                self._tell(average, step + 1, last, seconds)
+        return spent + time.monotonic() - began
+
+    @torch.no_grad()
+    def _tell(self, average: Mlp, step: int, loss: float, seconds: float) -> None:
+        if self.on_progress is not None:
+            ours = _rmse(residuals(average, self.check))
+            persistence = _rmse(self.check.ends - self.check.starts)
+            self.on_progress(Progress(step, self.settings.steps, loss, ours, persistence, seconds))
+
+
+def mean_loss(network: Mlp, pairs: ScaledPairs) -> Tensor:
+    """Squared error of the increment in units of its standard deviation."""
+    return (residuals(network, pairs).flatten(1) / network.increment_std).square().mean()
+
+
+def root_loss(network: Mlp, pairs: ScaledPairs) -> Tensor:
+    """Negative log likelihood of the residual, without its constants; no gradient to the mean."""
+    whitener = network.whitener(pairs.starts)
+    white = _times(whitener, whiten_by_base(network, pairs))
+    return (0.5 * white.square().sum(dim=1) - whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)).mean()
+
+
+def whiten(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
+    """P L0^-1 r of every pair."""
+    return _times(network.whitener(pairs.starts), whiten_by_base(network, pairs))
+
+
+@torch.no_grad()
+def whiten_by_base(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
+    """L0^-1 r of every pair: one root for all states."""
+    left = residuals(network, pairs).flatten(1)
+    white: Tensor = torch.linalg.solve_triangular(network.base_root, left.T, upper=False).T
+    return white
+
+
+@torch.no_grad()
+def residual_root(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "n n"]:
+    """L0: lower triangular root of the mean covariance of what the mean leaves."""
+    left = residuals(network, pairs).flatten(1).to(torch.float64)
+    root: Tensor = torch.linalg.cholesky(left.T @ left / len(left))
+    return root.to(torch.float32)
+
+
+def residuals(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample channel *space"]:
+    """z1 - z0 - mu(z0)."""
+    return pairs.ends - pairs.starts - network(pairs.starts)
+
+
+def _build(settings: TrainSettings) -> Mlp:
+    network = build_network(settings.network, seed=settings.seed)
+    if not isinstance(network, Mlp):
+        raise ConfigError(f"network.kind is {settings.network.kind!r}; simulated states are fitted by: mlp")
+    return network
+
+
+def _times(matrix: Tensor, v: Tensor) -> Tensor:
+    return torch.einsum("bij,bj->bi", matrix, v)
+
+
+def _rmse(error: Tensor) -> float:
+    return float(error.to(torch.float64).square().mean().sqrt())

@@ -1,0 +1,96 @@
+"""The dense transition: persistence before training, transposes, independence of the batch, guided draws."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cycler_da.generative.dense_transition import DenseTransition
+from cycler_da.generative.localisation import MemberNoise, localise
+from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.prediction import LearnedTransition, Prediction
+from cycler_da.generative.scaling import Scaling
+from cycler_da.noise import Noise
+
+SCALING = Scaling((0.0, 1.0, -2.0), (1.0, 2.0, 0.5))
+
+
+class Sum:
+    """Two observations: the first value, and the sum of all."""
+
+    values = torch.tensor([0.7, -0.4], dtype=torch.float64)
+    error_variance = torch.tensor([0.3, 0.5], dtype=torch.float64)
+    rows = torch.tensor([[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+
+    def hx(self, x):
+        return x.flatten(1).to(torch.float64) @ self.rows.T
+
+    def adjoint(self, v):
+        return (v @ self.rows)[..., None]
+
+
+def network(*, is_trained):
+    net = build_network(NetworkSpec("mlp", {"size": 3, "width": 8, "depth": 1}))
+    if is_trained:
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for weight in net.parameters():
+                weight.copy_(0.5 * torch.randn(weight.shape, generator=generator))
+    return net
+
+
+def states(n=200):
+    return torch.randn((n, 1, 3, 1), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
+def test_an_untrained_network_is_persistence_with_the_measured_root():
+    transition = DenseTransition(network(is_trained=False), SCALING)
+    prediction = transition.predict(states())
+    assert torch.equal(prediction.mean, states()[:, -1])
+    expected = torch.diag(torch.tensor(SCALING.std, dtype=torch.float64)).expand(200, 3, 3)
+    torch.testing.assert_close(prediction.root, expected, rtol=0, atol=0)
+
+
+def test_it_meets_the_protocols():
+    transition = DenseTransition(network(is_trained=True), SCALING)
+    assert isinstance(transition, LearnedTransition)
+    assert isinstance(transition.predict(states(2)), Prediction)
+
+
+def test_a_member_does_not_depend_on_its_batch():
+    transition = DenseTransition(network(is_trained=True), SCALING)
+    together = transition.predict(states())
+    for part in (slice(0, 1), slice(70, 75), slice(64, 200)):
+        alone = transition.predict(states()[part])
+        assert torch.equal(alone.mean, together.mean[part])
+        assert torch.equal(alone.root, together.root[part])
+
+
+def test_gathering_is_the_transpose_of_spreading():
+    prediction = DenseTransition(network(is_trained=True), SCALING).predict(states())
+    r, v = states()[:, 0], states().flip(0)[:, 0]
+    forward, backward = (prediction.spread(r) * v).sum(), (r * prediction.gather(v)).sum()
+    torch.testing.assert_close(forward, backward, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("taus", [(0.0,), (0.0, 3.0)])
+def test_guided_draws_of_every_member_are_its_own_kalman_posterior(taus):
+    n = 4000
+    one = states(2)
+    transition = DenseTransition(network(is_trained=True), SCALING)
+    prediction = transition.predict(one.repeat_interleave(n, dim=0))
+    noise = MemberNoise(Noise(3), range(2 * n), "guided")
+    draw = prediction.guided(Sum(), noise)
+    drawn = prediction.to_state(localise(draw, taus, like=prediction.blank(torch.float64), noise=noise)).flatten(1)
+    both = transition.predict(one)
+    for i in range(2):
+        mean, covariance = both.mean[i].flatten(), both.covariance[i]
+        spread = Sum.rows @ covariance @ Sum.rows.T + torch.diag(Sum.error_variance)
+        gain = torch.linalg.solve(spread, Sum.rows @ covariance).T
+        expected = mean + gain @ (Sum.values - Sum.rows @ mean)
+        left = covariance - gain @ Sum.rows @ covariance
+        mine = drawn[i * n : (i + 1) * n]
+        # 4000 draws: standard error 1.6 % of a standard deviation, 2.2 % of a variance; four of each.
+        size = left.diagonal().sqrt()
+        assert float(((mine.mean(dim=0) - expected) / size).abs().max()) < 0.065
+        assert float(((mine.T.cov() - left) / torch.outer(size, size)).abs().max()) < 0.09
