@@ -6,7 +6,7 @@ by the endpoint's Gaussian (`moment_matching`, which has nothing to tune).
 
 Why it hardly assimilates. What it samples is p(x_{k+1} | x_k, y) of each member, and the factor p(y | x_k), which says
 which members were right, is missing. Where the transition is sharp, its noise is all that y may correct: over cycles
-from an uncertain start the exact form (`moment_matching`) is a free run (benchmark `lorenz63_filters`). A large zeta
+from an uncertain start the exact form (`moment_matching`) is a free run (benchmark `lorenz63_cycled`). A large zeta
 does pull members in, as nudging does, with a spread that means nothing. `interpolant_filter` has both factors.
 
 Source: Chen et al. (2025), FlowDAS, arXiv:2501.16642, Algorithm 2, eqs. 7-10; settings of its table S.4.
