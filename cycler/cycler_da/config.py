@@ -83,6 +83,7 @@ class VerificationBlock(Block):
     scale: dict[str, float] = Field(default_factory=dict, description="climatological std of each variable")
     headline: str = Field("all", description="variable of the closing table; all: normalised by scale and pooled")
     thresholds: dict[str, list[float]] = Field(default_factory=dict)
+    window: int = Field(40, ge=20, description="cycles of the trailing window of the calibration")
 
 
 class ExperimentConfig(Block):
@@ -120,16 +121,30 @@ class ExperimentConfig(Block):
         """sha256 of all that the science of a cycle depends on.
 
         Where results go, on which workers, how many cycles follow, what the closing table shows and how the experiment
-        is operated are not part of it.
+        is operated are not part of it, and neither is the check of whole streams, which an operator must be able to
+        lift (manifests record it).
         """
         science = {k: v for k, v in self.resolved().items() if k not in _NOT_SCIENCE}
         science["cycles"] = {k: v for k, v in science["cycles"].items() if k != "count"}
-        science["verification"] = {k: v for k, v in science["verification"].items() if k not in ("spin_up", "headline")}
+        science["verification"] = {k: v for k, v in science["verification"].items() if k not in _SHOWN_ONLY}
         for stream in science["observations"]:
             for key in ("folder", "cutoff", "final"):
                 stream.pop(key)
+            stream["qc"].pop("stream_check", None)
         text = yaml.safe_dump(science, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def stream_checks(self) -> str:
+        """The checks of whole streams, in words; "default" where none is set."""
+        return (
+            ", ".join(f"{b.stream} {b.qc['stream_check']}" for b in self.observations if "stream_check" in b.qc)
+            or "default"
+        )
+
+
+#: Keys of `verification` that change what is shown and no product of a cycle but its passport.
+_SHOWN_ONLY = ("spin_up", "headline", "window")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> ExperimentConfig:

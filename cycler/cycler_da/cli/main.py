@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, calibrate, inspect, make, run, serve
+from cycler_da.cli import assimilate, bench, calibrate, inspect, make, replay, run, serve, whatif
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -43,6 +43,9 @@ for command in (
     inspect.status,
     inspect.verify,
     inspect.version,
+    replay.replay,
+    whatif.whatif,
+    whatif.impact,
     make.nature,
     make.observe,
     make.train,

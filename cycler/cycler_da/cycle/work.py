@@ -26,18 +26,23 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.files import read_obs_file
 from cycler_da.obs.qc import quality_control
+from cycler_da.obs.qc_stream import SET_ASIDE
 from cycler_da.products.conventions import FileFacts
 from cycler_da.products.dataset import read_ensemble
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
 from cycler_da.setting import Chain, Setting, Stream
 from cycler_da.times import time_stamp
+from cycler_da.verification.window import CycleCalibration, unpack, usual
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cycler_da.nature import Nature
 
+
+#: The trailing window of calibration sums, handed from cycle to cycle (see cycle/calibrating.py).
+WINDOW = "diag/window.json.gz"
 
 #: What a stage says about itself (JSON-ready).
 Facts = dict[str, Any]
@@ -86,6 +91,12 @@ class CycleWork:
         parts = [self.setting.config.digest, code_version(), self.chain.name, self.chain.model.digest, link]
         parts += [self.chain.covariance_digest] if self.chain.covariance_digest else []
         return hashlib.sha256("|".join([*parts, time_stamp(self.time)]).encode()).hexdigest()[:16]
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Digests of what was learned or measured beforehand, as the manifest names them."""
+        covariance = self.chain.covariance_digest
+        return {"model": self.chain.model.digest} | ({"covariance": covariance} if covariance else {})
 
     def facts(self, kind: str, *, reference_time: np.datetime64 | None = None, **attributes: Any) -> FileFacts:
         """What every file of this cycle says about itself."""
@@ -152,7 +163,21 @@ class CycleWork:
             window=self.setting.window(self.time),
             settings={stream.name: stream.qc for stream in self.setting.streams},
             noise=self.noise,
+            usual=usual([cycle.deviation for cycle in self.window]),
         )
+
+    def set_aside(self, checked: Observations) -> dict[str, str]:
+        """Streams that quality control rejected as a whole, with the reason."""
+        found = ((b.stream, r) for b in checked.batches for r in b.reasons if r.startswith(SET_ASIDE))
+        return dict(found)
+
+    @cached_property
+    def window(self) -> tuple[CycleCalibration, ...]:
+        """The trailing window of calibration up to the cycle before; empty where there is none yet."""
+        before = self.previous_time
+        if before is None or WINDOW not in self.store.manifest(before)["files"]:
+            return ()
+        return unpack(self.store.product(before, WINDOW).read_bytes())
 
     def obs_file(self, stream: Stream) -> Path:
         """Where the copy of a stream's file is, or would be."""

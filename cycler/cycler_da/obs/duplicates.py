@@ -1,4 +1,4 @@
-"""Which of several observations stays: duplicates, thinning and the withheld part.
+"""Which of several observations stays: duplicates and thinning.
 
 These checks compare observations with each other, so they come after every check of a single observation
 and see only its survivors: a bad observation never costs a good one. All of them depend on what the
@@ -91,18 +91,6 @@ def first_of_each(
     keeper = np.zeros(len(group), dtype=np.int64)
     keeper[order] = order[is_first][np.cumsum(is_first) - 1]
     return stays, keeper
-
-
-def lowest_part(
-    group: Int[np.ndarray, "obs"], *, draw: Float[np.ndarray, "obs"], fraction: float
-) -> Bool[np.ndarray, "obs"]:
-    """Mark the given fraction of every group, those with the lowest draws (rounded to whole observations)."""
-    chosen = np.zeros(len(group), dtype=bool)
-    for number in np.unique(group):
-        members = np.flatnonzero(group == number)
-        n_chosen = int(np.floor(fraction * len(members) + 0.5))
-        chosen[members[np.argsort(draw[members], kind="stable")[:n_chosen]]] = True
-    return chosen
 
 
 def _rasters(

@@ -9,14 +9,16 @@ The checks run in this order and the first that fails decides:
     DOMAIN       where the operator is not defined, or outside the time window
     BLACKLIST    station listed
     H_FAILED     H(x) of some background member not finite
+    FIRST_GUESS  of a stream that as a whole cannot be of this state (see `obs.qc_stream`)
     FIRST_GUESS  |y - mean H(x)| > k sqrt(var H(x) + error^2), k = `background_check`
     PASSIVE      arrives as passive
     THINNED      a copy of an observation of its stream that stays (see `obs.duplicates`)
     THINNED      a copy of an observation of another stream that stays
     THINNED      shares a box of edge `thinning_box` with one that stays, chosen by keyed noise
-    PASSIVE      in the `withheld_fraction` of its stream and variable, chosen by keyed noise
+    PASSIVE      in the `withheld_fraction` of its stream and variable (see `obs.withholding`)
 
-The checks up to FIRST_GUESS look at one observation alone; the others see only survivors. So the outcome
+The checks up to FIRST_GUESS look at one observation alone, but for that of a stream; the others see only
+survivors. So the outcome
 does not depend on the order of the observations, and bad ones change nothing for good ones. Numbers of
 flags as in UFO. Background check: Dee et al. (2001), Q. J. R. Meteorol. Soc. 127, 2451-2471, with the
 spread of the ensemble as background error.
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +40,7 @@ from cycler_da.obs import qc_selection as selection
 from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_checks import Case, Verdict
 from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.obs.qc_stream import is_of_another_state
 from cycler_da.obs.qc_table import Table, make_table
 from cycler_da.times import Window, parse_duration
 
@@ -64,6 +68,7 @@ CHECKS: tuple[Check, ...] = (
     Check(QC.DOMAIN, checks.is_out_of_domain),
     Check(QC.BLACKLIST, checks.is_blacklisted),
     Check(QC.H_FAILED, checks.h_failed),
+    Check(QC.FIRST_GUESS, is_of_another_state),
     Check(QC.FIRST_GUESS, checks.is_far_from_background),
     Check(QC.PASSIVE, checks.arrives_passive),
     Check(QC.THINNED, selection.is_copy),
@@ -80,12 +85,13 @@ def quality_control(
     window: Window,
     settings: QCSettings | Mapping[str, QCSettings],
     noise: Noise,
+    usual: Mapping[str, float] = MappingProxyType({}),
 ) -> Observations:
     """Flag every observation, given its model equivalents of all background members in the same order.
 
     `settings` are those of all streams, or a mapping from stream to its own. Copies are looked for within
-    each stream and then between streams, there with the tightest tolerances of all. Nothing is removed and no
-    value is changed.
+    each stream and then between streams, there with the tightest tolerances of all. `usual` are the usual
+    deviations of streams as a whole. Nothing is removed and no value is changed.
     """
     table = make_table(observations, background_hx)
     by_stream = _settings_by_stream(table, settings)
@@ -95,7 +101,7 @@ def quality_control(
     for check in CHECKS:
         parts = [(alive, _tightest(by_stream))] if check.spans_streams else _parts(table, alive, by_stream)
         for among, own in parts:
-            verdict = check.judge(Case(table, among, window, own, noise))
+            verdict = check.judge(Case(table, among, window, own, noise, usual))
             failed = verdict.fails & among
             flags[failed] = table.arrived[failed] if check.flag is QC.PRE_QC else int(check.flag)
             for i_obs in np.flatnonzero(failed):

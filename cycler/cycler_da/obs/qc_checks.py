@@ -5,8 +5,8 @@ The order of the checks, and the flag each one gives, stand in `obs.qc`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,6 +43,7 @@ class Case:
     window: Window
     settings: QCSettings
     noise: Noise
+    usual: Mapping[str, float] = field(default_factory=dict)  # usual deviation by stream/variable, see qc_stream
 
 
 def is_missing(case: Case) -> Verdict:

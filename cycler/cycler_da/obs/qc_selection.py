@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cycler_da.noise import Noise
-from cycler_da.obs.duplicates import Tolerance, first_of_each, groups_of_copies, lowest_part, numbered, thinning_boxes
+from cycler_da.obs.duplicates import Tolerance, first_of_each, groups_of_copies, numbered, thinning_boxes
 from cycler_da.obs.qc_checks import Case, Verdict, nothing
+from cycler_da.obs.withholding import regions, systematic_part
 from cycler_da.times import parse_duration
 
 if TYPE_CHECKING:
@@ -56,13 +57,21 @@ def is_thinned(case: Case) -> Verdict:
 
 
 def is_withheld(case: Case) -> Verdict:
-    """A fixed part of every stream and variable, kept back to verify with."""
+    """A fixed part of every stream and variable, spread over the regions, kept back to verify with."""
     table, fraction = case.table, case.settings.withheld_fraction
     if not fraction:
         return nothing(case)
     some = np.flatnonzero(case.alive)
     draw = keyed_draws(table.id[some], noise=case.noise, stream="qc.withheld")
-    chosen = lowest_part(table.batch_kind[some], draw=draw, fraction=fraction)
+    region = regions(table.index[some], table.grid)
+    chosen = np.zeros(len(some), dtype=bool)
+    for number in np.unique(table.batch_kind[some]):
+        own = np.flatnonzero(table.batch_kind[some] == number)
+        first = some[own[0]]
+        uniform = case.noise.generator(f"qc.withheld.{table.stream[first]}.{table.variable[first]}").random(2)
+        chosen[own] = systematic_part(
+            region[own], draw=draw[own], fraction=fraction, rounding=uniform[0], start=uniform[1]
+        )
     fails, _ = _spread_out(case, some, chosen, some)
     return Verdict(fails, lambda i: f"withheld for verification ({fraction:.3g} of {table.variable[i]})")
 

@@ -22,6 +22,7 @@ class QCSettings(Spec):
     blacklist: tuple[str, ...] = ()  # station names
     thinning_box: float | None = None  # edge of a box in units of the grid axes
     withheld_fraction: float = 0.0
+    stream_check: float | None = 3.0  # times the usual deviation of the stream as a whole
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.bounds.items():
@@ -29,6 +30,8 @@ class QCSettings(Spec):
                 raise ConfigError(f"quality control: bounds of {name}: got [{low}, {high}], expected min < max")
         if self.background_check is not None and not self.background_check > 0:
             raise ConfigError(f"quality control: got background_check {self.background_check}, expected > 0 or null")
+        if self.stream_check is not None and not self.stream_check > 1:
+            raise ConfigError(f"quality control: got stream_check {self.stream_check}, expected > 1 or null")
         if not 0 <= self.duplicate_distance <= 1:
             raise ConfigError(
                 f"quality control: got duplicate_distance {self.duplicate_distance}, expected 0 to 1 grid cells"

@@ -33,6 +33,8 @@ KINDS = {
     "truth": "truth of the twin experiment",
     "nature": "nature run",
     "covariance": "background-error covariance",
+    "whatif": "what-if analysis ensemble, from changed observations",
+    "whatif_difference": "what-if analysis minus archived analysis, member by member",
     "feedback": "observations with their quality control and model equivalents",
 }
 

@@ -7,6 +7,8 @@ import math
 import torch
 from safetensors.torch import save
 
+from cycler_da.cycle.calibrating import put_passport
+from cycler_da.cycle.unseen import require_plausible, withheld_fit
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.errors import AnalysisFailed
 from cycler_da.obs.base import Observations
@@ -15,6 +17,7 @@ from cycler_da.schemes.base import Analysis, Prior
 from cycler_da.schemes.checks import require_finite
 from cycler_da.start import StartRequest
 from cycler_da.times import iso_time
+from cycler_da.verification.window import usual
 
 
 def assimilate(work: CycleWork) -> Facts:
@@ -27,6 +30,7 @@ def assimilate(work: CycleWork) -> Facts:
     reasons, label = [], "analysis"
     try:
         analysis = _analyse(work, prior, usable)
+        _require_plausible(work, checked, analysis)
     except AnalysisFailed as error:
         if work.setting.config.on_failed_analysis == "stop":
             raise
@@ -36,7 +40,8 @@ def assimilate(work: CycleWork) -> Facts:
         reasons.append("no usable observations: the analysis is the background")
         label = "analysis, NO OBSERVATIONS (background)"
     physical = work.setting.control.from_control(analysis.ensemble.at_latest())
-    all_reasons = [*work.done_facts("observations").get("degraded", []), *reasons]
+    earlier = [r for stage in ("observations", "quality_control") for r in work.done_facts(stage).get("degraded", [])]
+    all_reasons = [*earlier, *reasons]
     facts = work.facts(
         "analysis",
         degraded=bool(all_reasons),
@@ -45,6 +50,7 @@ def assimilate(work: CycleWork) -> Facts:
         comment="; ".join(all_reasons) or None,
     )
     write_ensemble(work.folder / "analysis.nc", physical, facts=facts)
+    put_passport(work, work.folder / "analysis.nc", "analysis")
     if analysis.carry:
         carry = {name: value.contiguous() for name, value in analysis.carry.items()}
         (work.folder / "carry.safetensors").write_bytes(save(carry))
@@ -76,6 +82,7 @@ def _start(work: CycleWork) -> Facts:
         comment="; ".join(reasons) or None,
     )
     write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
+    put_passport(work, work.folder / "analysis.nc", "analysis")
     return {"n_members": ensemble.n_members, "degraded": reasons}
 
 
@@ -85,6 +92,16 @@ def _analyse(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
         analysis = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
     require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
     return analysis
+
+
+def _require_plausible(work: CycleWork, checked: Observations, analysis: Analysis) -> None:
+    """Raise AnalysisFailed when the withheld observations cannot be of this analysis."""
+    require_plausible(
+        withheld_fit(work, checked, analysis.ensemble, background=work.background()),
+        usual=usual([cycle.analysis_deviation for cycle in work.window]),
+        limits={stream.name: stream.qc.stream_check for stream in work.setting.streams},
+        scheme=work.chain.scheme_kind,
+    )
 
 
 def _title(work: CycleWork, label: str) -> str:

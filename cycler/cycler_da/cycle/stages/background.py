@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cycler_da.cycle.calibrating import put_passport
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.products.dataset import write_ensemble
 
@@ -22,4 +23,5 @@ def background(work: CycleWork) -> Facts:
     physical = work.setting.control.from_control(forecast)
     facts = work.facts("background", reference_time=work.previous_time)
     write_ensemble(work.folder / "background.nc", physical, facts=facts)
+    put_passport(work, work.folder / "background.nc", "background")
     return {"n_members": forecast.n_members}

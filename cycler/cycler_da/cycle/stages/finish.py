@@ -20,6 +20,8 @@ def finish(work: CycleWork) -> Facts:
         "delivery": delivery,
         "valid_time": iso_time(work.time),
         "scores": done["verify"].get("scores", {}),
+        "calibration": done["verify"].get("calibration", {}),
+        "alerts": done["verify"].get("alerts", []),
         "counts": done["quality_control"].get("counts", {}),
         "diagnostics": done["assimilate"].get("diagnostics", {}),
         "seconds": {name: facts["seconds"] for name, facts in done.items()},
@@ -32,7 +34,8 @@ def finish(work: CycleWork) -> Facts:
         config=work.setting.config.digest,
         previous=None if work.previous_time is None else work.store.link_to(work.previous_time),
         observations=done["observations"].get("files", {}),
-        weights={"model": work.chain.model.digest} | ({"covariance": b} if (b := work.chain.covariance_digest) else {}),
+        weights=work.weights,
+        other={"stream_checks": work.setting.config.stream_checks},
     )
     manifest = build_manifest(
         work.folder,

@@ -1,13 +1,13 @@
-"""Verify: background and analysis against nature, beside persistence, where there is a nature."""
+"""Verify: background and analysis against what they have not seen, and against nature where there is one."""
 
 from __future__ import annotations
 
+from cycler_da.cycle.calibrating import calibrate_cycle
 from cycler_da.cycle.scoring import score_cycle
 from cycler_da.cycle.work import CycleWork, Facts
 
 
 def verify(work: CycleWork) -> Facts:
-    """Score background and analysis against nature, beside persistence."""
-    if work.nature is None:
-        return {}
-    return {"scores": score_cycle(work, work.nature)}
+    """Calibrate on observations; score background and analysis against nature, beside persistence."""
+    facts = calibrate_cycle(work)
+    return facts if work.nature is None else {**facts, "scores": score_cycle(work, work.nature)}

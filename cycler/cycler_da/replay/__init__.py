@@ -1,0 +1,1 @@
+"""Archived cycles made again: as they were (`again`), from other observations (`whatif`), for one number (`impact`)."""

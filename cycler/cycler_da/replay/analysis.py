@@ -1,0 +1,74 @@
+"""The analysis of an archived cycle as a function of its observations: what `whatif` and `impact` vary.
+
+Background, carry and noise keys are those of the archive, so two analyses differ by their observations alone.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cycler_da.cycle import CycleWork
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import ConfigError, MissingProduct
+from cycler_da.obs.base import Observations
+from cycler_da.products.dataset import read_ensemble
+from cycler_da.replay.shadow import ArchivedCycle, shadow_work
+from cycler_da.schemes.base import Prior
+from cycler_da.schemes.checks import require_finite
+
+
+@dataclass(frozen=True)
+class OpenAnalysis:
+    """An archived cycle whose analysis can be made again from other observations."""
+
+    archived: ArchivedCycle
+    work: CycleWork
+    checked: Observations  # after quality control, as the cycle had them
+    analysis: Ensemble  # as archived, physical units, at the cycle's time
+
+    def again(self, observations: Observations) -> Ensemble:
+        """The analysis ensemble (physical units) from observations with flags; only used ones count."""
+        work = self.work
+        usable = work.setting.control.observations(observations.used())
+        prior = Prior(work.background(), work.previous(), work.chain.model)
+        with torch.inference_mode():
+            found = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
+        require_finite(found.ensemble.latest, layout=found.ensemble.layout, scheme=work.chain.scheme_kind)
+        return work.setting.control.from_control(found.ensemble.at_latest())
+
+    def require_same(self) -> None:
+        """Raise MissingProduct unless the unchanged observations give the archived analysis bit for bit."""
+        if not torch.equal(self.again(self.checked).values, self.analysis.values):
+            raise MissingProduct(
+                f"{self.archived.name}: the unchanged observations do not give the archived analysis, so a difference "
+                "would not be due to the observations; `cycler replay` says what is different (another version of "
+                "the code, or an analysis for which the background stood in)"
+            )
+
+
+@contextmanager
+def open_analysis(archived: ArchivedCycle, scratch: Path) -> Iterator[OpenAnalysis]:
+    """Open the analysis of a cycle; raises ConfigError at the start of a chain, and what `shadow_work` raises."""
+    if archived.manifest()["inputs"]["previous_manifest"] is None:
+        raise ConfigError(f"{archived.name} is the start of its chain: it has no observations to change")
+    with shadow_work(archived, scratch) as work:
+        _take(archived, "background.nc", work.folder)
+        for stream in archived.manifest()["inputs"]["observations"]:
+            _take(archived, f"obs/in.{stream}.nc", work.folder)
+        analysis = read_ensemble(
+            archived.store.product(archived.time, "analysis.nc"), layout=work.setting.layout
+        ).at_latest()
+        yield OpenAnalysis(archived, work, work.checked(), analysis)
+
+
+def _take(archived: ArchivedCycle, name: str, folder: Path) -> None:
+    """Copy a product, verified, into the work folder."""
+    copy = folder / name
+    copy.parent.mkdir(exist_ok=True)
+    shutil.copyfile(archived.store.product(archived.time, name), copy)
