@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def inflate(members: Float[Tensor, "member *state"], factor: float) -> Float[Tensor, "member *state"]:
-    """Multiply the anomalies by `factor` and keep the mean; float64 inside, dtype kept."""
+def inflate(
+    members: Float[Tensor, "member *state"], factor: float | Float[Tensor, "*state"]
+) -> Float[Tensor, "member *state"]:
+    """Multiply the anomalies by `factor` (or a field of them) and keep the mean; float64 inside, dtype kept."""
     x = members.to(torch.float64)
     return (x + (factor - 1) * _anomalies(x)).to(members.dtype)
 

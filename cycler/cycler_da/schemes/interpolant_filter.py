@@ -8,13 +8,10 @@ and guided sampling gives the second alone. Members at the previous time must fi
 the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
     1. h(mu(x_i)) of every member, mu the mean of the transition
-    2. `coupling`: the members x_i (and their history) are moved by p(y | x_i)^gamma, in n passes with n S / gamma each
-         transform               lag-1 LETKF with localization; of S the diagonal
-         perturbed_observations  lag-1 smoother with the whole S, no localization: systems of few variables
-         none                    not at all: every member guided by itself, which hardly assimilates
-    3. with gamma < 1 the members are resampled by the rest, p(y | x_i)^(1 - gamma): low dimension only, where weights
-       do not collapse. `least_share` raises gamma in a cycle until the members keep that effective share.
-    4. one draw of x' from every moved member, guided by y (`guidance`)
+    2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform), by a
+       lag-1 smoother with perturbed observations, or not at all, which hardly assimilates; with gamma < 1 in part by
+       resampling, low dimension only, where weights do not collapse
+    3. one draw of x' from every moved member, guided by y (`guidance`)
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
 is not counted twice, because C0 stands in the predictive likelihood. Nonlinear h is linearised where members are.
@@ -37,34 +34,31 @@ import torch
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.localisation import MemberNoise, tau_grid
-from cycler_da.generative.resampling import (
-    effective_share,
-    log_evidence,
-    systematic_resampling,
-    tempering_exponent,
-)
+from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register, spec_of_block
+from cycler_da.schemes.adaptive_inflation import (
+    AdaptiveInflationSpec,
+    InflationField,
+    Innovations,
+    read_inflation,
+    update_inflation,
+)
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.coupling import COUPLINGS, Coupling
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
-from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.inflation import inflate
-from cycler_da.schemes.lag_smoother import smooth
 from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.predictive import Predictive, predict_observations
+from cycler_da.schemes.predictive import Predictive
 from cycler_da.schemes.settings import require
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
-
-COUPLINGS = ("transform", "perturbed_observations", "none")
 
 
 @register("scheme", "interpolant_filter")
@@ -74,7 +68,8 @@ class InterpolantFilterSpec(Spec):
 
     localization_radius_km: float | None = None
     localization_radius_cells: float | None = None
-    inflation: float = 1.02  # factor on the anomalies of the previous analysis
+    inflation: float = 1.02  # factor on the anomalies of the previous analysis; where an adaptive one starts
+    adaptive_inflation: AdaptiveInflationSpec | None = None
     coupling: str = "transform"
     passes: int = 1  # 2 where the step is strongly nonlinear
     gamma: float = 1.0  # fraction of the log-evidence given to the coupling; less in low dimension
@@ -116,7 +111,8 @@ class InterpolantFilterSpec(Spec):
         radius = self._localization().radius(context.layout)
         guidance = self.make_guidance()
         needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=2)
-        return InterpolantFilter(self, radius, tau_grid(self.tau_points, self.tau_max), guidance, needs)
+        coupling = Coupling(self.coupling, self.passes, self.gamma, self.least_share, radius, self.weight_stride)
+        return InterpolantFilter(self, coupling, tau_grid(self.tau_points, self.tau_max), guidance, needs)
 
     def _localization(self) -> LetkfSpec:
         return LetkfSpec(
@@ -128,20 +124,11 @@ class InterpolantFilterSpec(Spec):
 
 
 @dataclass(frozen=True)
-class Coupled:
-    """Members moved by the predictive likelihood, and what was found on the way."""
-
-    frames: Float[Tensor, "member time channel *space"]
-    predictive: Predictive  # of the members before they moved
-    report: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class InterpolantFilter:
     """The filter with fixed settings."""
 
     settings: InterpolantFilterSpec
-    radius: float | None  # Gaspari-Cohn half-width, axis units
+    coupling: Coupling
     taus: tuple[float, ...]
     guidance: Guidance
     needs: Needs
@@ -162,40 +149,19 @@ class InterpolantFilter:
         report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
         model, frames = last_step(prior, noise, scheme=name)
         members = MemberNoise(noise, background.members, "guided", device=frames.device)
-        coupled = self.couple(model, frames, observations, members)
+        known = self._known_inflation(carry, background.layout)
+        inflation = self.settings.inflation if known is None else known.factor
+        coupled = self.coupling.move(model, frames, observations, noise=members, inflation=inflation)
         analysed = self.sample(model, coupled.frames, observations, members, gram=coupled.predictive.shared)
         require_finite(analysed, layout=background.layout, scheme=name)
         report |= coupled.report
+        if known is not None:
+            report |= known.diagnostics()
+            carry = {**carry, **self._learn(known, coupled.predictive, observations).carried()}
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
         fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
         values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         return Analysis(background.with_values(values), carry, {**report, **fields})
-
-    def couple(
-        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: MemberNoise
-    ) -> Coupled:
-        """Move frames by the predictive likelihood, first by the coupling, then by resampling."""
-        if self.settings.coupling == "perturbed_observations":
-            frames = inflate(frames, self.settings.inflation)
-        predictive = predict_observations(model.transition.predict(frames), observations)
-        values, variance = observations.values, observations.error_variance
-        report = {}
-        if predictive.is_full:
-            before = predictive.log_density(values, variance)
-            report["log_evidence"] = log_evidence(before)
-        if self.settings.coupling == "none":
-            return Coupled(frames, predictive, report)
-        gamma = self._gamma(predictive, observations)
-        if gamma > 0.0:
-            frames = self._move(model, frames, observations, predictive=predictive, gamma=gamma, noise=noise)
-        if gamma == 1.0:
-            return Coupled(frames, predictive, {**report, "gamma": gamma})
-        moved = predict_observations(model.transition.predict(frames), observations)
-        weights = (1.0 - gamma) * moved.log_density(values, variance)
-        kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
-        return Coupled(
-            frames[kept], predictive, {**report, "gamma": gamma, "effective_share": effective_share(weights)}
-        )
 
     def sample(
         self,
@@ -212,59 +178,23 @@ class InterpolantFilter:
         guided = Guided(prediction, observations, noise, self.taus, gram, model.climatology)
         return prediction.to_state(self.guidance.residual(guided))
 
-    def _gamma(self, predictive: Predictive, observations: Observations) -> float:
-        """The coupling's fraction of the log-evidence in this cycle."""
-        gamma, share = self.settings.gamma, self.settings.least_share
-        if share is None or gamma == 1.0:
-            return gamma
-        weights = predictive.log_density(observations.values, observations.error_variance)
-        return max(gamma, 1.0 - tempering_exponent(weights, share=share))
-
-    def _move(
-        self,
-        model: InterpolantForecast,
-        frames: Tensor,
-        observations: Observations,
-        *,
-        predictive: Predictive,
-        gamma: float,
-        noise: MemberNoise,
-    ) -> Tensor:
-        """Frames after all passes of the coupling."""
-        factor = self.settings.passes / gamma
-        frames = frames[:, -model.history :]
-        for i_pass in range(self.settings.passes):
-            if i_pass > 0:
-                hx = observations.hx(model.transition.predict(frames).mean.to(torch.float64))
-                predictive = replace(predictive, hx=hx)
-            if self.settings.coupling == "transform":
-                frames = self._transform(model, frames, observations, predictive, factor=factor, i_pass=i_pass)
-            else:
-                frames = _smooth(frames, observations, predictive, factor=factor, noise=noise, step=i_pass)
-        return frames
-
-    def _transform(
-        self,
-        model: InterpolantForecast,
-        frames: Tensor,
-        observations: Observations,
-        predictive: Predictive,
-        *,
-        factor: float,
-        i_pass: int,
-    ) -> Tensor:
-        """Lag-1 transform of the frames."""
-        transform = transform_weights(
-            predictive.hx,
-            observations.values,
-            error_variance=factor * (predictive.variance + observations.error_variance),
-            positions=observations.positions,
-            layout=model.layout,
-            radius=self.radius,
-            weight_stride=self.settings.weight_stride,
-            inflation=self.settings.inflation if i_pass == 0 else 1.0,
+    def _known_inflation(self, carry: Mapping[str, Tensor], layout: Layout) -> InflationField | None:
+        """Factors that were carried here, or the first ones; None when they do not adapt."""
+        settings = self.settings.adaptive_inflation
+        return (
+            None if settings is None else read_inflation(carry, settings, start=self.settings.inflation, layout=layout)
         )
-        return transform.apply(frames)
+
+    def _learn(self, known: InflationField, predictive: Predictive, observations: Observations) -> InflationField:
+        """Factors for the next cycle; the transition's own variance counts as error, for inflation cannot touch it."""
+        assert self.settings.adaptive_inflation is not None
+        error = observations.error_variance + predictive.variance
+        hx = predictive.hx
+        if self.coupling.kind == "perturbed_observations":  # inflated everywhere alike, before they predicted
+            hx = inflate(hx, 1.0 / float(known.factor.mean()))
+        innovations = Innovations.of(hx, observations, error)
+        settings, layout = self.settings.adaptive_inflation, observations.layout
+        return update_inflation(known, innovations, settings, layout=layout, radius=self.coupling.radius)
 
     def _require_room(self, observations: Observations) -> None:
         limit = self.settings.max_observations
@@ -273,18 +203,3 @@ class InterpolantFilter:
                 f"interpolant_filter: {len(observations)} observations exceed max_observations {limit}; "
                 "thin them or raise the limit (memory grows with its square)"
             )
-
-
-def _smooth(
-    frames: Tensor, observations: Observations, predictive: Predictive, *, factor: float, noise: MemberNoise, step: int
-) -> Tensor:
-    """Lag-1 smoother of the frames with perturbed observations."""
-    ones = torch.ones_like(observations.values)
-    members = tuple(noise.members)
-    return smooth(
-        frames,
-        predictive.hx,
-        observations.values,
-        covariance=factor * predictive.mean_covariance(observations.error_variance),
-        perturbations=perturbations(ones, members=members, noise=noise.noise, stream=f"coupling.{step}"),
-    )

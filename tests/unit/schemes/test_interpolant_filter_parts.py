@@ -19,6 +19,7 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec, PointOperator, cell_stencil
 from cycler_da.registry import registered
+from cycler_da.schemes.adaptive_inflation import AdaptiveInflationSpec, Innovations, read_inflation, update_inflation
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.predictive import predict_observations
@@ -177,3 +178,23 @@ def test_every_guidance_pulls_the_members_towards_the_observations(kind):
     before = analyse(replace(spec, guidance={"kind": "conjugate"}), observations([0.0, 0.0]), previous)
     pulled = seen.hx(analysis.ensemble.latest).mean(dim=0) - seen.hx(before.ensemble.latest).mean(dim=0)
     assert bool((pulled * seen.values > 0.1).all())
+
+
+ADAPTIVE = AdaptiveInflationSpec(std=0.1, start_std=1.0)
+
+
+@pytest.mark.parametrize("coupling", ["transform", "perturbed_observations"])
+def test_the_first_cycle_uses_the_inflation_of_the_settings_and_learns_for_the_next(coupling):
+    previous, seen = start(30), observations([3.0, -3.0])
+    fixed = analyse(InterpolantFilterSpec(inflation=1.2, coupling=coupling), seen, previous)
+    spec = InterpolantFilterSpec(inflation=1.2, coupling=coupling, adaptive_inflation=ADAPTIVE)
+    adaptive = analyse(spec, seen, previous)
+    assert torch.allclose(adaptive.ensemble.values, fixed.ensemble.values, rtol=0, atol=1e-13)
+    assert adaptive.diagnostics["inflation_mean"] == 1.2
+    # The variance of the transition counts as error: of what it explains inflation must not explain again.
+    predictive = predict_observations(MODEL.transition.predict(previous.values), seen)
+    error = seen.error_variance + NOISE.diagonal()[SEEN]
+    first = read_inflation({}, ADAPTIVE, start=1.2, layout=LAYOUT)
+    innovations = Innovations.of(predictive.hx, seen, error)
+    expected = update_inflation(first, innovations, ADAPTIVE, layout=LAYOUT, radius=None)
+    assert torch.allclose(adaptive.carry["inflation"], expected.factor, rtol=0, atol=1e-12)

@@ -1,0 +1,154 @@
+"""Coupling: members at the previous time are moved by what they predicted of the observations.
+
+The factor p(y | x_i) of the filter (`predictive`), given to the members in two parts:
+
+    p(y | x_i)^gamma         moves them, in n passes with covariance n S / gamma each
+        transform               lag-1 LETKF with localization; of S the diagonal
+        perturbed_observations  lag-1 smoother with the whole S, no localization (`lag_smoother`)
+        none                    nothing moves, nothing is weighed
+    p(y | x_i)^(1 - gamma)   resamples them, systematically, after they moved
+
+`least_share` raises gamma in a cycle to 1 - a, a the largest exponent that leaves the weights p(y | x_i)^a of the
+members where they stood that effective share.
+Sources: Hunt et al. (2007), Physica D 230 (transform); Frei, Kuensch (2013), Biometrika 100, 781-800, who give the
+part gamma of a likelihood to an EnKF and the rest to weights, and choose gamma by the share of effective members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.resampling import (
+    effective_share,
+    log_evidence,
+    systematic_resampling,
+    tempering_exponent,
+)
+from cycler_da.obs.base import Observations
+from cycler_da.schemes.ensemble_transform import transform_weights
+from cycler_da.schemes.inflation import inflate
+from cycler_da.schemes.lag_smoother import smooth
+from cycler_da.schemes.perturbed_observations import perturbations
+from cycler_da.schemes.predictive import Predictive, predict_observations
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+COUPLINGS = ("transform", "perturbed_observations", "none")
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Members moved by the predictive likelihood, and what was found on the way."""
+
+    frames: Float[Tensor, "member time channel *space"]
+    predictive: Predictive  # of the members before they moved
+    report: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """One way of moving members, with fixed settings."""
+
+    kind: str  # of COUPLINGS
+    passes: int
+    gamma: float
+    least_share: float | None
+    radius: float | None  # Gaspari-Cohn half-width, axis units
+    weight_stride: int
+
+    def move(
+        self,
+        model: InterpolantForecast,
+        frames: Float[Tensor, "member time channel *space"],
+        observations: Observations,
+        *,
+        noise: MemberNoise,
+        inflation: float | Float[Tensor, "field *space"] = 1.0,
+    ) -> Coupled:
+        """Move frames by the predictive likelihood; their anomalies are inflated before."""
+        if self.kind == "perturbed_observations":
+            frames = inflate(frames, inflation)
+        predictive = predict_observations(model.transition.predict(frames), observations)
+        values, variance = observations.values, observations.error_variance
+        report: dict[str, float] = {}
+        if predictive.is_full:
+            report["log_evidence"] = log_evidence(predictive.log_density(values, variance))
+        if self.kind == "none":
+            return Coupled(frames, predictive, report)
+        report["gamma"] = gamma = self._gamma(predictive, observations)
+        if gamma > 0.0:
+            passes = _Passes(model, observations, self.passes / gamma, noise)
+            frames = self._in_passes(passes, frames[:, -model.history :], predictive, inflation)
+        if gamma == 1.0:
+            return Coupled(frames, predictive, report)
+        moved = predict_observations(model.transition.predict(frames), observations)
+        weights = (1.0 - gamma) * moved.log_density(values, variance)
+        report["effective_share"] = effective_share(weights)
+        kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
+        return Coupled(frames[kept], predictive, report)
+
+    def _gamma(self, predictive: Predictive, observations: Observations) -> float:
+        """The fraction of the log-evidence that moves members in this cycle."""
+        if self.least_share is None or self.gamma == 1.0:
+            return self.gamma
+        weights = predictive.log_density(observations.values, observations.error_variance)
+        return max(self.gamma, 1.0 - tempering_exponent(weights, share=self.least_share))
+
+    def _in_passes(self, passes: _Passes, frames: Tensor, predictive: Predictive, inflation: float | Tensor) -> Tensor:
+        """Frames after all passes, with predictions made anew in each."""
+        for i_pass in range(self.passes):
+            if i_pass > 0:
+                hx = passes.observations.hx(passes.model.transition.predict(frames).mean.to(torch.float64))
+                predictive, inflation = replace(predictive, hx=hx), 1.0
+            if self.kind == "transform":
+                frames = self._transform(passes, frames, predictive, inflation)
+            else:
+                frames = passes.smooth(frames, predictive, i_pass)
+        return frames
+
+    def _transform(self, passes: _Passes, frames: Tensor, predictive: Predictive, inflation: float | Tensor) -> Tensor:
+        """Lag-1 transform of the frames."""
+        observations = passes.observations
+        transform = transform_weights(
+            predictive.hx,
+            observations.values,
+            error_variance=passes.factor * (predictive.variance + observations.error_variance),
+            positions=observations.positions,
+            layout=observations.layout,
+            radius=self.radius,
+            weight_stride=self.weight_stride,
+            inflation=inflation,
+        )
+        return transform.apply(frames)
+
+
+@dataclass(frozen=True)
+class _Passes:
+    """What stays the same from pass to pass; `factor` multiplies S."""
+
+    model: InterpolantForecast
+    observations: Observations
+    factor: float
+    noise: MemberNoise
+
+    def smooth(self, frames: Tensor, predictive: Predictive, i_pass: int) -> Tensor:
+        """Lag-1 smoother of the frames with perturbed observations."""
+        values, members = self.observations.values, tuple(self.noise.members)
+        stream = f"coupling.{i_pass}"
+        return smooth(
+            frames,
+            predictive.hx,
+            values,
+            covariance=self.factor * predictive.mean_covariance(self.observations.error_variance),
+            perturbations=perturbations(
+                torch.ones_like(values), members=members, noise=self.noise.noise, stream=stream
+            ),
+        )
