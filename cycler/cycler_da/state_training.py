@@ -24,7 +24,7 @@ import torch
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.dense_training import DenseFit, ScaledPairs, residuals, root_loss, whiten, whiten_by_base
-from cycler_da.generative.networks.mlp import Mlp
+from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
@@ -33,6 +33,7 @@ from cycler_da.noise import Noise
 from cycler_da.registry import lookup, read_strictly
 from cycler_da.systems import double_well as _double_well  # noqa: F401  (registers the system)
 from cycler_da.systems import lorenz63 as _lorenz63  # noqa: F401
+from cycler_da.systems import lorenz96 as _lorenz96  # noqa: F401
 from cycler_da.systems.base import Dynamics, StochasticDynamics
 
 if TYPE_CHECKING:
@@ -180,7 +181,10 @@ def train_states(
 
 @torch.no_grad()
 def score_network(
-    network: Mlp, held_out: ScaledPairs, simulation: StateSimulation, starts: Float[Tensor, "sample channel *space"]
+    network: MeanAndRoot,
+    held_out: ScaledPairs,
+    simulation: StateSimulation,
+    starts: Float[Tensor, "sample channel *space"],
 ) -> dict[str, Any]:
     """Scores of a card; `starts` are the first of the held-out ones, physical units."""
     left = residuals(network, held_out)

@@ -32,7 +32,7 @@ from cycler_da.generative.local_covariance import (
     StationaryCorrelation,
     exponential_correlation,
 )
-from cycler_da.generative.networks.mlp import Mlp
+from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
@@ -94,8 +94,10 @@ def _dense(parts: Parts) -> DenseTransition:
     channels = len(parts.layout.channels)
     mean = parts.measured["climatology.mean"].reshape(channels, -1).mean(dim=1)
     climatology = StateClimatology(mean, FullCovariance(parts.measured["climatology.covariance"]))
-    if not isinstance(parts.network, Mlp):
-        raise WeightsMismatch(f"weights {parts.source}: a dense transition has a network of kind mlp, got another")
+    if not isinstance(parts.network, MeanAndRoot):
+        raise WeightsMismatch(
+            f"weights {parts.source}: a dense transition has a network of kind mlp or quadratic_ring, got another"
+        )
     return DenseTransition(parts.network, parts.scaling, climatology, history=parts.history)
 
 

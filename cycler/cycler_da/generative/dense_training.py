@@ -22,7 +22,7 @@ from torch import nn
 from cycler_da.errors import ConfigError
 from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.networks import build_network
-from cycler_da.generative.networks.mlp import Mlp
+from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.training import Progress, TrainSettings, draw_samples
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ScaledPairs:
         return ScaledPairs(self.starts[picked], self.ends[picked])
 
 
-Loss = Callable[[Mlp, ScaledPairs], "Tensor"]
+Loss = Callable[[MeanAndRoot, ScaledPairs], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DenseFit:
     folder: Path | None = None
     on_progress: Callable[[Progress], None] | None = None
 
-    def run(self) -> tuple[Mlp, float]:
+    def run(self) -> tuple[MeanAndRoot, float]:
         """Fit both parts; returns the averaged network and the seconds it took. Continues from checkpoints."""
         average = _build(self.settings)
         average.increment_std.copy_((self.training.ends - self.training.starts).std(dim=0).flatten())
@@ -66,11 +66,11 @@ class DenseFit:
         seconds += self._fit("root", average, root_loss)
         return average.eval(), seconds
 
-    def _fit(self, part: str, average: Mlp, loss: Loss) -> float:
+    def _fit(self, part: str, average: MeanAndRoot, loss: Loss) -> float:
         """Fit one tower of `average` in place."""
         settings, network = self.settings, _build(self.settings)
         network.load_state_dict(average.state_dict())
-        tower: nn.Sequential = getattr(network, part)
+        tower: nn.Module = getattr(network, part)
         optimiser = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
         folder = None if self.folder is None else self.folder / part
         running = Checkpoint(folder, repr(settings), network, average, optimiser)
@@ -93,32 +93,32 @@ class DenseFit:
         return spent + time.monotonic() - began
 
     @torch.no_grad()
-    def _tell(self, average: Mlp, step: int, loss: float, seconds: float) -> None:
+    def _tell(self, average: MeanAndRoot, step: int, loss: float, seconds: float) -> None:
         if self.on_progress is not None:
             ours = _rmse(residuals(average, self.check))
             persistence = _rmse(self.check.ends - self.check.starts)
             self.on_progress(Progress(step, self.settings.steps, loss, ours, persistence, seconds))
 
 
-def mean_loss(network: Mlp, pairs: ScaledPairs) -> Tensor:
+def mean_loss(network: MeanAndRoot, pairs: ScaledPairs) -> Tensor:
     """Squared error of the increment in units of its standard deviation."""
     return (residuals(network, pairs).flatten(1) / network.increment_std).square().mean()
 
 
-def root_loss(network: Mlp, pairs: ScaledPairs) -> Tensor:
+def root_loss(network: MeanAndRoot, pairs: ScaledPairs) -> Tensor:
     """Negative log likelihood of the residual, without its constants; no gradient to the mean."""
     whitener = network.whitener(pairs.starts)
     white = _times(whitener, whiten_by_base(network, pairs))
     return (0.5 * white.square().sum(dim=1) - whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)).mean()
 
 
-def whiten(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
+def whiten(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
     """P L0^-1 r of every pair."""
     return _times(network.whitener(pairs.starts), whiten_by_base(network, pairs))
 
 
 @torch.no_grad()
-def whiten_by_base(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
+def whiten_by_base(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
     """L0^-1 r of every pair: one root for all states."""
     left = residuals(network, pairs).flatten(1)
     white: Tensor = torch.linalg.solve_triangular(network.base_root, left.T, upper=False).T
@@ -126,22 +126,24 @@ def whiten_by_base(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample n"
 
 
 @torch.no_grad()
-def residual_root(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "n n"]:
+def residual_root(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "n n"]:
     """L0: lower triangular root of the mean covariance of what the mean leaves."""
     left = residuals(network, pairs).flatten(1).to(torch.float64)
     root: Tensor = torch.linalg.cholesky(left.T @ left / len(left))
     return root.to(torch.float32)
 
 
-def residuals(network: Mlp, pairs: ScaledPairs) -> Float[Tensor, "sample channel *space"]:
+def residuals(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample channel *space"]:
     """z1 - z0 - mu(z0)."""
     return pairs.ends - pairs.starts - network(pairs.starts)
 
 
-def _build(settings: TrainSettings) -> Mlp:
+def _build(settings: TrainSettings) -> MeanAndRoot:
     network = build_network(settings.network, seed=settings.seed)
-    if not isinstance(network, Mlp):
-        raise ConfigError(f"network.kind is {settings.network.kind!r}; simulated states are fitted by: mlp")
+    if not isinstance(network, MeanAndRoot):
+        raise ConfigError(
+            f"network.kind is {settings.network.kind!r}; simulated states are fitted by: mlp, quadratic_ring"
+        )
     return network
 
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.gauss_newton import GaussNewtonDraw
 from cycler_da.generative.gaussian_transition import WhiteEndpoint
-from cycler_da.generative.networks.mlp import Mlp
+from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.prediction import ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
 
@@ -42,7 +42,7 @@ _ROWS = 64
 class DenseTransition:
     """The transition; all methods take and give physical units."""
 
-    network: Mlp
+    network: MeanAndRoot
     scaling: Scaling
     state_climatology: StateClimatology | None = None
     history: int = 1
@@ -52,10 +52,8 @@ class DenseTransition:
         now = frames[:, -1]
         scaled = self._scaled(now)
         parts = [self._moments(block) for block in scaled.split(_ROWS)]
-        increment, whitener = (torch.cat(column) for column in zip(*parts, strict=True))
+        increment, root = (torch.cat(column) for column in zip(*parts, strict=True))
         mean = now + (increment.to(now.dtype) * self._std(now))
-        base = self.network.base_root.to(torch.float64)
-        root = torch.linalg.solve_triangular(whitener.to(torch.float64), base, upper=False, left=False)
         rows = self._std(now).to(torch.float64).expand(now.shape[1:]).reshape(-1, 1)
         return DensePrediction(mean, rows * root)
 
@@ -63,7 +61,7 @@ class DenseTransition:
     def _moments(self, block: Tensor) -> tuple[Tensor, Tensor]:
         n = len(block)
         filled = F.pad(block, (*(0,) * (2 * (block.ndim - 1)), 0, _ROWS - n))
-        return self.network(filled)[:n], self.network.whitener(filled)[:n]
+        return self.network(filled)[:n], self.network.covariance_root(filled)[:n]
 
     def _scaled(self, x: Tensor) -> Tensor:
         mean = torch.tensor(self.scaling.mean, dtype=x.dtype, device=x.device)
@@ -111,11 +109,15 @@ class DensePrediction:
         """Conjugate guidance with a dense S for every member."""
         return GaussNewtonDraw(self.endpoint, ResidualObservation(self, observations), noise, iterations=1)
 
-    def observed_variance(self, observations: StateObservation) -> Tensor:
-        """Diagonal of H L_i L_i^T H^T, its mean over members."""
+    def observed_slope(self, observations: StateObservation) -> Float[Tensor, "batch obs channel *space"]:
+        """H L_i of every member."""
         units = torch.eye(len(observations.values), dtype=torch.float64, device=self.mean.device)
         rows = observations.adjoint(units).flatten(1)
-        return torch.einsum("on,bnm,om->bo", rows, self.covariance, rows).mean(dim=0)
+        return (rows @ self.root).unflatten(2, self.mean.shape[1:])
+
+    def observed_variance(self, observations: StateObservation) -> Tensor:
+        """Diagonal of H L_i L_i^T H^T, its mean over members."""
+        return self.observed_slope(observations).flatten(2).square().sum(dim=2).mean(dim=0)
 
     @staticmethod
     def _times(matrix: Tensor, v: Tensor) -> Tensor:

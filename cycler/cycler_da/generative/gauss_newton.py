@@ -49,6 +49,15 @@ class Observation(Protocol):
         ...
 
 
+@runtime_checkable
+class SlopedObservation(Observation, Protocol):
+    """Observations that may know their slope without being differentiated."""
+
+    def known_slope(self) -> Float[Tensor, "batch obs channel *space"] | None:
+        """The slope of every member, the same at every state; None where it is not known."""
+        ...
+
+
 @dataclass(frozen=True)
 class MemberSurrogate:
     """y = h(x*) + J (x - x*) + r with a slope for every member."""
@@ -90,7 +99,14 @@ class MemberSurrogate:
 def linearise(
     observation: Observation, at: Float[Tensor, "batch channel *space"], *, caution: float = 1.0
 ) -> MemberSurrogate:
-    """Value and slope of h at a state of every member, by one backward pass of h for each observation."""
+    """Value and slope of h at a state of every member.
+
+    By one backward pass of h for each observation, unless the observation knows its slope (a linear one may).
+    """
+    slope = observation.known_slope() if isinstance(observation, SlopedObservation) else None
+    if slope is not None:
+        at = at.to(torch.float64)
+        return MemberSurrogate(observation, at, observation(at), slope, caution)
     with torch.enable_grad():
         x = at.detach().to(torch.float64).requires_grad_()
         hx = observation(x)

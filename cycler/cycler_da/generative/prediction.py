@@ -87,6 +87,15 @@ class Prediction(Protocol):
 
 
 @runtime_checkable
+class SlopedPrediction(Prediction, Protocol):
+    """A prediction of few values, whose members' roots are matrices."""
+
+    def observed_slope(self, observations: StateObservation) -> Float[Tensor, "batch obs channel *space"]:
+        """H L_i of every member, for linear observations; float64."""
+        ...
+
+
+@runtime_checkable
 class LearnedTransition(Protocol):
     """A learned x_k -> x_{k+1}."""
 
@@ -125,6 +134,12 @@ class ResidualObservation:
     def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
         """H(mean + L r) of every member."""
         return self.observations.hx(self.prediction.mean.to(x.dtype) + self.prediction.spread(x))
+
+    def known_slope(self) -> Float[Tensor, "batch obs channel *space"] | None:
+        """H L_i where the observations are linear and the prediction knows it; None elsewhere."""
+        if isinstance(self.prediction, SlopedPrediction) and getattr(self.observations, "is_linear", False):
+            return self.prediction.observed_slope(self.observations)
+        return None
 
     def linear(self, v: Float[Tensor, "any channel *space"]) -> Float[Tensor, "any obs"]:
         """H L v."""

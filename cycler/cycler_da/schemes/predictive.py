@@ -6,8 +6,8 @@ exact for linear h and Gaussian residuals; h is linearised at the mean of the tr
 and members share L there is one S for all. Source: the optimal proposal's weight, Doucet, Godsill, Andrieu (2000),
 Stat. Comput. 10, 197-208.
 
-Limit: slopes of every member are (member, observation, state) numbers; above `MOST_NUMBERS` the diagonal alone is
-formed, and the density then leaves correlations between observations out (`is_full` says so).
+Limit: slopes of every member are (member, observation, state) numbers; above `MOST_NUMBERS`, or where a transition does
+not give them, the diagonal alone is formed, and the density leaves correlations between observations out (`is_full`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from cycler_da.generative.gauss_newton import linearise
 from cycler_da.generative.path_weights import log_normal
-from cycler_da.generative.prediction import Prediction, ResidualObservation
+from cycler_da.generative.prediction import Prediction, ResidualObservation, SlopedPrediction
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
 
@@ -68,13 +68,14 @@ def predict_observations(prediction: Prediction, observations: Observations) -> 
         shared = prediction.observed_covariance(observations)
         return Predictive(hx, shared.diagonal(), shared=shared)
     blank = prediction.blank(torch.float64)
-    if blank.numel() * len(observations) <= MOST_NUMBERS:
-        slope = linearise(ResidualObservation(prediction, observations), blank).slope.flatten(2)
-        of_member = slope @ slope.mT
-        return Predictive(hx, of_member.diagonal(dim1=1, dim2=2).mean(dim=0), of_member=of_member)
-    if observations.is_linear:
+    is_small = blank.numel() * len(observations) <= MOST_NUMBERS
+    if observations.is_linear and not (is_small and isinstance(prediction, SlopedPrediction)):
         return Predictive(hx, prediction.observed_variance(observations))
-    return Predictive(hx, _variance_by_observation(ResidualObservation(prediction, observations), blank))
+    if not is_small:
+        return Predictive(hx, _variance_by_observation(ResidualObservation(prediction, observations), blank))
+    slope = linearise(ResidualObservation(prediction, observations), blank).slope.flatten(2)
+    of_member = slope @ slope.mT
+    return Predictive(hx, of_member.diagonal(dim1=1, dim2=2).mean(dim=0), of_member=of_member)
 
 
 def _variance_by_observation(seen: ResidualObservation, at: Tensor) -> Float[Tensor, "obs"]:

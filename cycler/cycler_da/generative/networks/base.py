@@ -6,14 +6,19 @@ A network maps scaled fields `(batch, history * channel [+ extra], *space)` to s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from cycler_da.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 
@@ -24,6 +29,32 @@ class NetworkSpec:
 
     kind: str
     arguments: Mapping[str, Any]
+
+
+class MeanAndRoot(nn.Module, ABC):
+    """A network with an increment and the root of its covariance, for states of few values (n in all).
+
+    Two towers that share nothing, `mean` and `root`, so that the second can be fitted when the first is done. Buffers
+    hold what training measures: the standard deviation of the increment of every value, and the root L0 of the
+    residual's mean covariance. Both towers start at zero: persistence, and P = I.
+    """
+
+    mean: nn.Module
+    root: nn.Module
+    increment_std: Tensor
+    base_root: Tensor
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """Predict the scaled increment over one model step."""
+
+    @abstractmethod
+    def whitener(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch n n"]:
+        """P of every state, lower triangular with a positive diagonal."""
+
+    @abstractmethod
+    def covariance_root(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch n n"]:
+        """L0 P^-1 of every state, float64."""
 
 
 def network(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from cycler_da.generative.networks.base import network
+from cycler_da.generative.networks.base import MeanAndRoot, network
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 
 @network("mlp")
-class Mlp(nn.Module):
+class Mlp(MeanAndRoot):
     """The network; `size` is the number of values of a state, `depth` the number of hidden layers of each tower."""
-
-    increment_std: Tensor
-    base_root: Tensor
 
     def __init__(self, *, size: int, width: int = 96, depth: int = 3) -> None:
         super().__init__()
@@ -53,6 +50,12 @@ class Mlp(nn.Module):
         rows, columns = torch.tril_indices(self.size, self.size, offset=-1, device=flat.device)
         below[:, rows, columns] = flat[:, self.size :]
         return below + torch.diag_embed(torch.exp(flat[:, : self.size]))
+
+    def covariance_root(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch n n"]:
+        """L0 P^-1 of every state, float64."""
+        whitener, base = self.whitener(x).to(torch.float64), self.base_root.to(torch.float64)
+        root: Tensor = torch.linalg.solve_triangular(whitener, base, upper=False, left=False)
+        return root
 
 
 def _tower(n_inputs: int, n_outputs: int, *, width: int, depth: int) -> nn.Sequential:

@@ -1,0 +1,252 @@
+"""Benchmark `lorenz96_filters`: filters with a learned model on cycled Lorenz-96, beside the LETKF with the true model.
+
+Settings and methods: `lorenz96_cases`. All methods see the same truths and observations. RMSE of the ensemble mean over
+all cycles, points and trials; fair CRPS and spread/skill likewise; outer ranks: how often the truth is outside of the
+ensemble, 1 where it is as often as it should be, 2 / (M + 1); network passes of each member and cycle, the forecast's
+share included. Intervals are over trials (truths), Student's t. Rows `minus LETKF, true model` are paired: trial by
+trial, RMSE of the method minus RMSE of the reference.
+
+What is learned here is learned from simulations of the true model with its process noise (`cycler train
+config/train/lorenz96_*.yaml`). About 25 minutes of one core; half of it chooses radius and inflation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cycler_da.bench.lorenz96_cases import (
+    CANDIDATES,
+    CASES,
+    FROZEN,
+    INFLATIONS,
+    RADII,
+    REFERENCE,
+    SEED,
+    TUNING_SEED,
+    WEIGHTS,
+    Candidate,
+    Case,
+)
+from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.rings import START, RingModel, RingTransition, RingTwin, make_ring_twin
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import WeightsMismatch
+from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.dense_transition import DenseTransition
+from cycler_da.generative.weights import load_transition
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.schemes.adaptive_inflation import FACTOR, AdaptiveInflationSpec
+from cycler_da.schemes.adaptive_inflation import STD as FACTOR_STD
+from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.tables.report import BenchResult, Row
+from cycler_da.verification.consistency import mean_interval
+from cycler_da.verification.scores import score
+from cycler_da.verification.sums import ScoreSums, ensemble_sums
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ERROR, START_STD = 1.0, 1.0
+SPIN_UP_TRUTH = 400  # time steps, from a state drawn about the climatological mean
+MEAN, STD = 2.34, 3.63
+METRICS = {"rmse": "RMSE", "fair_crps": "fair CRPS", "spread_skill": "spread/skill"}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is run: trials, cycles before the scored ones, and scored ones."""
+
+    trials: int
+    before: int
+    scored: int
+
+
+FULL, TUNING = Size(4, 100, 200), Size(2, 60, 100)
+QUICK = Size(2, 10, 10)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one case: scores of every trial, and what it cost."""
+
+    sums: list[ScoreSums]
+    passes: float
+
+    @property
+    def rmse(self) -> np.ndarray:
+        """RMSE of every trial."""
+        return np.array([score(sums, variable="state", metric="rmse") for sums in self.sums])
+
+
+@benchmark(
+    "lorenz96_filters", summary="filters with a learned model on Lorenz-96, beside the LETKF with the true model"
+)
+def lorenz96_filters(quick: bool, progress: Progress) -> BenchResult:
+    """Choose the free numbers of every method on other truths, then run all."""
+    size, tuning = (QUICK, QUICK) if quick else (FULL, TUNING)
+    cases = CASES[:1] if quick else CASES
+    jobs = [(case, candidate) for case in cases for candidate in CANDIDATES]
+    rows: list[Row] = []
+    chosen: dict[str, dict[str, Any]] = {}
+    reference: dict[str, np.ndarray] = {}
+    for done, (case, candidate) in enumerate(jobs):
+        progress(done, len(jobs), f"{candidate.name}, {case.name}")
+        transition = load_ring_transition(case.weights)
+        radius, inflation = choose(case, candidate, transition, tuning)
+        inflations = [inflation] * size.trials
+        outcome = run(case, candidate, transition, size, seed=SEED, radius=radius, inflations=inflations)
+        if candidate.tuned:
+            found = {"radius": radius, "inflation": "adaptive" if inflation is None else inflation}
+            chosen.setdefault(case.name, {})[candidate.name] = found
+        if candidate.name == REFERENCE:
+            reference[case.name] = outcome.rmse
+        rows += make_rows(case, candidate, outcome, reference[case.name])
+    return BenchResult(
+        name="lorenz96_filters",
+        config={
+            "trials": size.trials,
+            "cycles scored": size.scored,
+            "cycles before": size.before,
+            "tuning": f"{tuning.trials} other trials, {tuning.scored} cycles after {tuning.before}",
+            "radii": list(RADII),
+            "inflations": list(INFLATIONS),
+            "chosen": chosen,
+        },
+        seeds=(SEED, TUNING_SEED),
+        rows=tuple(rows),
+        notes=(
+            "One time step is 0.05; error 1 of every observation; noise: of the process, in one time step.",
+            "guided members alone: exact guidance of every member, p(x' | x, y), without p(y | x). global weights: the "
+            "weights of the optimal proposal, with resampling. Neither has a radius or an inflation.",
+            "Every other row has radius and inflation chosen on other truths; adaptive inflation: the radius alone.",
+        ),
+    )
+
+
+def choose(case: Case, candidate: Candidate, transition: DenseTransition, size: Size) -> tuple[float, float | None]:
+    """Radius and inflation with the least RMSE on the tuning truths; all inflations are tried at once."""
+    if not candidate.tuned:
+        return RADII[0], 1.0
+    errors: dict[tuple[float, float | None], float] = {}
+    inflations = (None,) if candidate.adapts else INFLATIONS
+    for radius in RADII:
+        factors = [factor for factor in inflations for _ in range(size.trials)]
+        found = run(case, candidate, transition, size, seed=TUNING_SEED, radius=radius, inflations=factors).rmse
+        for i, factor in enumerate(inflations):
+            of_factor = found[i * size.trials : (i + 1) * size.trials]
+            errors[radius, factor] = float(np.nan_to_num(np.sqrt((of_factor**2).mean()), nan=np.inf))
+    return min(errors, key=lambda pair: errors[pair])
+
+
+def run(
+    case: Case,
+    candidate: Candidate,
+    transition: DenseTransition,
+    size: Size,
+    *,
+    seed: int,
+    radius: float,
+    inflations: Sequence[float | None],
+) -> Outcome:
+    """Cycle one method on all trials, once for each inflation given (None: its own, from 1)."""
+    twin = twin_of(case, size, seed).select([i % size.trials for i in range(len(inflations))])
+    parts = [range(len(inflations))] if candidate.is_local else [range(i, i + 1) for i in range(len(inflations))]
+    outcomes = [
+        cycle_rings(twin.select(part), case, candidate, transition, size, radius, [inflations[i] for i in part])
+        for part in parts
+    ]
+    return Outcome([sums for outcome in outcomes for sums in outcome.sums], outcomes[0].passes)
+
+
+def cycle_rings(
+    twin: RingTwin,
+    case: Case,
+    candidate: Candidate,
+    transition: DenseTransition,
+    size: Size,
+    radius: float,
+    inflations: Sequence[float | None],
+) -> Outcome:
+    """Cycle one method on the rings of a twin."""
+    layout, counted = twin.layout, RingTransition(transition)
+    model = InterpolantForecast(layout, counted, (0.0,), "rings")
+    adapt = AdaptiveInflationSpec() if candidate.adapts else FROZEN
+    scheme = candidate.make(radius / 1000.0, adapt).build(SchemeContext(layout, model))
+    carry: Mapping[str, Tensor] = {} if candidate.adapts else _carried(inflations, layout)
+    ids = tuple(range(case.n_members))
+    sums: list[list[ScoreSums]] = [[] for _ in inflations]
+    states = twin.first_members(case.n_members, START_STD)
+    n_cycles = size.before + size.scored
+    for cycle in range(1, n_cycles + 1):
+        noise, time = Noise(twin.seed, cycle), START + cycle * layout.step
+        previous = Ensemble(states[:, None], np.array([time - layout.step]), ids, layout)
+        if candidate.learned:
+            background = model.forecast(previous, np.array([time]), noise=noise)
+        else:
+            ahead = twin.model.advance(states, noise, stream="forecast")
+            background = Ensemble(ahead[:, None], np.array([time]), ids, layout)
+        prior = Prior(background, previous, model)
+        analysis = scheme.analyse(prior, twin.observations(cycle), noise=noise, carry=carry)
+        states, carry = analysis.ensemble.latest, analysis.carry
+        if cycle > size.before:
+            for ring, of_ring in enumerate(sums):
+                of_ring.append(_sums(states[:, 0, ring], twin.truth[cycle, ring]))
+    return Outcome([reduce(add, of_ring) for of_ring in sums], counted.n_passes / (n_cycles * case.n_members))
+
+
+def twin_of(case: Case, size: Size, seed: int) -> RingTwin:
+    """Truths and observations of a case; the same for all methods."""
+    dynamics = case.system.build()
+    z = Noise(seed).shared_normal("first", (size.trials, case.system.size), dtype=torch.float64)
+    first = RingModel(dynamics, SPIN_UP_TRUTH).advance((MEAN + STD * z)[None, None], Noise(seed), stream="spin up")
+    n_cycles, model = size.before + size.scored, RingModel(dynamics, case.n_steps)
+    return make_ring_twin(model, first[0, 0], n_cycles=n_cycles, stride=case.stride, error=ERROR, seed=seed)
+
+
+def make_rows(case: Case, candidate: Candidate, outcome: Outcome, reference: np.ndarray) -> Iterator[Row]:
+    """All scores of a method."""
+
+    def row(metric: str, series: np.ndarray) -> Row:
+        estimate = mean_interval(series)
+        return Row(case.name, candidate.name, metric, estimate.value, estimate.low, estimate.high, estimate.n)
+
+    for metric, heading in METRICS.items():
+        yield row(heading, np.array([score(sums, variable="state", metric=metric) for sums in outcome.sums]))
+    yield row("outer ranks", np.array([outer_ranks(sums) for sums in outcome.sums]))
+    if candidate.name != REFERENCE:
+        yield row(f"RMSE minus {REFERENCE}", outcome.rmse - reference)
+    if candidate.learned:
+        yield Row(case.name, candidate.name, "network passes", outcome.passes)
+
+
+def outer_ranks(sums: ScoreSums) -> float:
+    """How often the truth has the first or last rank, divided by how often it would in a calibrated ensemble."""
+    ranks = np.asarray(sums.totals.values["state"]["ranks"])
+    return float((ranks[0] + ranks[-1]) / ranks.sum() * len(ranks) / 2)
+
+
+def load_ring_transition(name: str) -> DenseTransition:
+    """Released weights of one ring."""
+    transition = load_transition(WEIGHTS / name)
+    if not isinstance(transition, DenseTransition):
+        raise WeightsMismatch(f"weights {WEIGHTS / name}: expected a dense transition, got {type(transition).__name__}")
+    return transition
+
+
+def _carried(inflations: Sequence[float | None], layout: Layout) -> dict[str, Tensor]:
+    """One factor for each ring, for schemes that carry them."""
+    column = torch.tensor([1.0 if factor is None else factor for factor in inflations], dtype=torch.float64)
+    factor = column[None, :, None].expand(1, *layout.grid.shape).clone()
+    return {FACTOR: factor, FACTOR_STD: torch.full_like(factor, FROZEN.std)}
+
+
+def _sums(members: Tensor, truth: Tensor) -> ScoreSums:
+    return ensemble_sums(members[:, None].numpy(), truth[None].numpy(), names=["state"])
