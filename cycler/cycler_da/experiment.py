@@ -36,7 +36,8 @@ from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, load_setting
 from cycler_da.tables.closing import closing_markdown, closing_rows
-from cycler_da.tables.report import Row
+from cycler_da.tables.innovations import innovation_rows
+from cycler_da.tables.report import Row, pivot
 from cycler_da.times import time_stamp
 from cycler_da.verification.sums import ScoreSums
 
@@ -164,6 +165,8 @@ class Experiment:
         rows = self.closing_rows()
         text = closing_markdown(rows)
         _write_text(self.folder / "scores.md", text + "\n")
+        innovations = innovation_rows({chain: self.counted_cycles(chain) for chain in self.chains})
+        _write_text(self.folder / "innovations.md", pivot(innovations) + "\n")
         table = [{"case": r.case, "method": r.method, "metric": r.metric, "value": r.value} for r in rows]
         return {"table": table, "markdown": text, **refresh_page(self.folder)}
 
@@ -190,13 +193,16 @@ class Experiment:
     def __exit__(self, *details: object) -> None:
         self.close()
 
+    def counted_cycles(self, chain: str) -> list[Path]:
+        """Folders of the complete cycles of a chain after the spin-up."""
+        store, spin_up = self.store(chain), self.setting.config.verification.spin_up
+        return [store.cycle_folder(time) for time in self.setting.valid_times[1 + spin_up :] if store.is_complete(time)]
+
     def _chain_sums(self, chain: str) -> dict[str, list[ScoreSums]]:
-        store = self.store(chain)
         sums: dict[str, list[ScoreSums]] = {}
-        counted = self.setting.valid_times[1 + self.setting.config.verification.spin_up :]
-        for time in counted:
-            path = store.cycle_folder(time) / "diag" / "scores.json"
-            if store.is_complete(time) and path.is_file():
+        for folder in self.counted_cycles(chain):
+            path = folder / "diag" / "scores.json"
+            if path.is_file():
                 for kind, part in json.loads(path.read_text()).items():
                     sums.setdefault(kind, []).append(ScoreSums.from_json(part))
         return sums

@@ -5,7 +5,7 @@ the spatial RMS error of the analysis mean; the interval is over truths (seeds),
 with their weights, before members are drawn again. Settings and published errors: `dapper_cases`.
 
 The members of all methods and seeds of a case are forecast in one batch, for they share the dynamics; the analyses
-are those of the schemes, one by one. Each case has a process. About 20 minutes of processor time.
+are those of the schemes, one by one. Each case has a process. About 10 minutes of processor time.
 """
 
 from __future__ import annotations
@@ -143,7 +143,10 @@ def cycle_case(case: Case, seeds: tuple[int, ...]) -> dict[str, list[float]]:
     climate = measure_climatology(case, dynamics)
     state_mean = climate.mean.reshape(-1, *[1] * len(layout.grid.axes))
     truths = torch.cat([draw_start(case, seed, "truth", range(1)) for seed in seeds])
-    runs = [_start(case, method, seed, climate) for method in case.methods for seed in seeds]
+    for _ in range(case.spin_up):
+        truths = dynamics.step(truths)
+    known = dict(zip(seeds, truths, strict=True))
+    runs = [_start(case, method, seed, climate, known[seed]) for method in case.methods for seed in seeds]
     network, of_climate = make_network(case, layout), []
     for i_cycle in range(case.burn_in + case.cycles):
         truths = _forecast(dynamics, truths, runs)
@@ -166,19 +169,21 @@ def measure_climatology(case: Case, dynamics: OrdinaryDynamics) -> MeasuredClima
     """Mean and covariance of free runs."""
     n_runs, n_kept = CLIMATE_RUNS
     x, kept = draw_start(case, 0, "climate", range(n_runs)), []
-    for i_step in range(case.burn_in + n_kept):
+    for i_step in range(case.spin_up + n_kept):
         x = dynamics.step(x)
-        kept.extend([x] if i_step >= case.burn_in else [])
+        kept.extend([x] if i_step >= case.spin_up else [])
     states = torch.stack(kept).flatten(0, 1)
     covariance = torch.cov(states.flatten(1).T)
     return MeasuredClimatology(states.mean(dim=(0, 2)), StateCovariance(FullCovariance(covariance)))
 
 
-def draw_start(case: Case, seed: int, stream: str, members: range) -> Float[Tensor, "member channel x"]:
-    """Draw states from the law of the start."""
-    shape = case.start_state().shape
-    z = Noise(seed).normal(f"start.{stream}", shape, members=members, dtype=torch.float64)
-    return case.start_state() + case.start_variance**0.5 * z
+def draw_start(
+    case: Case, seed: int, stream: str, members: range, *, around: Float[Tensor, "channel x"] | None = None
+) -> Float[Tensor, "member channel x"]:
+    """Draw states with the variance of the start around a state, that of the case unless given."""
+    state = case.start_state() if around is None else around
+    z = Noise(seed).normal(f"start.{stream}", state.shape, members=members, dtype=torch.float64)
+    return state + case.start_variance**0.5 * z
 
 
 def make_network(case: Case, layout: Layout) -> Observations:
@@ -198,7 +203,7 @@ def make_network(case: Case, layout: Layout) -> Observations:
     return Observations((batch,), layout)
 
 
-def _start(case: Case, method: Method, seed: int, climate: MeasuredClimatology) -> Run:
+def _start(case: Case, method: Method, seed: int, climate: MeasuredClimatology, truth: Tensor) -> Run:
     layout = case.system.layout()
     if method.covariance == "identity":
         identity = torch.eye(case.start_state().numel(), dtype=torch.float64)
@@ -206,7 +211,7 @@ def _start(case: Case, method: Method, seed: int, climate: MeasuredClimatology) 
     model: Any = ClimateModel(layout, climate)
     spec: Any = method.spec
     scheme = spec.build(SchemeContext(layout, model))
-    return Run(method, seed, scheme, draw_start(case, seed, "members", range(method.members)))
+    return Run(method, seed, scheme, draw_start(case, seed, "members", range(method.members), around=truth))
 
 
 def _forecast(dynamics: OrdinaryDynamics, truths: Tensor, runs: Sequence[Run]) -> Tensor:

@@ -5,7 +5,7 @@ The settings and errors are those listed in the experiment files of DAPPER (Raan
 mean. Cases: Sakov, Oliver and Bertino (2012), Mon. Wea. Rev. 140; de Wiljes, Acevedo and Reich (2017), observations of
 X alone; Sakov and Oke (2008), Tellus 60A, with two rows of the settings of Hoteit et al. (2015), which are the same
 system; Bocquet, Pires and Wu (2010), Mon. Wea. Rev. 138; Spantini, Baptista and Marzouk (2019), arXiv:1907.00389.
-As there, the anomalies are inflated after the analysis.
+As there, the anomalies are inflated after the analysis. Members start around the truth with `start_variance`.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ class Case:
     stride: int  # every n-th value is observed
     start_mean: tuple[float, ...]
     start_variance: float
-    cycles: int  # scored, after the burn-in
-    burn_in: int  # cycles, long enough to reach the attractor
+    spin_up: int  # cycles of the truth alone, long enough to reach the attractor
+    burn_in: int  # cycles before those that are scored
+    cycles: int  # scored
     climatology: float | None  # published error of the climatological mean
     methods: tuple[Method, ...]
 
@@ -61,7 +62,7 @@ class Case:
         return replace(self, cycles=cycles, methods=methods)
 
     def start_state(self) -> torch.Tensor:
-        """Mean of the law that the truth and the first members are drawn from, `(channel, x)`."""
+        """Mean of the law that the truth is drawn from before its spin-up, `(channel, x)`."""
         return torch.tensor(self.start_mean, dtype=torch.float64).reshape(self.system.layout().state_shape)
 
 
@@ -115,8 +116,9 @@ LORENZ63 = Case(
     stride=1,
     start_mean=(1.509, -1.531, 25.46),
     start_variance=2.0,
-    cycles=750,
-    burn_in=64,  # 16 time units
+    spin_up=64,  # 16 time units
+    burn_in=40,
+    cycles=400,
     climatology=7.6,
     methods=(
         _oi(1.25),
@@ -137,8 +139,9 @@ LORENZ96 = Case(
     stride=1,
     start_mean=(1.0, *[0.0] * 39),
     start_variance=0.001,
-    cycles=700,
-    burn_in=400,  # 20 time units
+    spin_up=400,  # 20 time units
+    burn_in=100,
+    cycles=300,
     climatology=3.6,
     methods=(
         _oi(0.95),
@@ -163,8 +166,9 @@ LORENZ63_X = Case(
     stride=3,
     start_mean=(1.509, -1.531, 25.46),
     start_variance=2.0,
-    cycles=1500,
-    burn_in=134,  # 16 time units
+    spin_up=134,  # 16 time units
+    burn_in=80,
+    cycles=600,
     climatology=None,
     methods=(
         _oi(5.4),
@@ -181,8 +185,9 @@ LORENZ96_SMALL = Case(
     stride=2,
     start_mean=(0.0,) * 10,
     start_variance=0.001,
-    cycles=1000,
-    burn_in=400,  # 20 time units
+    spin_up=400,  # 20 time units
+    burn_in=100,
+    cycles=500,
     climatology=None,
     methods=(
         _particle(1.0, 50, 1.7, 0.3),
@@ -199,8 +204,9 @@ LORENZ96_SPARSE = Case(
     stride=2,
     start_mean=(1.0, *[0.0] * 39),
     start_variance=0.1,
-    cycles=600,
-    burn_in=50,  # 20 time units
+    spin_up=50,  # 20 time units
+    burn_in=25,
+    cycles=250,
     climatology=3.6,
     methods=(
         _oi(2.5),

@@ -31,7 +31,7 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
 def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Say which cycle of every chain is the last complete one, how old, with what, and why degraded."""
     with expected_errors():
-        chains = {store.chain: _chain_status(store) for store in _stores(root)}
+        chains = {store.chain: _chain_status(store) for store in stores_of(root)}
         if as_json:
             typer.echo(json.dumps({"experiment": root.name, "chains": chains}, indent=1, sort_keys=True))
             return
@@ -42,10 +42,10 @@ def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help=
 def verify(root: RootPath) -> None:
     """Check every file of every complete cycle against its manifest, and the chain of manifests."""
     with expected_errors():
-        problems = [f"{store.chain}: {problem}" for store in _stores(root) for problem in store.verify()]
+        problems = [f"{store.chain}: {problem}" for store in stores_of(root) for problem in store.verify()]
         for problem in problems:
             typer.echo(problem)
-        n_cycles = sum(len(store.complete_cycles()) for store in _stores(root))
+        n_cycles = sum(len(store.complete_cycles()) for store in stores_of(root))
         typer.echo(f"{n_cycles} cycles verified, {len(problems)} problems", err=True)
         raise typer.Exit(65 if problems else EXIT_COMPLETE)
 
@@ -60,7 +60,8 @@ def version() -> None:
         typer.echo(f"{name}: {value}")
 
 
-def _stores(root: Path) -> list[Any]:
+def stores_of(root: Path) -> list[Any]:
+    """Stores of all chains of an experiment; raises MissingInput when there is none."""
     from cycler_da.products.store import Store
 
     root = root.resolve()

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, calibrate, inspect, make, replay, run, serve, whatif
+from cycler_da.cli import assimilate, bench, calibrate, inspect, make, replay, run, serve, tune, whatif
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -53,5 +53,7 @@ for command in (
     assimilate.assimilate,
     bench.bench,
     calibrate.calibrate_b,
+    tune.tune,
+    tune.innovations,
 ):
     app.command(name=command.__name__.replace("_", "-"))(command)

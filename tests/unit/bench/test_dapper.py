@@ -43,13 +43,20 @@ def test_all_variables_of_lorenz63_are_observed() -> None:
 def test_a_method_scores_the_same_whatever_it_is_compared_with() -> None:
     case = LORENZ63.shortened(cycles=5)
     etkf = next(method for method in case.methods if method.name.startswith("ETKF N=10"))
-    together = cycle_case(replace(case, methods=case.methods[:5], burn_in=5), (1, 2))
-    alone = cycle_case(replace(case, methods=(etkf,), burn_in=5), (2,))
+    together = cycle_case(replace(case, methods=case.methods[:5], burn_in=5, spin_up=5), (1, 2))
+    alone = cycle_case(replace(case, methods=(etkf,), burn_in=5, spin_up=5), (2,))
     assert together[etkf.name][1] == pytest.approx(alone[etkf.name][0], rel=1e-9)
 
 
+def test_the_error_of_the_best_method_is_that_of_a_filter_which_follows_the_truth() -> None:
+    case = replace(LORENZ63, methods=LORENZ63.methods[5:6], cycles=30)
+    (found,) = cycle_case(case, (1,))[LORENZ63.methods[5].name]
+    # EnKF of 100 members: published 0.56 over long runs, 7.6 without observations.
+    assert found < 1.2
+
+
 def test_every_method_stands_beside_its_published_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dapper, "CASES", (replace(LORENZ63, burn_in=5, methods=LORENZ63.methods[:4]),))
+    monkeypatch.setattr(dapper, "CASES", (replace(LORENZ63, burn_in=5, spin_up=5, methods=LORENZ63.methods[:4]),))
     # A thread in place of a process: it keeps what is patched here.
     monkeypatch.setattr(dapper, "ProcessPoolExecutor", lambda size, mp_context: ThreadPoolExecutor(size))
     monkeypatch.setattr(Case, "shortened", lambda case, *, cycles: replace(case, cycles=5))
