@@ -20,11 +20,11 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from cycler_da.errors import ConfigError
-from cycler_da.operations_blocks import Block, OperationsBlock, require_duration
+from cycler_da.operations_blocks import Block, FallbackBlock, OperationsBlock, require_duration
 from cycler_da.registry import Spec, lookup
 from cycler_da.times import parse_duration, parse_time
 
-_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations")
+_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations", "fallback")
 
 
 class EnsembleBlock(Block):
@@ -103,7 +103,8 @@ class ExperimentConfig(Block):
     cycles: CyclesBlock
     executor: dict[str, Any] = Field(default_factory=lambda: {"kind": "serial"})
     verification: VerificationBlock = VerificationBlock()
-    on_failed_analysis: str = Field("stop", pattern="^(stop|use_background)$")
+    on_failed_analysis: str = Field("stop", pattern="^(stop|use_background|ladder)$")
+    fallback: FallbackBlock = FallbackBlock()
     plots: bool = True
     operations: OperationsBlock = OperationsBlock()
 

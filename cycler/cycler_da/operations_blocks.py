@@ -5,6 +5,8 @@ None of this is part of the config's digest: a cycle says itself with which obse
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cycler_da.errors import ConfigError
@@ -25,6 +27,23 @@ def require_duration(text: str | None) -> str | None:
     except ConfigError as error:
         raise ValueError(str(error)) from error  # the reader of the config adds the key
     return text
+
+
+#: Rungs below the full scheme, from the top; see `cycle/fallback.py`.
+RUNGS = ("fewer_members", "letkf", "unguided", "persistence", "last_good")
+
+
+class FallbackBlock(Block):
+    """Rungs below the full scheme; in use with `on_failed_analysis: ladder`."""
+
+    rungs: list[Literal["fewer_members", "letkf", "unguided", "persistence", "last_good"]] = Field(
+        default_factory=lambda: list(RUNGS)  # type: ignore[arg-type]
+    )
+    members: int | None = Field(None, ge=2, description="of the rung fewer_members; None: half of them")
+    letkf: dict[str, Any] = Field(
+        default_factory=lambda: {"localization_radius_cells": 4, "inflation": 1.05},
+        description="options of the rung letkf",
+    )
 
 
 class OperationsBlock(Block):

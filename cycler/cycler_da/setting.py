@@ -64,6 +64,7 @@ class Chain:
     model: ForecastModel
     source: ModelSource
     members: int
+    fallback: AnalysisScheme | None = None  # the LETKF of the fallback ladder
 
     @property
     def covariance_digest(self) -> str:
@@ -200,9 +201,17 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
         raise ConfigError(
             f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}"
         )
-    return Chain(
-        block.name, block.scheme["kind"], scheme, model, ModelSource(forecast, control.layout, model.digest), members
-    )
+    source = ModelSource(forecast, control.layout, model.digest)
+    return Chain(block.name, block.scheme["kind"], scheme, model, source, members, _fallback(config, control, members))
+
+
+def _fallback(config: ExperimentConfig, control: Control, members: int) -> AnalysisScheme | None:
+    """The LETKF of the ladder, None where the config knows no such rung."""
+    if config.on_failed_analysis != "ladder" or "letkf" not in config.fallback.rungs:
+        return None
+    spec = read_spec("scheme", {**config.fallback.letkf, "kind": "letkf"}, where="fallback.letkf")
+    scheme: AnalysisScheme = spec.build(SchemeContext(control.layout))  # type: ignore[attr-defined]
+    return scheme if members >= scheme.needs.n_members else None
 
 
 def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64) -> Stream:

@@ -57,7 +57,7 @@ def _ensembles(work: CycleWork) -> dict[str, Ensemble]:
     analysis = control.from_control(work.analysis())
     if work.previous_time is None:
         return {"analysis": analysis}
-    persistence = read_ensemble(work.store.product(work.previous_time, "analysis.nc"), layout=layout)
+    persistence = read_ensemble(work.store.product(work.start_time(), "analysis.nc"), layout=layout)
     return {"background": control.from_control(work.background()), "analysis": analysis, "persistence": persistence}
 
 

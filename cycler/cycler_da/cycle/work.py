@@ -32,7 +32,7 @@ from cycler_da.products.dataset import read_ensemble
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
 from cycler_da.setting import Chain, Setting, Stream
-from cycler_da.times import time_stamp
+from cycler_da.times import parse_time, time_stamp
 from cycler_da.verification.window import CycleCalibration, unpack, usual
 
 if TYPE_CHECKING:
@@ -117,12 +117,16 @@ class CycleWork:
     # Ensembles, in the control variable
 
     def previous(self) -> Ensemble:
-        """The analysis before, with the history of frames that the model reads; every file is verified."""
+        """The analysis from which the background started, with the frames that the model reads; files are verified."""
         if self.previous_time is None:
             raise MissingProduct(
                 f"cycle {time_stamp(self.time)} is the first of its chain and has no previous analysis"
             )
-        time: np.datetime64 | None = self.previous_time
+        return self.frames_until(self.start_time())
+
+    def frames_until(self, last: np.datetime64) -> Ensemble:
+        """Analyses up to a time, as many as the model reads; raises MissingProduct when one is damaged."""
+        time: np.datetime64 | None = last
         frames: Ensemble | None = None
         while time is not None and (frames is None or len(frames.valid_times) < self.chain.model.history):
             earlier = read_ensemble(self.store.product(time, "analysis.nc"), layout=self.setting.layout)
@@ -130,6 +134,14 @@ class CycleWork:
             time = self.setting.previous_time(time)
         assert frames is not None
         return self.setting.control.to_control(frames)
+
+    def start_time(self) -> np.datetime64:
+        """Time of the analysis from which the background started: the cycle before, unless that was damaged."""
+        return parse_time(self.done_facts("background")["start"])
+
+    def times(self) -> np.ndarray:
+        """The valid time, as forecast models take it."""
+        return np.array([self.time])
 
     def background(self) -> Ensemble:
         """The forecast valid now, as it stands in background.nc."""
@@ -143,9 +155,10 @@ class CycleWork:
         """What the scheme left for this cycle."""
         if self.previous_time is None:
             return {}
-        if "carry.safetensors" not in self.store.manifest(self.previous_time)["files"]:
+        start = self.start_time()
+        if "carry.safetensors" not in self.store.manifest(start)["files"]:
             return {}
-        return load_file(self.store.product(self.previous_time, "carry.safetensors"))
+        return load_file(self.store.product(start, "carry.safetensors"))
 
     # Observations, in physical units
 

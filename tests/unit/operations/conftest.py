@@ -44,7 +44,10 @@ def open_case(case: SoakCase) -> Callable[..., tuple[Experiment, HandClock]]:
     return open_at
 
 
-def deliver_all(case: SoakCase) -> None:
+@pytest.fixture
+def full_case(case: SoakCase) -> SoakCase:
+    """The case with every file delivered."""
     for stream in STREAMS:
         for time in case.times[1:]:
             case.deliver(stream, time)
+    return case

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 
-import torch
 from safetensors.torch import save
 
 from cycler_da.cycle.calibrating import put_passport
+from cycler_da.cycle.fallback import Outcome, analyse, level
 from cycler_da.cycle.unseen import require_plausible, withheld_fit
 from cycler_da.cycle.work import CycleWork, Facts
-from cycler_da.errors import AnalysisFailed
 from cycler_da.obs.base import Observations
 from cycler_da.products.dataset import write_ensemble
 from cycler_da.schemes.base import Analysis, Prior
-from cycler_da.schemes.checks import require_finite
 from cycler_da.start import StartRequest
 from cycler_da.times import iso_time
 from cycler_da.verification.window import usual
@@ -27,25 +25,21 @@ def assimilate(work: CycleWork) -> Facts:
     checked = work.checked()
     usable = work.setting.control.observations(checked.used())
     prior = Prior(work.background(), work.previous(), work.chain.model)
-    reasons, label = [], "analysis"
-    try:
-        analysis = _analyse(work, prior, usable)
-        _require_plausible(work, checked, analysis)
-    except AnalysisFailed as error:
-        if work.setting.config.on_failed_analysis == "stop":
-            raise
-        reasons, label = [f"analysis failed, the background stands in: {error}"], "analysis FAILED (background)"
-        analysis = Analysis(prior.background, work.carry())
+    outcome = analyse(work, prior, usable, accept=lambda analysis: _require_plausible(work, checked, analysis))
+    analysis, rung = outcome.analysis, max(outcome.rung, work.done_facts("background")["rung"], key=level)
+    reasons, label = _said(outcome), _LABELS.get(rung, "analysis")
     if len(usable) == 0:
         reasons.append("no usable observations: the analysis is the background")
         label = "analysis, NO OBSERVATIONS (background)"
     physical = work.setting.control.from_control(analysis.ensemble.at_latest())
-    earlier = [r for stage in ("observations", "quality_control") for r in work.done_facts(stage).get("degraded", [])]
+    stages = ("background", "observations", "quality_control")
+    earlier = [reason for stage in stages for reason in work.done_facts(stage).get("degraded", [])]
     all_reasons = [*earlier, *reasons]
     facts = work.facts(
         "analysis",
         degraded=bool(all_reasons),
         delivery=work.done_facts("observations").get("delivery"),
+        fallback=rung if level(rung) else None,
         title=_title(work, label),
         comment="; ".join(all_reasons) or None,
     )
@@ -57,8 +51,25 @@ def assimilate(work: CycleWork) -> Facts:
     return {
         "diagnostics": {k: v for k, v in analysis.diagnostics.items() if math.isfinite(v)},
         "n_used": len(usable),
+        "rung": rung,
         "degraded": reasons,
     }
+
+
+#: How an analysis of a lower rung is called in its title.
+_LABELS = {
+    "fewer_members": "analysis, FALLBACK (fewer members)",
+    "letkf": "analysis, FALLBACK (LETKF)",
+    "unguided": "analysis FAILED (background)",
+    "persistence": "analysis, FALLBACK (background by persistence)",
+    "last_good": "analysis, FALLBACK (background from an older analysis)",
+}
+
+
+def _said(outcome: Outcome) -> list[str]:
+    """Why the analysis is not the full scheme's."""
+    means = "the background stands in" if outcome.rung == "unguided" else f"fallback {outcome.rung} stands in"
+    return [f"analysis failed, {means}: {cause}" for cause in outcome.causes]
 
 
 def _start(work: CycleWork) -> Facts:
@@ -84,14 +95,6 @@ def _start(work: CycleWork) -> Facts:
     write_ensemble(work.folder / "analysis.nc", work.setting.control.from_control(ensemble), facts=facts)
     put_passport(work, work.folder / "analysis.nc", "analysis")
     return {"n_members": ensemble.n_members, "degraded": reasons}
-
-
-def _analyse(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
-    """Let the scheme analyse; raises AnalysisFailed when what it returns is not finite, whatever the scheme checks."""
-    with torch.inference_mode():
-        analysis = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
-    require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
-    return analysis
 
 
 def _require_plausible(work: CycleWork, checked: Observations, analysis: Analysis) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from cycler_da.cycle.calibrating import put_passport
+from cycler_da.cycle.fallback import forecast, level
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.products.dataset import write_ensemble
+from cycler_da.times import parse_time
 
 
 def background(work: CycleWork) -> Facts:
-    """Forecast the previous analysis to the cycle's time."""
-    if work.is_start or work.previous_time is None:
+    """Forecast the previous analysis to the cycle's time, or what the fallback ladder puts in its place."""
+    if work.is_start:
         return {}
-    forecast = work.executor.forecast(
-        work.chain.source,
-        work.previous(),
-        np.array([work.time]),
-        noise=work.noise,
-        batch=work.setting.config.ensemble.batch,
+    made = forecast(work)
+    reasons = [f"background by fallback {made.rung}: {cause}" for cause in made.causes]
+    physical = work.setting.control.from_control(made.ensemble)
+    facts = work.facts(
+        "background",
+        reference_time=parse_time(made.start),
+        fallback=made.rung if level(made.rung) else None,
+        comment="; ".join(reasons) or None,
     )
-    physical = work.setting.control.from_control(forecast)
-    facts = work.facts("background", reference_time=work.previous_time)
     write_ensemble(work.folder / "background.nc", physical, facts=facts)
     put_passport(work, work.folder / "background.nc", "background")
-    return {"n_members": forecast.n_members}
+    return {
+        "n_members": made.ensemble.n_members,
+        "start": made.start,
+        "rung": made.rung,
+        "degraded": reasons,
+    }

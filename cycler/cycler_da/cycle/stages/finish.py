@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cycler_da.cycle.fallback import FULL, level
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.errors import EXIT_COMPLETE, EXIT_DEGRADED, EXIT_NO_OBSERVATIONS
 from cycler_da.products.manifest import Inputs, build_manifest
@@ -16,8 +17,10 @@ def finish(work: CycleWork) -> Facts:
     done = {name: work.done_facts(name) for name in BEFORE}
     reasons = [reason for facts in done.values() for reason in facts.get("degraded", [])]
     delivery = done["observations"].get("delivery", "final")
+    rung = done["assimilate"].get("rung", FULL)
     summary = {
         "delivery": delivery,
+        "fallback": {"rung": rung, "level": level(rung)},
         "valid_time": iso_time(work.time),
         "scores": done["verify"].get("scores", {}),
         "calibration": done["verify"].get("calibration", {}),
@@ -49,6 +52,7 @@ def finish(work: CycleWork) -> Facts:
             "degraded": reasons,
             "exit_code": summary["exit_code"],
             "delivery": delivery,
+            "fallback": rung,
         },
     )
     work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)

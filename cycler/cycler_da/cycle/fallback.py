@@ -1,0 +1,202 @@
+"""Fallback: what is done when a forecast or an analysis fails, rung by rung, and how it is said.
+
+    0 full            the scheme as configured
+    1 fewer_members   the scheme on the first k members; the others follow the mean of these,
+                      x_i = x_i^b + mean_k(x^a) - mean_k(x^b),  k < i <= M
+    2 letkf           the LETKF on all members
+    3 unguided        the forecast without observations: the analysis is the background
+    4 persistence     the background is the analysis before, as if nothing had moved
+    5 last_good       the analysis before is damaged: the newest older one that is whole, forecast as far as now
+
+Rungs 1 to 3 follow a failed analysis, 4 and 5 a failed background (observations are then still used). A cycle
+has the highest rung of both. The causes go into manifest, summary, files and page, and the cycle counts as degraded.
+`on_failed_analysis: stop` knows no rung, `use_background` the third one for an analysis that is not finite,
+`ladder` those of the block `fallback`; there any failure of a scheme or model leads down, a bug among them, with its
+traceback in the log. What another try may cure (exit code 75) never does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cycler_da.cycle.work import CycleWork
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import AnalysisFailed, CyclerError, LockedCycle, MissingProduct
+from cycler_da.obs.base import Observations
+from cycler_da.operations_blocks import RUNGS
+from cycler_da.schemes.base import Analysis, AnalysisScheme, Prior
+from cycler_da.schemes.checks import require_finite
+from cycler_da.times import time_stamp
+
+log = logging.getLogger(__name__)
+
+FULL = "full"
+NAMES = (FULL, *RUNGS)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An analysis, the rung it stands on, and why every rung above it failed."""
+
+    analysis: Analysis
+    rung: str
+    causes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Background:
+    """A background, its rung and causes, and the time of the analysis it started from."""
+
+    ensemble: Ensemble
+    rung: str
+    causes: tuple[str, ...]
+    start: str
+
+
+def level(rung: str) -> int:
+    """Number of a rung, 0 for the full scheme."""
+    return NAMES.index(rung)
+
+
+def rungs_of(work: CycleWork) -> tuple[str, ...]:
+    """The rungs that the config allows."""
+    config = work.setting.config
+    if config.on_failed_analysis == "ladder":
+        return tuple(config.fallback.rungs)
+    return ("unguided",) if config.on_failed_analysis == "use_background" else ()
+
+
+def analyse(work: CycleWork, prior: Prior, usable: Observations, *, accept: Callable[[Analysis], None]) -> Outcome:
+    """Analyse on the highest rung that succeeds; raises the first failure when the last allowed rung fails, too.
+
+    `accept` raises AnalysisFailed for an analysis that must not be published; the background is not asked.
+    """
+    allowed = rungs_of(work)
+    causes: list[str] = []
+    failures: list[Exception] = []
+    for rung, attempt in _attempts(work, prior, usable):
+        if rung != FULL and rung not in allowed:
+            continue
+        try:
+            analysis = attempt()
+            if rung != "unguided":
+                accept(analysis)
+            return Outcome(analysis, rung, tuple(causes))
+        except Exception as failure:
+            if not _leads_down(work, failure, allowed):
+                raise
+            failures.append(failure)
+            causes.append(_cause(work, rung, failure))
+    raise failures[0]
+
+
+def forecast(work: CycleWork) -> Background:
+    """Make the background on the highest rung that succeeds; raises the first failure."""
+    allowed = rungs_of(work)
+    previous = work.previous_time
+    assert previous is not None
+    try:
+        start = work.frames_until(previous)
+    except MissingProduct as damage:
+        if "last_good" not in allowed:
+            raise
+        return _from_last_good(work, previous, damage)
+    try:
+        return Background(_forecast(work, start), FULL, (), time_stamp(previous))
+    except Exception as failure:
+        if "persistence" not in allowed or not _leads_down(work, failure, allowed):
+            raise
+        return Background(_persist(work, start), "persistence", (_cause(work, FULL, failure),), time_stamp(previous))
+
+
+def _attempts(work: CycleWork, prior: Prior, usable: Observations) -> Iterator[tuple[str, Callable[[], Analysis]]]:
+    scheme, letkf = work.chain.scheme, work.chain.fallback
+    yield FULL, lambda: _analyse(work, scheme, prior, usable)
+    yield "fewer_members", lambda: _with_fewer_members(work, prior, usable)
+    if letkf is not None:
+        # What the chain's own scheme remembers is kept for its next cycle.
+        yield "letkf", lambda: replace(_analyse(work, letkf, prior, usable), carry=work.carry())
+    yield "unguided", lambda: Analysis(prior.background, work.carry())
+
+
+def _analyse(work: CycleWork, scheme: AnalysisScheme, prior: Prior, usable: Observations) -> Analysis:
+    """Let a scheme analyse; raises AnalysisFailed when what it returns is not finite, whatever the scheme checks."""
+    carry = work.carry() if scheme is work.chain.scheme else {}
+    with torch.inference_mode():
+        analysis = scheme.analyse(prior, usable, noise=work.noise, carry=carry)
+    require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
+    return analysis
+
+
+def _with_fewer_members(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
+    background, some = prior.background, work.setting.config.fallback.members or prior.background.n_members // 2
+    count = max(min(some, background.n_members - 1), work.chain.scheme.needs.n_members)
+    if count >= background.n_members:
+        raise AnalysisFailed(f"the scheme needs {count} members, all there are")
+    chosen = slice(0, count)
+    previous = None if prior.previous is None else prior.previous.select(chosen)
+    part = _analyse(work, work.chain.scheme, Prior(background.select(chosen), previous, prior.model), usable)
+    increment = part.ensemble.latest.mean(dim=0) - background.latest[:count].mean(dim=0)
+    values = background.values[:, -1:].clone()
+    values[:count, -1] = part.ensemble.latest.to(values.dtype)
+    values[count:, -1] += increment.to(values.dtype)
+    latest = Ensemble(values, background.valid_times[-1:], background.members, background.layout)
+    return Analysis(latest, work.carry(), {**part.diagnostics, "n_members_analysed": float(count)})
+
+
+def _forecast(work: CycleWork, start: Ensemble) -> Ensemble:
+    made = work.executor.forecast(
+        work.chain.source, start, work.times(), noise=work.noise, batch=work.setting.config.ensemble.batch
+    )
+    if "persistence" in rungs_of(work):
+        require_finite(made.latest, layout=made.layout, scheme="forecast")
+    return made
+
+
+def _persist(work: CycleWork, start: Ensemble) -> Ensemble:
+    latest = start.at_latest()
+    return Ensemble(latest.values, work.times(), latest.members, latest.layout)
+
+
+def _from_last_good(work: CycleWork, previous: np.datetime64, damage: MissingProduct) -> Background:
+    """Start from the newest older analysis that is whole; raises the damage when there is none."""
+    older = [time for time in work.store.complete_cycles() if time < previous]
+    for time in reversed(older):
+        try:
+            start = work.frames_until(time)
+        except MissingProduct:
+            continue
+        causes = [_cause(work, FULL, damage)]
+        try:
+            ensemble = _forecast(work, start)
+        except Exception as failure:
+            if not _leads_down(work, failure, rungs_of(work)):
+                raise
+            causes.append(_cause(work, "forecast", failure))
+            ensemble = _persist(work, start)
+        return Background(ensemble, "last_good", tuple(causes), time_stamp(time))
+    raise damage
+
+
+def _leads_down(work: CycleWork, failure: Exception, allowed: tuple[str, ...]) -> bool:
+    if isinstance(failure, CyclerError) and failure.exit_code == LockedCycle.exit_code:
+        return False
+    if work.setting.config.on_failed_analysis == "ladder":
+        return True
+    return bool(allowed) and isinstance(failure, AnalysisFailed)
+
+
+def _cause(work: CycleWork, rung: str, failure: Exception) -> str:
+    """Log a failure and say it in one line; what is not expected keeps its traceback in the log."""
+    is_bug = not isinstance(failure, CyclerError)
+    text = f"{type(failure).__name__}: {failure}" if is_bug else str(failure)
+    log.error(
+        "event=fallback cycle=%s chain=%s failed=%s cause=%s",
+        time_stamp(work.time), work.chain.name, rung, text, exc_info=failure if is_bug else None,
+    )  # fmt: skip
+    return f"{rung}: {text}" if rung != FULL else text
