@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import numpy as np
 from cycler_da.clock import Clock
 from cycler_da.obs.files import find_obs_file
 from cycler_da.products.atomic import write_json_atomically
+from cycler_da.products.manifest import SUCCESS, read_manifest
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.store import Store
 from cycler_da.setting import Setting, Stream
@@ -96,9 +98,16 @@ class Arrivals:
 
 def is_final(store: Store, time: np.datetime64) -> bool:
     """Tell whether no further pass of a published cycle will come."""
-    if store.manifest(time)["facts"].get("delivery", FINAL) == FINAL:
+    folder = store.cycle_folder(time)
+    if _delivery_of(folder, (folder / SUCCESS).stat().st_mtime_ns) == FINAL:
         return True
     return _declaration(store, time).is_file()
+
+
+@lru_cache(maxsize=100_000)
+def _delivery_of(folder: Path, published: int) -> str:
+    """The pass of a publication; it is remembered, for a service asks about every cycle in every look."""
+    return str(read_manifest(folder)["facts"].get("delivery", FINAL))
 
 
 def declare_final(store: Store, time: np.datetime64) -> None:

@@ -86,7 +86,13 @@ class Experiment:
     stages = tuple(STAGES)
 
     def __init__(
-        self, setting: Setting, *, force: bool = False, clock: Clock | None = None, period: Period | None = None
+        self,
+        setting: Setting,
+        *,
+        force: bool = False,
+        clock: Clock | None = None,
+        period: Period | None = None,
+        is_served: bool = False,
     ) -> None:
         # One thread, as in the workers: the bytes of a member must not depend on where it was computed.
         torch.set_num_threads(1)
@@ -95,6 +101,7 @@ class Experiment:
         self.folder = setting.root / setting.config.name
         self.chains: Sequence[str] = tuple(chain.name for chain in setting.chains)
         self._clock, self._period, self._force = clock or WallClock(), period, force
+        self._is_served = is_served
         self._forced_done: set[tuple[str, str]] = set()
         self._executor: Executor | None = None
         self._nature: Nature | None = None
@@ -161,7 +168,12 @@ class Experiment:
             yield opened
 
     def finish_experiment(self) -> dict[str, Any]:
-        """Write the closing table and the page, where they do not stand already."""
+        """Write the closing table and the page, where they do not stand already.
+
+        A served experiment does not close: its page has a table, and the cost of a look must not grow with its age.
+        """
+        if self._is_served:
+            return {"table": [], **refresh_page(self.folder)}
         rows = self.closing_rows()
         text = closing_markdown(rows)
         _write_text(self.folder / "scores.md", text + "\n")

@@ -63,7 +63,7 @@ def _open(config: Path, overrides: list[str], *, clock: str, cold_start: str | N
     from cycler_da.times import parse_time
 
     setting = load_setting(config, overrides)
-    experiment = Experiment(setting, clock=make_clock(clock, start=setting.valid_times[0]))
+    experiment = Experiment(setting, clock=make_clock(clock, start=setting.valid_times[0]), is_served=True)
     if cold_start is not None:
         add_cold_start(experiment.folder, parse_time(cold_start), valid_times=setting.valid_times)
     experiment.prepare()

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,13 @@ def _complete_at(folder: Path) -> np.datetime64 | None:
 
 
 def _read_cycle(folder: Path, valid: np.datetime64) -> CycleRecord:
+    """The record of a cycle; a published cycle does not change, except by a revision or when files are retired."""
+    marks = [folder / "_SUCCESS", folder / "RETIRED.json"]
+    return _read_version(folder, valid, tuple(mark.stat().st_mtime_ns for mark in marks if mark.is_file()))
+
+
+@lru_cache(maxsize=4 * MOST_CYCLES)
+def _read_version(folder: Path, valid: np.datetime64, version: tuple[int, ...]) -> CycleRecord:
     summary = _read_json(folder / "diag" / "summary.json")
     captions = _read_json(folder / "plots" / CAPTIONS)
     figures = [one for one in captions.get("figures", []) if (folder / "plots" / str(one.get("file"))).is_file()]
