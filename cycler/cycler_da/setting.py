@@ -207,9 +207,9 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
 
 def _fallback(config: ExperimentConfig, control: Control, members: int) -> AnalysisScheme | None:
     """The LETKF of the ladder, None where the config knows no such rung."""
+    spec = read_spec("scheme", {**config.fallback.letkf, "kind": "letkf"}, where="fallback.letkf")
     if config.on_failed_analysis != "ladder" or "letkf" not in config.fallback.rungs:
         return None
-    spec = read_spec("scheme", {**config.fallback.letkf, "kind": "letkf"}, where="fallback.letkf")
     scheme: AnalysisScheme = spec.build(SchemeContext(control.layout))  # type: ignore[attr-defined]
     return scheme if members >= scheme.needs.n_members else None
 

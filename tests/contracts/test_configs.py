@@ -47,6 +47,7 @@ def read_all(config: ExperimentConfig) -> None:
     read_spec("start", config.start, where="start")
     read_spec("forecast", config.forecast, where="forecast")
     read_spec("executor", config.executor, where="executor")
+    read_spec("scheme", {**config.fallback.letkf, "kind": "letkf"}, where="fallback.letkf")
     if config.nature is not None:
         read_spec("nature", config.nature, where="nature")
     for chain in config.chains:

@@ -151,6 +151,15 @@ def test_dask_keeps_quiet_from_its_start_to_its_end(caplog: pytest.LogCaptureFix
     assert "distributed" not in {record.name.split(".")[0] for record in caplog.records}
 
 
+def test_workers_that_are_killed_while_they_start_are_for_another_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**named: object) -> None:
+        raise RuntimeError("Nanny failed to start worker process")
+
+    monkeypatch.setattr("cycler_da.executor.local.LocalCluster", fail)
+    with pytest.raises(SchedulerLost, match="the worker processes did not start"):
+        LocalExecutorSpec(workers=1).build()._connected()
+
+
 def test_an_existing_scheduler_is_found_by_its_address(one_worker: WorkersExecutor, reference: np.ndarray) -> None:
     forecast(one_worker, toy_forecast.ToySpec(), n_members=1)
     with AddressExecutorSpec(address=one_worker._connection.address).build() as executor:

@@ -9,6 +9,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 from cycler_da.errors import ConfigError
+from cycler_da.executor.base import SchedulerLost
 from cycler_da.executor.workers import Connection, WorkersExecutor
 from cycler_da.registry import Spec, register
 
@@ -37,14 +38,21 @@ class LocalExecutorSpec(Spec):
         return WorkersExecutor(self._start)
 
     def _start(self) -> Connection:
-        cluster = LocalCluster(
-            n_workers=self.workers or CPU_COUNT,
-            threads_per_worker=1,
-            processes=True,
-            host=LOOPBACK,
-            dashboard_address=None,
-            scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},  # any free port: its HTTP server cannot be off
-            memory_limit=self.memory_limit,
-            silence_logs=logging.CRITICAL,  # a lost worker is reported by the executor, in one line
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=self.workers or CPU_COUNT,
+                threads_per_worker=1,
+                processes=True,
+                host=LOOPBACK,
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},  # any free port: its HTTP server cannot be off
+                memory_limit=self.memory_limit,
+                silence_logs=logging.CRITICAL,  # a lost worker is reported by the executor, in one line
+            )
+        except (RuntimeError, TimeoutError, OSError) as error:  # a worker that is killed while it starts, no memory
+            raise SchedulerLost(
+                f"the worker processes did not start ({type(error).__name__}: {error}); nothing of this stage was "
+                "written. Run the same command again; if this repeats, use fewer executor.workers and look for what "
+                "kills them"
+            ) from error
         return Connection(Client(cluster), cluster.scheduler_address, cluster)
