@@ -69,7 +69,7 @@ def soak(quick: bool, progress: Progress) -> BenchResult:
         rows=tuple(rows),
         notes=(
             "Every count under `must be 0` is a failure; `cycles` are those after the start.",
-            "A step is up to seven cycles; its seconds depend on the machine and hold the restart after a fault, 6 s of "
+            "A step is up to seven cycles; its seconds depend on the machine and hold restarts after a fault, 6 s of "
             "them the wait for the heartbeat of the dead process.",
         ),
     )
