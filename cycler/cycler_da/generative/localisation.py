@@ -53,16 +53,22 @@ class EndpointDraw(Protocol):
 
 @dataclass(frozen=True)
 class MemberNoise:
-    """Keyed noise of the members of one batch, in the dtype and on the device of their states."""
+    """Keyed noise of the members of one batch, in the dtype and on the device of their states.
+
+    Draws whose name is in `silent` are zero.
+    """
 
     noise: Noise
     members: Sequence[int]
     stream: str
     dtype: torch.dtype = torch.float64
     device: torch.device | str = "cpu"
+    silent: frozenset[str] = frozenset()
 
     def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
         """Standard normal draws `(batch, *shape)`."""
+        if name in self.silent:
+            return torch.zeros((len(self.members), *shape), dtype=self.dtype, device=self.device)
         draws = self.noise.normal(f"{self.stream}.{name}", shape, members=self.members, step=step, dtype=self.dtype)
         return draws.to(self.device)
 

@@ -1,5 +1,5 @@
 """Every operator and network that a config may name: importing this module registers them."""
 
-from cycler_da.obs import networks, nonlinear, points
+from cycler_da.obs import block_mean, networks, nonlinear, points, velocity
 
-__all__ = ["networks", "nonlinear", "points"]
+__all__ = ["block_mean", "networks", "nonlinear", "points", "velocity"]

@@ -1,12 +1,14 @@
 """Networks behind one protocol: scaled fields in, scaled increments out."""
 
 from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec, build_network
+from cycler_da.generative.networks.fno import FourierNeuralOperator
 from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.networks.unet import UNet
 
 __all__ = [
+    "FourierNeuralOperator",
     "MeanAndRoot",
     "Mlp",
     "NetworkSpec",

@@ -3,7 +3,7 @@
 Importing this package registers them.
 """
 
-from cycler_da.schemes.guidance import conjugate, drift
+from cycler_da.schemes.guidance import conjugate, drift, red
 from cycler_da.schemes.guidance.base import Guidance, GuidanceSpec, Guided
 
-__all__ = ["Guidance", "GuidanceSpec", "Guided", "conjugate", "drift"]
+__all__ = ["Guidance", "GuidanceSpec", "Guided", "conjugate", "drift", "red"]
