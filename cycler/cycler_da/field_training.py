@@ -35,6 +35,7 @@ from cycler_da.systems.base import ClimateSpec, DrivenDynamics, Dynamics, noisy_
 from cycler_da.systems.climate import climate_system
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 COVARIANCES = ("shells", "waves")
@@ -164,6 +165,25 @@ def _prepare(data: SimulatedData, scaling: Scaling, folder: Path, on_message: Ca
         )
         return Prepared(training, calibration, stored["trajectories"], spec.layout(), facts)
     on_message(f"simulate {data.trajectories + data.held_out} trajectories of {data.steps} steps")
+    training, calibration, trajectories = simulate(data, scaling)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "training.frames": training.frames,
+        "training.targets": training.targets,
+        "calibration.frames": calibration.frames,
+        "calibration.targets": calibration.targets,
+        "trajectories": trajectories,
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    path.with_suffix(".json").write_text(wanted)
+    return Prepared(training, calibration, trajectories, spec.layout(), facts)
+
+
+def simulate(
+    data: SimulatedData, scaling: Scaling
+) -> tuple[Pairs, Pairs, Float[Tensor, "trajectory time channel y x"]]:
+    """Pairs to fit, pairs for calibration, and test trajectories, from different members."""
+    spec = data.system_spec()
     source = SimulatedPairs(
         layout=spec.layout(),
         start=lambda members: spec.spun_up(Noise(data.seed), members=members, years=data.spin_up_years),
@@ -176,15 +196,4 @@ def _prepare(data: SimulatedData, scaling: Scaling, folder: Path, on_message: Ca
         perturbed_fraction=data.perturbed_fraction,
         perturbation=data.perturbation,
     )
-    training, calibration, trajectories = source.training(), source.calibration(), source.trajectory()
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "training.frames": training.frames,
-        "training.targets": training.targets,
-        "calibration.frames": calibration.frames,
-        "calibration.targets": calibration.targets,
-        "trajectories": trajectories,
-    }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    path.with_suffix(".json").write_text(wanted)
-    return Prepared(training, calibration, trajectories, spec.layout(), facts)
+    return source.training(), source.calibration(), source.trajectory()

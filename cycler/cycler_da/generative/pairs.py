@@ -78,6 +78,8 @@ class SimulatedPairs:
         frames, targets = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
         generator = np.random.Generator(np.random.Philox(key=self.seed))
         chosen = torch.from_numpy(generator.random(len(frames)) < self.perturbed_fraction)
+        if not bool(chosen.any()):
+            return Pairs(frames[:, None], targets)
         disturbed = self._disturb(frames[chosen])
         frames, targets = frames.clone(), targets.clone()
         frames[chosen] = disturbed

@@ -54,10 +54,12 @@ class WaveCovariance:
         return WaveCovariance(self.values * factor, self.vectors)
 
     def _function(self, v: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        modes = torch.view_as_real(torch.fft.rfft2(v.to(torch.float64), norm="ortho"))
-        values, vectors = (part.to(v.device) for part in (function(self.values), self.vectors))
-        turned = torch.einsum("ykic,ykc,ykjc,bqykj->bqyki", vectors, values, vectors, modes)
-        return torch.fft.irfft2(torch.view_as_complex(turned.contiguous()), s=v.shape[-2:], norm="ortho").to(v.dtype)
+        modes = torch.fft.rfft2(v.to(torch.float64), norm="ortho")
+        vectors = self.vectors.to(v.device)
+        blocks = (vectors * function(self.values).to(v.device).unsqueeze(-2)) @ vectors.mT
+        first = blocks[..., 0, 0] * modes.real + blocks[..., 0, 1] * modes.imag
+        second = blocks[..., 1, 0] * modes.real + blocks[..., 1, 1] * modes.imag
+        return torch.fft.irfft2(torch.complex(first, second), s=v.shape[-2:], norm="ortho").to(v.dtype)
 
 
 def wave_blocks(residuals: Float[Tensor, "sample 1 y x"]) -> Float[Tensor, "3 y k"]:
