@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 COVARIANCES = ("shells", "waves")
 #: Leads of the card's ensemble scores, model steps.
-_LEADS = (1, 2, 5, 10)
+_LEADS = (1, 5)
 
 
 @dataclass(frozen=True, kw_only=True)

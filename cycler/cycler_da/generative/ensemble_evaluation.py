@@ -32,8 +32,8 @@ def score_ensembles(
     scaling: Scaling,
     *,
     leads: Sequence[int],
-    start_every: int = 30,
-    n_members: int = 16,
+    start_every: int = 60,
+    n_members: int = 8,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """RMSE of the mean, fair CRPS and spread/skill of every model at every lead, scaled units."""
     first = range(0, trajectories.shape[1] - max(leads), start_every)
