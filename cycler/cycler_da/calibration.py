@@ -22,11 +22,11 @@ import torch
 from cycler_da.config import ChainBlock, ExperimentConfig
 from cycler_da.ensemble import Ensemble, append_times
 from cycler_da.errors import ConfigError, MissingProduct
-from cycler_da.experiment import open_or_make_nature
 from cycler_da.generative.background_error import default_shape, estimate, require_shape
 from cycler_da.nature import Nature
 from cycler_da.noise import Noise
 from cycler_da.plots.covariance import plot_covariance
+from cycler_da.preparation import open_or_make_nature
 from cycler_da.products.conventions import FileFacts
 from cycler_da.products.covariance_file import write_covariance
 from cycler_da.products.dataset import read_ensemble

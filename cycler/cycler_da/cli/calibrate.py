@@ -1,4 +1,4 @@
-"""`cycler calibrate-b`: the background-error covariance of an experiment."""
+"""`cycler calibrate-b | single-observation`: the background-error covariance, and what schemes make of theirs."""
 
 from __future__ import annotations
 
@@ -35,4 +35,31 @@ def calibrate_b(
         if output.exists() and not force:
             raise ConfigError(f"calibrate-b: {output} exists; give another --output, or --force to write over it")
         for line in calibrate_b(load_config(config, overrides or []), job, say=console.print):
+            typer.echo(line)
+
+
+def single_observation(
+    config: ConfigPath,
+    output: Annotated[Path, typer.Option(help="Picture to write (PNG).")],
+    variable: Annotated[str | None, typer.Option(help="Observed variable; default: the first.")] = None,
+    at: Annotated[str, typer.Option(help="Place as shares of the axes, Y,X.")] = "0.5,0.5",
+    departure: Annotated[float, typer.Option(help="Innovation, in background spreads there.")] = 1.0,
+    error: Annotated[float, typer.Option(help="Observation error, in background spreads there.")] = 0.5,
+    spin_up: Annotated[int, typer.Option(help="Cycles of forecast from the start to the background.")] = 5,
+    chain: Annotated[str | None, typer.Option(help="Take this chain's newest published background instead.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Give one observation to the scheme of every chain and draw their increments side by side."""
+    with expected_errors():
+        from cycler_da.config import load_config
+        from cycler_da.single_observation import SingleObservation, compare_increments
+
+        try:
+            y, x = (float(share) for share in at.split(","))
+        except ValueError:
+            raise ConfigError(f"single-observation: at is {at!r}; expected two numbers Y,X, such as 0.5,0.5") from None
+        job = SingleObservation(
+            output, variable=variable, at=(y, x), departure=departure, error=error, spin_up=spin_up, chain=chain
+        )
+        for line in compare_increments(load_config(config, overrides or []), job, say=console.print):
             typer.echo(line)

@@ -53,6 +53,7 @@ for command in (
     assimilate.assimilate,
     bench.bench,
     calibrate.calibrate_b,
+    calibrate.single_observation,
     tune.tune,
     tune.innovations,
 ):
