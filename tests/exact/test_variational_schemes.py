@@ -7,7 +7,7 @@ of 1e-12, and the eigenvalues of their systems are at least 1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -26,6 +26,7 @@ from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.envar import Envar, EnvarSpec
 from cycler_da.schemes.etkf import EtkfSpec
+from cycler_da.schemes.gradient import transposed_derivative
 from cycler_da.schemes.localization_root import localization_root
 from cycler_da.schemes.static_covariance import MultipliedCovariance
 from cycler_da.schemes.var3d import FACTOR, Var3d, Var3dSpec
@@ -235,6 +236,16 @@ def gaspari_cohn_of(distance: torch.Tensor, c: float) -> torch.Tensor:
     near = -(z**5) / 4 + z**4 / 2 + 5 * z**3 / 8 - 5 * z**2 / 3 + 1
     far = z**5 / 12 - z**4 / 2 + 5 * z**3 / 8 + 5 * z**2 / 3 - 5 * z + 4 - 2 / (3 * z.clamp(min=0.5))
     return torch.where(z <= 1, near, torch.where(z < 2, far, torch.zeros_like(z)))
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_the_transposed_derivative_of_a_curve_is_exact_in_whatever_mode_a_cycle_runs(mode):
+    states, observations = ensemble(3), nonlinear_observations(0.7)
+    with mode():
+        got = transposed_derivative(states, observations, lambda hx: hx - observations.values)
+    hx = observations.hx(states)
+    linear = Observations((replace(observations.batches[0], operator=CellSpec().build(TORUS)),), TORUS)
+    torch.testing.assert_close(got, linear.adjoint((hx - observations.values) * 0.7 * hx), rtol=0, atol=1e-12)
 
 
 @dataclass(frozen=True)

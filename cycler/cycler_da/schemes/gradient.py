@@ -1,7 +1,7 @@
 """H'(x)^T v, the transposed derivative of the observation operators applied to v.
 
-A linear operator has its own transpose (`adjoint`); for others the derivative at x is taken by automatic
-differentiation through H, which therefore must be written in differentiable torch operations.
+A linear operator has its own transpose; for others the derivative at x is taken by automatic differentiation
+(`linearised`), in inference mode too, as cycles run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.obs.base import Observations
+from cycler_da.schemes.linearised import Linearised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +27,4 @@ def transposed_derivative(
 ) -> Float[Tensor, "member channel *space"]:
     """H'(x)^T v for every member, with v = rows(H(x)); float64."""
     x = states.to(torch.float64)
-    if observations.is_linear:
-        return observations.adjoint(rows(observations.hx(x)))
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        hx = observations.hx(x)
-        (result,) = torch.autograd.grad(hx, x, rows(hx.detach()))
-    return result
+    return Linearised(observations, x).transpose(rows(observations.hx(x)))
