@@ -140,7 +140,9 @@ def _with_fewer_members(work: CycleWork, prior: Prior, usable: Observations) -> 
         raise AnalysisFailed(f"the scheme needs {count} members, all there are")
     chosen = slice(0, count)
     previous = None if prior.previous is None else prior.previous.select(chosen)
-    part = _analyse(work, work.chain.scheme, Prior(background.select(chosen), previous, prior.model), usable)
+    part = _analyse(
+        work, work.chain.scheme, Prior(background.select(chosen), previous, prior.model, prior.mapper), usable
+    )
     increment = part.ensemble.latest.mean(dim=0) - background.latest[:count].mean(dim=0)
     values = background.values[:, -1:].clone()
     values[:count, -1] = part.ensemble.latest.to(values.dtype)

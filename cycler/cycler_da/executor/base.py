@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec
 
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
 
 class ExecutorFailed(CyclerError):
-    """The workers cannot do this forecast at all; the same try again would end the same way."""
+    """The workers cannot do this work at all; the same try again would end the same way."""
 
     exit_code = 69
 
@@ -59,7 +63,7 @@ class ModelSource:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Forecasts members; a context manager that gives its workers back at the end."""
+    """Forecasts members and maps functions; a context manager that gives its workers back at the end."""
 
     def forecast(
         self, source: ModelSource, start: Ensemble, valid_times: np.ndarray, *, noise: Noise, batch: int
@@ -69,6 +73,14 @@ class Executor(Protocol):
         The result is on the CPU, members in the order of `start`. For one machine and one version of torch its
         bytes depend on the arguments alone, not on the executor or its number of workers. Raises ExecutorFailed
         or SchedulerLost when the workers fail, and whatever the model raises.
+        """
+        ...
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Apply a function to jobs, each on one thread; yields results in the order of the jobs.
+
+        The function is a module's own and pure, job and result can be pickled: the mapper of a scheme's prior.
+        Raises as `forecast` does.
         """
         ...
 

@@ -8,6 +8,7 @@ values by 5e-7). With a fixed split, one thread and keyed noise, a batch is the 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
-from cycler_da.executor.base import ExecutorFailed, ModelSource
+from cycler_da.executor.base import ExecutorFailed, Job, ModelSource, Result
 from cycler_da.forecast import ForecastModel
 from cycler_da.noise import Noise
 
@@ -67,6 +68,12 @@ def forecast_batch(job: BatchJob) -> np.ndarray:
             "set a smaller forecast batch in the config"
         ) from error
     return forecast.values.cpu().numpy()
+
+
+def on_one_thread(function: Callable[[Job], Result], job: Job) -> Result:
+    """Apply a function to a job on one thread: sums are ordered by the number of threads."""
+    torch.set_num_threads(1)
+    return function(job)
 
 
 def join(results: list[np.ndarray], start: Ensemble, valid_times: np.ndarray) -> Ensemble:

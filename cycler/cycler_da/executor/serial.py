@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from cycler_da.ensemble import Ensemble
-from cycler_da.executor.base import ModelSource
-from cycler_da.executor.batches import forecast_batch, join, split
+from cycler_da.executor.base import Job, ModelSource, Result
+from cycler_da.executor.batches import forecast_batch, join, on_one_thread, split
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 
@@ -42,6 +42,13 @@ class SerialExecutor:
         jobs = split(source, start, valid_times, noise=noise, batch=batch, device=self._device)
         with _threads_restored():
             return join([forecast_batch(job) for job in jobs], start, valid_times)
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Do one job after the other; see `Executor.map`."""
+        for job in jobs:
+            with _threads_restored():
+                result = on_one_thread(function, job)
+            yield result
 
     def close(self) -> None:
         """Nothing to give back."""

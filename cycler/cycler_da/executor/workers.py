@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import dask
@@ -22,8 +23,8 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from cycler_da.ensemble import Ensemble
-from cycler_da.executor.base import ExecutorFailed, ModelSource, SchedulerLost
-from cycler_da.executor.batches import BatchJob, forecast_batch, join, split
+from cycler_da.executor.base import ExecutorFailed, Job, ModelSource, Result, SchedulerLost
+from cycler_da.executor.batches import forecast_batch, join, on_one_thread, split
 from cycler_da.noise import Noise
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Connection:
 
 
 class WorkersExecutor:
-    """Forecasts batches on dask workers; connects with the first forecast.
+    """Forecasts batches and maps functions on dask workers; connects with the first work.
 
     `connect` starts or finds the workers. `resources` are what a batch takes of its worker ({"GPU": 1}).
     """
@@ -75,19 +76,12 @@ class WorkersExecutor:
     ) -> Ensemble:
         """Forecast all members; see `Executor.forecast`."""
         jobs = split(source, start, valid_times, noise=noise, batch=batch, device=self._device)
-        connection = self._connected()
-        try:
-            results = self._run(connection, jobs)
-        except KilledWorker as error:
-            raise ExecutorFailed(_killed_text(error, batch)) from error
-        except (CommClosedError, CancelledError, TimeoutError) as error:
-            self.close()  # the next try connects anew
-            raise SchedulerLost(
-                f"lost the dask workers of {connection.address} during a forecast ({type(error).__name__}: {error}); "
-                "nothing of this stage was written. Run the same command again; if this repeats, look at the "
-                "scheduler's log"
-            ) from error
+        results = self._results(forecast_batch, jobs, what=f"forecast: batch of {batch} members")
         return join(results, start, valid_times)
+
+    def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """Do the jobs on the workers; see `Executor.map`."""
+        yield from self._results(partial(on_one_thread, function), list(jobs), what="map: job")
 
     def close(self) -> None:
         """Stop the workers this executor started; may be called twice."""
@@ -114,19 +108,34 @@ class WorkersExecutor:
                 raise
         return self._connection
 
-    def _run(self, connection: Connection, jobs: list[BatchJob]) -> list[np.ndarray]:
+    def _results(self, function: Callable[[Job], Result], jobs: list[Job], *, what: str) -> list[Result]:
+        """Results of all jobs in order; `what` names a job where one fails."""
+        connection = self._connected()
+        try:
+            return self._run(connection, function, jobs)
+        except KilledWorker as error:
+            raise ExecutorFailed(_killed_text(error, what)) from error
+        except (CommClosedError, CancelledError, TimeoutError) as error:
+            self.close()  # the next try connects anew
+            raise SchedulerLost(
+                f"lost the dask workers of {connection.address} ({what}; {type(error).__name__}: {error}); "
+                "nothing of this stage was written. Run the same command again; if this repeats, look at the "
+                "scheduler's log"
+            ) from error
+
+    def _run(self, connection: Connection, function: Callable[[Job], Result], jobs: list[Job]) -> list[Result]:
         before = connection.workers()
         call = uuid.uuid4().hex  # a key is never met again, so that no result is taken for another one
         with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TiB"}):
             futures = [
-                connection.client.submit(forecast_batch, job, key=f"forecast-{call}-{i}", resources=self._resources)
+                connection.client.submit(function, job, key=f"job-{call}-{i}", resources=self._resources)
                 for i, job in enumerate(jobs)
             ]
         try:
             _wait_while_there_are_workers(connection, futures)
-            results: list[np.ndarray] = connection.client.gather(futures)
+            results: list[Result] = connection.client.gather(futures)
         finally:
-            connection.client.cancel(futures, reason="the forecast has ended")
+            connection.client.cancel(futures, reason="the work has ended")
         lost = before - connection.workers()
         if lost:
             log.warning("event=workers_lost count=%d redone=yes workers=%s", len(lost), ",".join(sorted(lost)))
@@ -161,9 +170,9 @@ def _wait_while_there_are_workers(connection: Connection, futures: list) -> None
                 raise TimeoutError(f"no worker for {alone:.0f} s") from None
 
 
-def _killed_text(error: KilledWorker, batch: int) -> str:
+def _killed_text(error: KilledWorker, what: str) -> str:
     return (
-        f"forecast: {error.allowed_failures + 1} workers died over the same batch of {batch} members, most likely "
+        f"{what}: {error.allowed_failures + 1} workers died over the same one, most likely "
         "killed for memory (dmesg or the journal names the process). Use fewer workers or a smaller forecast batch, "
         "or give the job more memory"
     )

@@ -16,6 +16,7 @@ from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
+from cycler_da.schemes.mapper import Mapper, one_by_one
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +39,7 @@ class Prior:
     background: Ensemble  # forecast valid at the cycle time, its last time
     previous: Ensemble | None = None  # analysis (with history) the background started from
     model: ForecastModel | None = None
+    mapper: Mapper = one_by_one  # who computes tiles of the analysis; the bytes do not depend on it
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ class LetkfSpec(Spec):
     rotation: bool = False  # of the analysis anomalies, random, keeps mean and covariance
     weight_stride: int = 1  # weights on every n-th grid point, linear between
     cross_channel_factor: float = 1.0  # taper between an observation and the other variables
+    least_taper: float = 0.0  # observations with this taper or less are left out; DAPPER has 1e-3
 
     def __post_init__(self) -> None:
         for name in ("localization_radius_km", "localization_radius_cells"):
@@ -76,7 +77,7 @@ class LetkfSpec(Spec):
         for name in ("inflation", "analysis_inflation"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive factor, 1 for none")
         _require(self.weight_stride >= 1, "weight_stride", self.weight_stride, "a whole number from 1")
-        for name in ("rtpp", "rtps", "cross_channel_factor"):
+        for name in ("rtpp", "rtps", "cross_channel_factor", "least_taper"):
             amount = getattr(self, name)
             _require(0 <= amount <= 1, name, amount, "a number from 0 to 1")
 
@@ -127,7 +128,7 @@ class Letkf:
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         known = self._known_inflation(carry)
         inflation = self.settings.inflation if known is None else known.factor
-        moved = self.transform(hx, observations, inflation).apply(background.latest)
+        moved = self.transform(hx, observations, inflation).apply(background.latest, mapper=prior.mapper)
         require_finite(moved, layout=self.layout, scheme="letkf")
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)
         if known is not None:
@@ -151,6 +152,7 @@ class Letkf:
             weight_stride=self.settings.weight_stride,
             inflation=inflation,
             cross_channel=self.settings.cross_channel_factor,
+            least_taper=self.settings.least_taper,
         )
 
     def _known_inflation(self, carry: Mapping[str, Tensor]) -> InflationField | None:

@@ -45,8 +45,7 @@ def grid_distance(
     for i_axis, axis in enumerate(axes):
         along = difference[..., i_axis]
         if axis.periodic:
-            along = along % axis.length
-            along = torch.minimum(along, axis.length - along)
+            along = (along - axis.length * (along / axis.length).round()).abs()
         square = square + along**2
     return square.sqrt()
 
@@ -84,12 +83,13 @@ class NeighbourSearch:
         n_cells = math.prod(1 if n == 1 else 3 for n in self.n_cells)
         return min(len(self.positions), n_cells * int(self.count.max()))
 
-    def near(self, points: Float[Tensor, "point axis"]) -> Neighbours:
-        """Find the observations closer than twice the half-width to each point, with their taper."""
-        owner, candidate = self._candidates(points)
-        distance = grid_distance(points[owner], self.positions[candidate], axes=self.axes)
-        taper = gaspari_cohn(distance, self.half_width)
-        keep = taper > 0
+    def near(self, points: Float[Tensor, "point axis"], *, least_taper: float = 0.0) -> Neighbours:
+        """Find the observations closer than twice the half-width to each point, with their taper.
+
+        Those with a taper of `least_taper` or less are left out.
+        """
+        owner, candidate, taper = self._pairs(points)
+        keep = taper > least_taper
         owner, candidate, taper = owner[keep], candidate[keep], taper[keep]
         found = torch.bincount(owner, minlength=len(points))
         first = found.cumsum(0) - found
@@ -100,6 +100,17 @@ class NeighbourSearch:
         index[owner, place] = candidate
         padded[owner, place] = taper
         return Neighbours(index, padded, found)
+
+    def _pairs(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Pairs (point, observation) in reach of each other, ordered by point, with their taper."""
+        if self.most_candidates == len(self.positions):  # cells would spare nothing
+            distance = grid_distance(points[:, None], self.positions[None], axes=self.axes)
+            owner, candidate = (distance < 2 * self.half_width).nonzero().unbind(1)
+            return owner, candidate, gaspari_cohn(distance[owner, candidate], self.half_width)
+        owner, candidate = self._candidates(points)
+        distance = grid_distance(points[owner], self.positions[candidate], axes=self.axes)
+        keep = distance < 2 * self.half_width
+        return owner[keep], candidate[keep], gaspari_cohn(distance[keep], self.half_width)
 
     def _candidates(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs (point, observation) of all cells that touch the cell of each point, ordered by point."""

@@ -5,17 +5,15 @@ may be computed on a coarser grid (its nodes) and interpolated linearly along ea
 Source: Yang, Kalnay, Hunt and Bowler (2009), Q. J. R. Meteorol. Soc. 135, "Weight interpolation for
 efficient data assimilation with the local ensemble transform Kalman filter".
 
-The interpolated map is linear in the weights, so the maps of a cell's corner nodes are applied to the
-state and their results are interpolated: no matrix is formed for a cell. For this the cells are grouped
-into blocks, one for each node, that reach up to the next node along every axis. Work goes band by band
-along the first axis, so that the weights of a large grid never exist at once.
+The interpolated map is linear in the weights, so the map of a node is applied to all cells that it has a share in
+and the results are added up: no matrix is formed for a cell, and a node's matrix is needed once. The grid is
+cut into tiles of whole rows (first axis); a tile knows the nodes that its cells need and nothing of other tiles.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,24 +23,24 @@ import torch
 from cycler_da.layout import Axis
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 
 @dataclass(frozen=True)
 class AxisNodes:
-    """Nodes along one axis; row i of the tables lists the cells from node i up to the next one."""
+    """Nodes along one axis, and the share that each has in the cells around it."""
 
     centres: Float[Tensor, "node"]  # axis units
-    own: Int[Tensor, "node"]  # place of the node among all whose weights are at hand
-    following: Int[Tensor, "node"]  # place of the next node; the last of a plain axis is followed by itself
-    cells: Int[Tensor, "node gap"]  # grid index, clamped where there is no cell
-    is_cell: Bool[Tensor, "node gap"]
-    fraction: Float[Tensor, "node gap"]  # of the way to the following node, float64
+    cells: Int[Tensor, "node near"]  # grid index
+    share: Float[Tensor, "node near"]  # float64; 0 where the table is padded
 
-    def select(self, rows: slice) -> AxisNodes:
-        """Some of the nodes."""
-        return AxisNodes(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+    def within(self, rows: slice) -> AxisNodes:
+        """The nodes that have a share in some rows, with these rows alone, counted from the first of them."""
+        is_inside = (self.cells >= rows.start) & (self.cells < rows.stop) & (self.share > 0)
+        keep = is_inside.any(dim=1)
+        cells = torch.where(is_inside, self.cells - rows.start, 0)[keep]
+        return AxisNodes(self.centres[keep], cells, torch.where(is_inside, self.share, 0.0)[keep])
 
 
 def place_nodes(axis: Axis, *, stride: int) -> AxisNodes:
@@ -54,76 +52,25 @@ def place_nodes(axis: Axis, *, stride: int) -> AxisNodes:
     if not axis.periodic and int(nodes[-1]) != axis.size - 1:
         nodes = torch.cat([nodes, torch.tensor([axis.size - 1])])
     ends = torch.cat([nodes[1:], torch.tensor([axis.size])])
-    cells = nodes[:, None] + torch.arange(int((ends - nodes).max()))
-    following = torch.arange(1, len(nodes) + 1)
-    following[-1] = 0 if axis.periodic else len(nodes) - 1
-    return AxisNodes(
-        centres=torch.from_numpy(axis.centres())[nodes],
-        own=torch.arange(len(nodes)),
-        following=following,
-        cells=cells.clamp(max=axis.size - 1),
-        is_cell=cells < ends[:, None],
-        fraction=(cells - nodes[:, None]).to(torch.float64) / (ends - nodes)[:, None],
-    )
+    after = nodes[:, None] + torch.arange(int((ends - nodes).max()))  # cells from a node up to the next one
+    is_cell = after < ends[:, None]
+    fraction = (after - nodes[:, None]).to(torch.float64) / (ends - nodes)[:, None]
+    of_next = (fraction * is_cell)[:, 1:].roll(1, dims=0)
+    if not axis.periodic:
+        of_next[0] = 0
+    cells = torch.cat([after, after[:, 1:].roll(1, dims=0)], dim=1).clamp(max=axis.size - 1)
+    share = torch.cat([(1 - fraction) * is_cell, of_next], dim=1)
+    return AxisNodes(torch.from_numpy(axis.centres())[nodes], cells, share)
 
 
 @dataclass(frozen=True)
-class Corner:
-    """One corner of every block: the node whose map is applied there, and its share in every cell."""
+class Tile:
+    """Some rows of the grid with the nodes that they need."""
 
-    node: Int[Tensor, "block"]  # row of `Band.points`
-    share: Float[Tensor, "block cell"]
-
-
-@dataclass(frozen=True)
-class Band:
-    """The blocks of some rows of nodes, and the nodes (theirs and the following row's) that they need."""
-
-    along: tuple[AxisNodes, ...]
+    rows: slice
     points: Float[Tensor, "node axis"]  # positions of the nodes, axis units, first axis slowest
-    n_nodes: tuple[int, ...]  # nodes along each axis
-
-    @property
-    def rows(self) -> slice:
-        """Grid rows (first axis) of the band."""
-        cells = self.along[0].cells[self.along[0].is_cell]
-        return slice(int(cells[0]), int(cells[-1]) + 1)
-
-    def corners(self) -> Iterator[Corner]:
-        """All corners of the blocks; along an axis without cells between nodes there is only the node."""
-        for corner in itertools.product(*[(0, 1)[: nodes.cells.shape[1]] for nodes in self.along]):
-            node = torch.zeros(1, dtype=torch.int64)
-            share = torch.ones((1, 1), dtype=torch.float64)
-            for is_upper, nodes, n_nodes in zip(corner, self.along, self.n_nodes, strict=True):
-                place = nodes.following if is_upper else nodes.own
-                part = nodes.fraction if is_upper else 1 - nodes.fraction
-                node = (node[:, None] * n_nodes + place).flatten()
-                share = (share[:, None, :, None] * part[None, :, None, :]).flatten(2).flatten(0, 1)
-            yield Corner(node, share)
-
-    def gather(self, states: Float[Tensor, "member batch channel *space"]) -> Float[Tensor, "block member field cell"]:
-        """Copy the band's cells of a whole field into blocks; places without a cell repeat one."""
-        for i_axis, nodes in enumerate(self.along):
-            states = states.index_select(3 + i_axis, nodes.cells.flatten().to(states.device))
-        split = states.reshape(*states.shape[:3], *(size for nodes in self.along for size in nodes.cells.shape))
-        blocks = split.permute(*range(3, split.ndim, 2), 0, 1, 2, *range(4, split.ndim, 2))
-        n_blocks = math.prod(len(nodes.cells) for nodes in self.along)
-        return blocks.reshape(n_blocks, states.shape[0], states.shape[1] * states.shape[2], -1)
-
-    def scatter(
-        self, blocks: Float[Tensor, "block member field cell"], *, n_channels: int
-    ) -> Float[Tensor, "member batch channel *band"]:
-        """Put blocks back in grid order: the inverse of `gather`, for the band's rows alone."""
-        n_axes, shapes = len(self.along), [nodes.cells.shape for nodes in self.along]
-        split = blocks.reshape(
-            *(shape[0] for shape in shapes), blocks.shape[1], -1, n_channels, *(shape[1] for shape in shapes)
-        )
-        pairs = [dim for i_axis in range(n_axes) for dim in (i_axis, n_axes + 3 + i_axis)]
-        field = split.permute(n_axes, n_axes + 1, n_axes + 2, *pairs)
-        field = field.reshape(*field.shape[:3], *(shape[0] * shape[1] for shape in shapes))
-        for i_axis, nodes in enumerate(self.along):
-            field = field.index_select(3 + i_axis, nodes.is_cell.flatten().nonzero()[:, 0].to(field.device))
-        return field
+    cells: Int[Tensor, "node near"]  # flat place within the tile
+    share: Float[Tensor, "node near"]  # float64; 0 where the table is padded
 
 
 @dataclass(frozen=True)
@@ -138,24 +85,30 @@ class WeightGrid:
         """Nodes along each axis."""
         return tuple(place_nodes(axis, stride=self.stride) for axis in self.axes)
 
-    def bands(self, tile: int) -> Iterator[Band]:
-        """Cut the grid into bands of about `tile` nodes, at least one row of them."""
-        first, rest = self.nodes[0], self.nodes[1:]
-        n_rows = max(1, tile // math.prod(len(nodes.own) for nodes in rest))
-        for begin in range(0, len(first.own), n_rows):
-            yield self._band(first.select(slice(begin, begin + n_rows)), rest)
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes."""
+        return math.prod(len(nodes.centres) for nodes in self.nodes)
 
-    def _band(self, first: AxisNodes, rest: tuple[AxisNodes, ...]) -> Band:
-        needs_following = self.stride > 1
-        rows = torch.unique(torch.cat([first.own, first.following])) if needs_following else first.own
-        local = AxisNodes(
-            centres=first.centres,
-            own=torch.searchsorted(rows, first.own),
-            following=torch.searchsorted(rows, first.following),
-            cells=first.cells,
-            is_cell=first.is_cell,
-            fraction=first.fraction,
-        )
-        centres = [self.nodes[0].centres[rows], *(nodes.centres for nodes in rest)]
-        points = torch.stack(torch.meshgrid(*centres, indexing="ij"), dim=-1).flatten(0, -2)
-        return Band((local, *rest), points, tuple(len(axis) for axis in centres))
+    def tiles(self, n_nodes: int) -> Iterator[Tile]:
+        """Cut the grid into tiles of about `n_nodes` nodes, at least one row of them."""
+        per_row = math.prod(len(nodes.centres) for nodes in self.nodes[1:])
+        step = self.stride * max(1, n_nodes // per_row)
+        for begin in range(0, self.axes[0].size, step):
+            yield self._tile(slice(begin, min(begin + step, self.axes[0].size)))
+
+    def _tile(self, rows: slice) -> Tile:
+        along = (self.nodes[0].within(rows), *self.nodes[1:])
+        points = torch.meshgrid(*[nodes.centres for nodes in along], indexing="ij")
+        cells = torch.zeros((1, 1), dtype=torch.int64)
+        share = torch.ones((1, 1), dtype=torch.float64)
+        for nodes, axis in zip(along, self.axes, strict=True):
+            cells = _outer(cells * axis.size, nodes.cells, torch.add)
+            share = _outer(share, nodes.share, torch.mul)
+        return Tile(rows, torch.stack(points, dim=-1).flatten(0, -2), cells, share)
+
+
+def _outer(first: Tensor, second: Tensor, combine: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All pairs of rows and columns of two tables."""
+    pairs = combine(first[:, None, :, None], second[None, :, None, :])
+    return pairs.flatten(2).flatten(0, 1)

@@ -24,7 +24,7 @@ def assimilate(work: CycleWork) -> Facts:
         return _start(work)
     checked = work.checked()
     usable = work.setting.control.observations(checked.used())
-    prior = Prior(work.background(), work.previous(), work.chain.model)
+    prior = Prior(work.background(), work.previous(), work.chain.model, work.executor.map)
     outcome = analyse(work, prior, usable, accept=lambda analysis: _require_plausible(work, checked, analysis))
     analysis, rung = outcome.analysis, max(outcome.rung, work.done_facts("background")["rung"], key=level)
     reasons, label = _said(outcome), _LABELS.get(rung, "analysis")
