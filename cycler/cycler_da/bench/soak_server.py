@@ -66,7 +66,7 @@ class Server:
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=300)
+        return self.process.wait(timeout=3600)
 
     def kill_worker(self) -> bool:
         """Kill one of its worker processes; False when it has none."""
