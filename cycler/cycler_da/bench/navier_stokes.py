@@ -13,9 +13,9 @@ unit; the paper has 128 x 128 points and the deviation 3.07, which its printed c
     LETKF                  on the learned and on the true model's ensemble
 
 RMSE of the mean, RMSE of one member (which is what FlowDAS gives), fair CRPS, spread/skill, in deviations; intervals
-over states. Localization radius (LETKF, interpolant filter) and zeta (FlowDAS) are chosen on another state.
+over states. Zeta of FlowDAS is chosen on another state; the localization radius is 16 cells, not tuned.
 Cycled: from an uncertain start (0.25 deviations), 5 % of the cells every 0.5 time units, intervals over cycles.
-About five CPU minutes.
+About two CPU minutes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from cycler_da.systems.stochastic_ns import StochasticNSSpec
 from cycler_da.tables.report import BenchResult, Row
 from cycler_da.verification.consistency import mean_interval
 
-SEED, STD, ERROR, MEMBERS, WINDOW = 20261127, 2.28, 0.05, 24, 5
+SEED, STD, ERROR, MEMBERS, WINDOW = 20261127, 2.28, 0.05, 16, 5
 SYSTEM, SCALING = StochasticNSSpec(), Scaling((0.0,), (STD,))
 WEIGHTS = Path("data/weights/stochastic_ns/quadratic_spectral")
 #: Name -> published RMSE of FlowDAS: in the authors' reply to reviewers, and in print.
@@ -66,10 +66,11 @@ SETTINGS: Mapping[str, tuple[float, float | None]] = {
     "SO 1 %": (0.148, 0.373),
     "SO 0.75 %": (0.177, 0.452),
 }
-#: Localization radii (cells) and zeta N, from which the best is chosen on another state.
-RADII = (10.0, None)
+#: Localization radius of every scheme that has one (cells); not tuned.
+RADIUS = 16.0
+#: zeta N, from which the best is chosen on another state.
 PULLS = (1.0, 3.0, 9.0)
-FLOWDAS_STEPS, FLOWDAS_MEMBERS = 50, 4
+FLOWDAS_STEPS, FLOWDAS_MEMBERS = 30, 4
 START = np.datetime64("2020-01-01T00:00:00", "s")
 
 Metrics = Mapping[str, float]
@@ -113,7 +114,7 @@ class ComposedMean(torch.nn.Module):
 @benchmark("navier_stokes", summary="driven turbulence: the FlowDAS paper's table, and cycled analyses")
 def navier_stokes(quick: bool, progress: Progress) -> BenchResult:
     """Run every method on the same states and observations."""
-    n_states, n_cycles, n_spin = (1, 1, 1) if quick else (4, 12, 4)
+    n_states, n_cycles, n_spin = (1, 1, 1) if quick else (3, 7, 3)
     settings = ("SO 5 %",) if quick else tuple(SETTINGS)
     progress(0, 4, "known states")
     models = make_models()
@@ -142,7 +143,8 @@ def navier_stokes(quick: bool, progress: Progress) -> BenchResult:
         seeds=(SEED,),
         rows=tuple(rows),
         notes=(
-            "Chosen on another state: " + "; ".join(f"{name}: {value}" for name, value in chosen.items()) + ".",
+            "zeta N of FlowDAS, chosen on another state: "
+            + ", ".join(f"{name} {value:g}" for name, value in chosen.items()),
             f"FlowDAS: {FLOWDAS_STEPS} steps, second order, 25 endpoints. Its transition is Gaussian here, so that its "
             "guidance differs from OI with the same C by its own errors alone.",
             "Published rows: 128 x 128 points, other normalisation; the reply and the print of the same settings "
@@ -168,10 +170,10 @@ def make_models() -> Models:
 
 def _window_blocks(model: InterpolantForecast, window: Transition) -> torch.Tensor:
     """Covariance by waves of what the learned model's own members leave of the composed mean."""
-    starts = SYSTEM.spun_up(Noise(SEED, 1), members=range(16))
-    start = _ensemble(starts.repeat(8, 1, 1, 1), START)
+    starts = SYSTEM.spun_up(Noise(SEED, 1), members=range(4))
+    start = _ensemble(starts.repeat(32, 1, 1, 1), START)
     end = model.forecast(start, np.array([START + WINDOW * SYSTEM.layout().step]), noise=Noise(SEED, 2))
-    mean = torch.cat([window.mean(part) for part in start.values.split(16)])
+    mean = window.mean(start.values[:4]).repeat(32, 1, 1, 1)
     return wave_blocks(SCALING.to_scaled(end.latest - mean))
 
 
@@ -224,31 +226,26 @@ Method = Callable[[State, Observations], torch.Tensor]
 
 def choose(
     models: Models, other: State, settings: tuple[str, ...], *, quick: bool
-) -> tuple[dict[str, dict[str, Method]], dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Method]], dict[str, float]]:
     """Methods of every setting with the best of their free numbers, and what was chosen."""
-    radii, pulls = (RADII[1:2], PULLS[1:2]) if quick else (RADII, PULLS)
-    makers: dict[str, tuple[Callable[[Any], Method], tuple[Any, ...]]] = {
-        "interpolant filter": (lambda radius: _filter(models, radius, 1), radii),
-        "interpolant filter, two passes": (lambda radius: _filter(models, radius, 2), radii),
-        "LETKF, learned model": (lambda radius: _letkf(models, radius, is_true=False), radii),
-        "LETKF, true model": (lambda radius: _letkf(models, radius, is_true=True), radii),
-        "FlowDAS": (lambda pull: _flowdas(models, pull), pulls),
-    }
+    pulls = PULLS[1:2] if quick else PULLS
     fixed: dict[str, Method] = {
         "no observations, learned model": lambda state, seen: state.learned[1].latest,
         "no observations, true model": lambda state, seen: state.true[1].latest,
         "OI, same C": _oi(models),
     }
+    fixed |= {
+        "interpolant filter": _filter(models),
+        "LETKF, learned model": _letkf(models, is_true=False),
+        "LETKF, true model": _letkf(models, is_true=True),
+    }
     methods: dict[str, dict[str, Method]] = {}
-    chosen: dict[str, dict[str, Any]] = {name: {} for name in makers}
+    chosen: dict[str, float] = {}
     for setting in settings:
-        methods[setting] = dict(fixed)
-        for name, (make, choices) in makers.items():
-            found = {choice: _crps(make(choice), setting, other) for choice in choices} if len(choices) > 1 else {}
-            best = min(found, key=lambda choice: found[choice]) if found else choices[0]
-            chosen[name][setting] = best
-            methods[setting][name] = make(best)
-    return methods, {name: ", ".join(f"{s} {v}" for s, v in found.items()) for name, found in chosen.items()}
+        found = {pull: _crps(_flowdas(models, pull), setting, other) for pull in pulls}
+        chosen[setting] = min(found, key=lambda pull: found[pull])
+        methods[setting] = {**fixed, "FlowDAS": _flowdas(models, chosen[setting])}
+    return methods, chosen
 
 
 def single_rows(setting: str, methods: Mapping[str, Method], states: list[State]) -> list[Row]:
@@ -270,9 +267,9 @@ def published_rows(setting: str) -> list[Row]:
 
 
 def cycled_rows(models: Models, *, n_cycles: int, n_spin: int) -> list[Row]:
-    """Scores of cycled analyses; every scheme has a localization radius of 10 cells."""
-    transform = InterpolantFilterSpec(localization_radius_cells=10, weight_stride=2)
-    letkf = LetkfSpec(localization_radius_cells=10, weight_stride=2, inflation=1.02)
+    """Scores of cycled analyses; no scheme is tuned."""
+    transform = InterpolantFilterSpec(localization_radius_cells=RADIUS, weight_stride=2)
+    letkf = LetkfSpec(localization_radius_cells=RADIUS, weight_stride=2, inflation=1.02)
     chains: dict[str, tuple[ForecastModel, Any]] = {
         "interpolant filter": (models.learned, transform),
         "LETKF, learned model": (models.learned, letkf),
@@ -307,8 +304,8 @@ def _cycle(models: Models, model: ForecastModel, spec: Any, *, n_cycles: int) ->
         yield _scores(states.latest, truth.latest[0])
 
 
-def _filter(models: Models, radius: float | None, passes: int) -> Method:
-    spec = InterpolantFilterSpec(localization_radius_cells=radius, weight_stride=2, inflation=1.0, passes=passes)
+def _filter(models: Models) -> Method:
+    spec = InterpolantFilterSpec(localization_radius_cells=RADIUS, weight_stride=2, inflation=1.0)
     scheme = spec.build(SchemeContext(SYSTEM.layout(), models.learned))
 
     def analyse(state: State, seen: Observations) -> torch.Tensor:
@@ -318,8 +315,8 @@ def _filter(models: Models, radius: float | None, passes: int) -> Method:
     return analyse
 
 
-def _letkf(models: Models, radius: float | None, *, is_true: bool) -> Method:
-    spec = LetkfSpec(localization_radius_cells=radius, weight_stride=2, inflation=1.0)
+def _letkf(models: Models, *, is_true: bool) -> Method:
+    spec = LetkfSpec(localization_radius_cells=RADIUS, weight_stride=2, inflation=1.0)
     scheme = spec.build(SchemeContext(SYSTEM.layout(), models.learned))
 
     def analyse(state: State, seen: Observations) -> torch.Tensor:
@@ -330,7 +327,7 @@ def _letkf(models: Models, radius: float | None, *, is_true: bool) -> Method:
 
 
 def _oi(models: Models) -> Method:
-    return lambda state, seen: _guided(models, state, seen, {"kind": "conjugate"}, MEMBERS)
+    return lambda state, seen: _guided(models, state, seen, {"kind": "conjugate"}, MEMBERS // 2)
 
 
 def _flowdas(models: Models, pull: float) -> Method:
