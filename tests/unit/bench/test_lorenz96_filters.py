@@ -1,0 +1,69 @@
+"""Benchmark of filters on Lorenz-96: numbers are chosen on other truths, scores and differences are per truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cycler_da.bench import lorenz96_filters as bench
+from cycler_da.bench.lorenz96_cases import CANDIDATES, REFERENCE, SEED, TUNING_SEED, Candidate, Case
+from cycler_da.generative.dense_transition import DenseTransition
+from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.scaling import Scaling
+from cycler_da.verification.sums import ensemble_sums
+
+CASE = Case("toy", "none", 8, noise=0.3)
+SIZE = bench.Size(2, 2, 3)
+
+
+@pytest.fixture
+def transition():
+    network = build_network(NetworkSpec("quadratic_ring", {"size": 40}), seed=1)
+    network.base_root.mul_(0.3)
+    return DenseTransition(network.eval(), Scaling((2.34,), (3.63,)))
+
+
+def candidate(name: str) -> Candidate:
+    return next(candidate for candidate in CANDIDATES if candidate.name == name)
+
+
+def test_a_perfectly_ranked_truth_has_outer_ranks_of_one_and_one_outside_has_more():
+    members = np.arange(9.0)[:, None, None] + np.zeros((9, 1, 10))
+    even = ensemble_sums(members, np.linspace(-0.5, 8.5, 10)[None], names=["state"])  # once in each of the ten ranks
+    assert bench.outer_ranks(even) == pytest.approx(1.0)
+    outside = ensemble_sums(members, np.full((1, 10), 99.0), names=["state"])
+    assert bench.outer_ranks(outside) == pytest.approx(5.0)
+
+
+def test_every_inflation_that_is_tried_sees_the_same_truths_and_keeps_its_factor(transition):
+    """One ring per inflation and truth: rings of the same pair are the same bits."""
+    ours = candidate("interpolant filter")
+    common = {"seed": TUNING_SEED, "radius": 5.0}
+    found = bench.run(CASE, ours, transition, SIZE, inflations=[1.0, 1.0, 1.3, 1.3], **common).rmse
+    alone = bench.run(CASE, ours, transition, SIZE, inflations=[1.3, 1.3], **common).rmse
+    # Guidance noise is drawn for the shape of all rings, so the two runs differ by it and agree in the rest.
+    assert np.allclose(found[2:], alone, rtol=0.2)
+    assert not np.allclose(found[:2], found[2:], rtol=1e-6)
+
+
+def test_differences_of_a_method_to_itself_are_zero_and_paired(transition):
+    outcome = bench.run(CASE, candidate(REFERENCE), transition, SIZE, seed=SEED, radius=5.0, inflations=[1.05] * 2)
+    shifted = Candidate("shifted", candidate(REFERENCE).make)
+    rows = {row.metric: row for row in bench.make_rows(CASE, shifted, outcome, outcome.rmse - 0.5)}
+    difference = rows[f"RMSE minus {REFERENCE}"]
+    assert difference.value == pytest.approx(0.5)
+    assert difference.high - difference.low == pytest.approx(0.0, abs=1e-12)
+
+
+def test_global_weights_are_taken_ring_by_ring(transition):
+    """Two truths at once are two runs: one ring's weights have no say in the other."""
+    weights = candidate("global weights")
+    both = bench.run(CASE, weights, transition, SIZE, seed=SEED, radius=5.0, inflations=[1.0, 1.0])
+    twin = bench.twin_of(CASE, SIZE, SEED).select([1])
+    only = bench.cycle_rings(twin, CASE, weights, transition, SIZE, 5.0, [1.0])
+    assert both.rmse[1] == only.rmse[0]
+
+
+def test_the_truth_of_tuning_is_another_one():
+    assert not torch.equal(bench.twin_of(CASE, SIZE, SEED).truth, bench.twin_of(CASE, SIZE, TUNING_SEED).truth)
