@@ -125,3 +125,11 @@ def test_draws_are_standard_normal_and_uncorrelated_over_members_and_steps():
     assert np.abs((draws**4).mean(axis=1) - 3).max() < np.sqrt(96) * error
     correlation = np.corrcoef(draws) - np.eye(2 * n_members)
     assert np.abs(correlation).max() < error
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1), (7,), (64, 5)])
+def test_draws_of_many_members_are_those_of_a_generator_opened_for_each(shape):
+    members = (9, 3, 3, 2**40)
+    together = NOISE.normal("background", shape, members=members, step=1, dtype=torch.float64)
+    alone = [NOISE.generator("background", member=m, step=1).standard_normal(shape) for m in members]
+    assert torch.equal(together, torch.from_numpy(np.stack(alone)))

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.twin import Network, TrueModel
+from cycler_da.bench.twin import ComponentOperator, CurvedOperator, Network, TrueModel
 from cycler_da.errors import ConfigError
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition
 from cycler_da.noise import Noise
-from cycler_da.obs.nonlinear import ArctanSpec
-from cycler_da.obs.points import CellSpec
 from cycler_da.systems.lorenz63 import Lorenz63Spec
 
 if TYPE_CHECKING:
@@ -48,12 +46,12 @@ def learned_transition(n_steps: int) -> LearnedTransition:
 
 def linear_network(channels: tuple[int, ...], error: float) -> Network:
     """Components observed as they are."""
-    return Network(CellSpec().build(SYSTEM.layout()), channels, error)
+    return Network(ComponentOperator(), channels, error)
 
 
 def arctan_network() -> Network:
     """The arctangent of X / 8 with error 0.25: the network of the FlowDAS paper."""
-    return Network(ArctanSpec(scale=float(SCALE[0])).build(SYSTEM.layout()), (0,), 0.25)
+    return Network(CurvedOperator(lambda x: torch.atan(x / 8.0)), (0,), 0.25)
 
 
 def starts(n: int, *, seed: int) -> Tensor:

@@ -2,7 +2,7 @@
 
     truth        trials from one start each, stepped in one batch with process noise
     observations h(truth) + error z, the same for every method
-    members      truth at the start + `start_std` z, the same for every method of one size
+    members      centre + `start_std` z, by default about the truth; the same for every method of one size
     a cycle      forecast of the members of all trials in one batch, then one analysis for each trial
 
 Methods forecast with the true model or with a learned transition of one cycle. Methods that treat every member by
@@ -13,8 +13,8 @@ Noise is keyed by seed, cycle and stream; it does not depend on what other metho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,11 +30,14 @@ from cycler_da.obs.base import Locations, ObsBatch, ObservationOperator, Observa
 from cycler_da.schemes.base import AnalysisScheme, Prior, SchemeContext
 from cycler_da.systems.double_well import DoubleWell
 from cycler_da.systems.runge_kutta import OrdinaryDynamics
+from cycler_da.verification.sums import ScoreSums, ensemble_sums
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+#: More members than this are thinned for the scores: a thousand know the mean to 3 % of the spread.
+MOST_SCORED = 1000
 START = np.datetime64("2020-01-01T00:00:00", "s")
 
 
@@ -45,6 +48,11 @@ class TrueModel:
     dynamics: OrdinaryDynamics | DoubleWell
     n_steps: int  # model steps of a cycle
 
+    @property
+    def layout(self) -> Layout:
+        """Layout of the system with the step of a cycle."""
+        return replace(self.dynamics.layout, step=self.n_steps * self.dynamics.layout.step)
+
     def advance(self, states: Float[Tensor, "batch channel *space"], noise: Noise) -> Tensor:
         """States one cycle later."""
         for step in range(self.n_steps):
@@ -52,6 +60,20 @@ class TrueModel:
             z = noise.shared_normal("window", states.shape, step=step, dtype=torch.float64)
             states = self.dynamics.perturb(states, z)
         return states
+
+
+@dataclass(frozen=True)
+class LearnedTruth:
+    """A learned transition in the place of nature: truths that the model can have made."""
+
+    transition: LearnedTransition
+    layout: Layout
+
+    def advance(self, states: Float[Tensor, "batch channel *space"], noise: Noise) -> Tensor:
+        """States one cycle later."""
+        prediction = self.transition.predict(states[:, None])
+        z = noise.shared_normal("window", states.shape, step=0, dtype=torch.float64)
+        return prediction.to_state(z)
 
 
 @dataclass(frozen=True)
@@ -69,16 +91,58 @@ class Network:
 
 
 @dataclass(frozen=True)
+class ComponentOperator:
+    """H(x) = the observed variables of a grid of one point: what `cell` gives there, without looking for the cell."""
+
+    name: str = "component"
+    is_linear: bool = True
+
+    def __call__(
+        self, x: Float[Tensor, "batch channel one"], where: Locations, layout: Layout
+    ) -> Float[Tensor, "batch obs"]:
+        """Model equivalents."""
+        return x[:, where.channel, 0]
+
+    def adjoint(
+        self, v: Float[Tensor, "batch obs"], where: Locations, layout: Layout
+    ) -> Float[Tensor, "batch channel one"]:
+        """Transpose."""
+        return v.new_zeros((len(v), *layout.state_shape)).index_add(1, where.channel, v[:, :, None])
+
+
+@dataclass(frozen=True)
+class CurvedOperator:
+    """H(x) = curve(observed variables), on a grid of one point; no transpose."""
+
+    curve: Callable[[Tensor], Tensor]
+    name: str = "curved"
+    is_linear: bool = False
+
+    def __call__(
+        self, x: Float[Tensor, "batch channel one"], where: Locations, layout: Layout
+    ) -> Float[Tensor, "batch obs"]:
+        """Model equivalents."""
+        return self.curve(x[:, where.channel, 0])
+
+    def adjoint(
+        self, v: Float[Tensor, "batch obs"], where: Locations, layout: Layout
+    ) -> Float[Tensor, "batch channel one"]:
+        """Refused: raises ConfigError."""
+        raise ConfigError("a curved operator has no transpose")
+
+
+@dataclass(frozen=True)
 class Twin:
     """Truths of many trials and their observations."""
 
     layout: Layout  # its step is a cycle
-    model: TrueModel
+    model: TrueModel | LearnedTruth
     network: Network
     start_std: float
     seed: int
     truth: Float[Tensor, "trial time channel *space"]  # the start, then every cycle
     values: Float[Tensor, "trial cycle obs"]
+    centre: Float[Tensor, "trial channel *space"]  # about which members are drawn
 
     @property
     def n_trials(self) -> int:
@@ -89,7 +153,7 @@ class Twin:
         """Members at the start."""
         shape = (self.n_trials, n_members, *self.layout.state_shape)
         z = Noise(self.seed).shared_normal(f"members.{n_members}", shape, dtype=torch.float64)
-        return self.truth[:, :1] + self.start_std * z
+        return self.centre[:, None] + self.start_std * z
 
 
 @dataclass
@@ -171,11 +235,10 @@ class Run:
 
     def _forecast(self, states: Tensor, noise: Noise) -> Tensor:
         batch = states.flatten(0, 1)
-        if self.transition is None:
-            return self.twin.model.advance(batch, noise).reshape(states.shape)
-        prediction = self.transition.predict(batch[:, None])
-        z = noise.shared_normal("forecast", batch.shape, dtype=torch.float64)
-        return prediction.to_state(z).reshape(states.shape)
+        model = self.twin.model
+        if self.transition is not None:
+            model = LearnedTruth(self.transition, self.twin.layout)
+        return model.advance(batch, noise).reshape(states.shape)
 
     def _analyse(self, scheme: AnalysisScheme, previous: Tensor, background: Tensor, cycle: int) -> Tensor:
         twin = self.twin
@@ -252,17 +315,35 @@ class DepartureOperator:
         raise ConfigError("a departure is affine; it has no transpose")
 
 
+def score_states(
+    states: Float[Tensor, "trial member channel one"],
+    truth: Float[Tensor, "trial channel one"],
+    *,
+    thresholds: Mapping[str, Sequence[float]] | None = None,
+) -> list[ScoreSums]:
+    """Score sums of one cycle for each trial, all variables together as `state`; very many members are thinned."""
+    stride = max(1, states.shape[1] // MOST_SCORED)
+    n = states.shape[2]
+    return [
+        ensemble_sums(
+            members.reshape(-1, 1, n).numpy(), true.reshape(1, n).numpy(), names=["state"], thresholds=thresholds
+        )
+        for members, true in zip(states[:, ::stride], truth, strict=True)
+    ]
+
+
 def make_twin(
-    model: TrueModel,
+    model: TrueModel | LearnedTruth,
     network: Network,
     first: Float[Tensor, "trial channel *space"],
     *,
     n_cycles: int,
     start_std: float,
     seed: int,
+    centre: Float[Tensor, "trial channel *space"] | None = None,
 ) -> Twin:
-    """Truths from the given starts, and their observations."""
-    layout = cycle_layout(model)
+    """Truths from the given starts, and their observations; members are drawn about `centre`, by default the truth."""
+    layout = model.layout
     states, kept = first, [first]
     for cycle in range(1, n_cycles + 1):
         states = model.advance(states, Noise(seed, -cycle))
@@ -270,13 +351,7 @@ def make_twin(
     truth = torch.stack(kept, dim=1)
     hx = network.operator(truth[:, 1:].flatten(0, 1), network.where(layout), layout).unflatten(0, (len(first), -1))
     errors = network.error * Noise(seed).shared_normal("observations", hx.shape, dtype=torch.float64)
-    return Twin(layout, model, network, start_std, seed, truth, hx + errors)
-
-
-def cycle_layout(model: TrueModel) -> Layout:
-    """Layout of the system with the step of a cycle."""
-    layout = model.dynamics.layout
-    return Layout(layout.system, layout.variables, layout.grid, model.n_steps * layout.step)
+    return Twin(layout, model, network, start_std, seed, truth, hx + errors, first if centre is None else centre)
 
 
 def _is_uncoupled(spec: Any) -> bool:

@@ -5,7 +5,7 @@ In scaled units z = (x - mean) / std, with n values in a state,
     z1 = z0 + mu(z0) + L(z0) r,     L(z0) = L0 P(z0)^-1 lower triangular,     r white: E[r | U] = U / (1 + tau)
 
 L0 is the root of the mean residual covariance, P(z0) a learned triangle. Whitened by a root of its own state, the
-residual of Lorenz-63 over 0.25 time units is Gaussian to the third digit (skewness and excess kurtosis below 0.06),
+residual of Lorenz-63 over 0.25 time units is nearly Gaussian (skewness and excess kurtosis below 0.1),
 so that nothing is left for a denoiser to learn and one step of tau is a draw of the transition.
 
 Guidance is exact for linear observations: S_i = H L_i L_i^T H^T / (1 + tau) + R of every member, factorised densely.
