@@ -1,80 +1,29 @@
-"""Ways in which an observation file goes wrong between the instrument and the cycle."""
+"""Ways in which an observation file goes wrong; they are those of the drills (`cycler_da.drills.damage`)."""
 
-from __future__ import annotations
+from cycler_da.drills.damage import (
+    claim_units,
+    fill_with_noise,
+    flip_bit,
+    keep,
+    put_on_another_grid,
+    rename_variable,
+    rewrite,
+    rows,
+    set_values,
+    shift_time,
+    truncate,
+)
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
-
-import h5py
-import netCDF4
-import numpy as np
-import torch
-
-from cycler_da.layout import Layout
-from cycler_da.obs.base import ObsBatch
-from cycler_da.obs.file_writer import write_obs_file
-from cycler_da.obs.files import read_obs_file
-from cycler_da.obs.points import PointsSpec
-from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
-
-
-def truncate(path: Path, *, fraction: float) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: int(fraction * len(content))])
-
-
-def fill_with_noise(path: Path) -> None:
-    path.write_bytes(np.random.default_rng(3).bytes(path.stat().st_size))
-
-
-def flip_bit(path: Path, *, position: float) -> None:
-    content = bytearray(path.read_bytes())
-    content[int(position * len(content))] ^= 0x10
-    path.write_bytes(bytes(content))
-
-
-def rows(path: Path, layout: Layout) -> ObsBatch:
-    """The observations of a file in an order of their own."""
-    operator = PointsSpec().build(layout)
-    (batch,) = read_obs_file(path, layout, stream="insitu", operators=dict.fromkeys(layout.channels, operator))
-    return batch
-
-
-def rewrite(path: Path, layout: Layout, change: Callable[[ObsBatch], Sequence[ObsBatch]]) -> None:
-    """Write the file again with its observations changed."""
-    write_obs_file(path, layout, batches=change(rows(path, layout)))
-
-
-def keep(path: Path, layout: Layout, mask: torch.Tensor) -> None:
-    rewrite(path, layout, lambda batch: [batch.select(mask)])
-
-
-def put_on_another_grid(path: Path) -> None:
-    """The same numbers as if they had been observed on a grid of another size."""
-    other = TwoLayerQGSpec(size=32).layout()
-    write_obs_file(path, other, batches=[rows(path, TwoLayerQGSpec(size=16).layout())])
-
-
-def rename_variable(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        for group in ("ObsValue", "ObsError", "PreQC"):
-            file[group].move("q1", "t1")
-
-
-def claim_units(path: Path, units: str) -> None:
-    with netCDF4.Dataset(path, "r+") as file:
-        file.groups["ObsValue"].variables["q1"].units = units
-
-
-def shift_time(path: Path, layout: Layout, by: np.timedelta64) -> None:
-    rewrite(path, layout, lambda batch: [replace(batch, times=batch.times + by)])
-
-
-def set_values(path: Path, layout: Layout, chosen: torch.Tensor, values: np.ndarray) -> None:
-    """Overwrite single values in place, NaN and infinity included, which the writer of this project refuses."""
-    wanted = dict(zip(np.asarray(rows(path, layout).values)[chosen.numpy()].tolist(), values.tolist(), strict=True))
-    with netCDF4.Dataset(path, "r+") as file:
-        file.set_auto_maskandscale(False)
-        for variable in file.groups["ObsValue"].variables.values():
-            variable[:] = np.asarray([wanted.get(value, value) for value in variable[:].tolist()])
+__all__ = [
+    "claim_units",
+    "fill_with_noise",
+    "flip_bit",
+    "keep",
+    "put_on_another_grid",
+    "rename_variable",
+    "rewrite",
+    "rows",
+    "set_values",
+    "shift_time",
+    "truncate",
+]

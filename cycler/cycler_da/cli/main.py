@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, calibrate, inspect, make, replay, run, serve, tune, whatif
+from cycler_da.cli import assimilate, bench, calibrate, drill, inspect, make, replay, run, serve, tune, whatif
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -52,6 +52,7 @@ for command in (
     make.plot,
     assimilate.assimilate,
     bench.bench,
+    drill.drill,
     calibrate.calibrate_b,
     calibrate.single_observation,
     tune.tune,

@@ -55,9 +55,9 @@ def calibrate_cycle(work: CycleWork) -> Facts:
 
 
 def drift_alerts(window: Sequence[CycleCalibration]) -> list[str]:
-    """Groups whose innovations no longer fit spread and error as they did, in words."""
+    """Streams whose innovations no longer fit spread and error as they did, in words."""
     sums = [cycle.background for cycle in window]
-    names = sorted({group for one in sums for group in one.scores})
+    names = sorted({group.partition("/")[0] for one in sums for group in one.scores})
     found = {name: drift(chi_squares(sums, name)) for name in names}
     return [one.describe(name) for name, one in found.items() if one is not None and one.is_flagged]
 

@@ -103,10 +103,16 @@ def calibrations(cycles: Sequence[CalibrationSums]) -> list[GroupCalibration]:
     return [_group(name, [cycle for cycle in cycles if name in cycle.scores]) for name in names]
 
 
-def chi_squares(cycles: Sequence[CalibrationSums], group: str) -> Float[np.ndarray, "cycle"]:
-    """Innovation chi-square per observation of every cycle that has the group and an observation in it."""
-    totals = [c.innovations.totals.of(group) for c in cycles if c.innovations and group in c.innovations.totals.values]
-    return np.array([float(t["chi_square"][0] / t["count"][0]) for t in totals if t["count"][0] > 0])
+def chi_squares(cycles: Sequence[CalibrationSums], stream: str) -> Float[np.ndarray, "cycle"]:
+    """Innovation chi-square per observation of a stream, all variables together; cycles without any are left out."""
+    series = []
+    for cycle in cycles:
+        totals = {} if cycle.innovations is None else cycle.innovations.totals.values
+        own = [total for group, total in totals.items() if group.partition("/")[0] == stream]
+        count = sum(total["count"][0] for total in own)
+        if count:
+            series.append(sum(total["chi_square"][0] for total in own) / count)
+    return np.array(series)
 
 
 def _group(name: str, cycles: Sequence[CalibrationSums]) -> GroupCalibration:

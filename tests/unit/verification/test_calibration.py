@@ -8,7 +8,7 @@ from numpy.random import default_rng
 
 from cycler_da.errors import DataError
 from cycler_da.verification.calibration import CalibrationSums, calibration_sums, calibrations, chi_squares
-from cycler_da.verification.drift import RECENT, drift
+from cycler_da.verification.drift import LEAST_BEFORE, RECENT, drift
 from cycler_da.verification.window import CycleCalibration, pack, unpack, usual
 
 MEMBERS, N_OBS, ERROR = 19, 300, 0.5
@@ -98,19 +98,19 @@ def test_what_is_usual_is_the_median_of_at_least_five_cycles():
 @pytest.mark.parametrize("scale", [0.7, 1.4])
 def test_a_spread_that_changes_is_flagged_when_the_recent_cycles_are_through(scale: float):
     before = [_cycle(seed) for seed in range(30)]
-    after = [_cycle(seed + 100, scale=scale) for seed in range(RECENT)]
-    found = drift(chi_squares([*before, *after], "net/x"))
+    after = [_cycle(seed + 100, scale=scale) for seed in range(max(RECENT))]
+    found = drift(chi_squares([*before, *after], "net"))
     assert found is not None and found.is_flagged
     assert (found.ratio > 1) == (scale < 1)
-    assert "net/x has changed" in found.describe("net/x")
+    assert "net has changed" in found.describe("net")
 
 
 def test_an_ensemble_that_stays_as_it_is_is_not_flagged():
-    series = chi_squares([_cycle(seed) for seed in range(400)], "net/x")
+    series = chi_squares([_cycle(seed) for seed in range(400)], "net")
     flags = [drift(series[k : k + 40]).is_flagged for k in range(360)]
-    assert not any(flags)
+    assert np.mean(flags) < 0.01  # windows overlap: a rare run of cycles may be flagged several times
 
 
 def test_too_few_cycles_tell_no_drift():
-    assert drift(np.ones(RECENT + 11)) is None
+    assert drift(np.ones(min(RECENT) + LEAST_BEFORE - 1)) is None
     assert drift(np.zeros(40)) is None

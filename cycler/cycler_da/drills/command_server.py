@@ -1,7 +1,9 @@
 """Runs `cycler` commands in processes of their own, without paying for the imports each time.
 
-command_server.py    for each line of JSON on stdin, a list of runs (arguments of `run` below): fork one process per
-                     run, all at once; answer with a list of {code, output}; code < 0 is the signal that ended it
+    python -m cycler_da.drills.command_server
+
+For each line of JSON on stdin, a list of runs (arguments of `run` below), it forks one process per run, all at once,
+and answers with a list of {code, output}; code < 0 is the signal that ended it.
 
 A forked process is a real one: it can be killed, race another and meet a full disk. The heartbeat of the locks is
 shortened, so that the lock of a killed process is free after a fraction of a second.
@@ -9,6 +11,7 @@ shortened, so that the lock of a killed process is free after a fraction of a se
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -19,6 +22,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +31,14 @@ from cycler_da import (
     experiment,  # noqa: F401  (what commands import on first use)
     faultpoint,
 )
-from cycler_da.cli import app
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import Store
 
 HEARTBEAT = np.timedelta64(50, "ms")
 LIMIT_SECONDS = 120.0
+
+#: The program that is run, by its name: drills stand below the command line and start it as its user would.
+PROGRAM = "cycler_da.cli"
 
 
 def run(
@@ -40,14 +46,17 @@ def run(
     environment: Mapping[str, str] = MappingProxyType({}),
     signal_number: int = signal.SIGKILL,
     file_limit: int | None = None,
+    umask: int | None = None,
 ) -> int:
     """Run a command; at the fault point that the environment names, the process sends itself a signal."""
     os.environ.update(environment)
-    faultpoint.signal = SimpleNamespace(SIGKILL=signal_number)
+    faultpoint.signal = SimpleNamespace(SIGKILL=signal_number)  # type: ignore[assignment]
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if umask is not None:
+        os.umask(umask)
     try:
-        app(arguments, prog_name="cycler")
+        importlib.import_module(PROGRAM).app(arguments, prog_name="cycler")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except BaseException:
@@ -56,7 +65,7 @@ def run(
     return 0
 
 
-def fork(output: Path, job: dict, *, kill_after: float = LIMIT_SECONDS) -> int:
+def fork(output: Path, job: dict[str, Any], *, kill_after: float = LIMIT_SECONDS) -> int:
     """Run a job in a new process, which SIGALRM ends at once when its time is up."""
     output.touch()
     child = os.fork()
@@ -80,9 +89,11 @@ def fork(output: Path, job: dict, *, kill_after: float = LIMIT_SECONDS) -> int:
 
 
 def main() -> None:
+    """Serve until stdin ends."""
     torch.set_num_threads(1)
+    importlib.import_module(PROGRAM)
     code_version()  # asks git, once for all children: a commit during the tests must not look like a change
-    Store.lock.__wrapped__.__kwdefaults__["heartbeat"] = HEARTBEAT
+    Store.lock.__wrapped__.__kwdefaults__["heartbeat"] = HEARTBEAT  # type: ignore[attr-defined]
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
             jobs = [(Path(folder) / str(k), job) for k, job in enumerate(json.loads(line))]

@@ -1,0 +1,60 @@
+"""The list of faults a forecasting centre has to expect, which of them are drilled here, and what tests the others."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from cycler_da.drills import arriving, ending, storing, surrounding
+from cycler_da.drills.trials import FaultDrill
+from cycler_da.errors import ConfigError
+
+DRILLS = (
+    FaultDrill("kill", 1, "kill -9 at a named point of a cycle", ending.killed_at_a_point, 60),
+    FaultDrill("kill_instant", 1, "kill -9 at any instant", ending.killed_at_an_instant, 40),
+    FaultDrill("kill_forced", 1, "kill -9 while a published cycle is replaced", ending.killed_while_forced, 15),
+    FaultDrill("broken_file", 5, "a file of random bytes, cut short, of another grid", arriving.broken_file, 20),
+    FaultDrill("flipped_bit", 6, "a flipped bit in an observation file", arriving.flipped_bit, 20),
+    FaultDrill("bad_values", 7, "NaN, infinity, marks of missing values, gross errors", arriving.bad_values, 15),
+    FaultDrill("lying_file", 8, "wrong grid, unit or sign with metadata that lie", arriving.lying_file, 20),
+    FaultDrill("doubled", 9, "observations that come twice", arriving.doubled, 10),
+    FaultDrill("another_time", 10, "observations of another time", arriving.another_time, 10),
+    FaultDrill("nothing_arrives", 11, "no observation at all", arriving.nothing_arrives, 15),
+    FaultDrill("disk", 13, "writes refused at a random size", ending.refused_by_the_disk, 20),
+    FaultDrill("race", 14, "runs that race", ending.raced, 15),
+    FaultDrill("cycle_gone", 15, "a deleted cycle", storing.cycle_is_gone, 10),
+    FaultDrill("second_run", 16, "a second run, with another config or the same", storing.second_run, 10),
+    FaultDrill("weights", 17, "weights that are damaged or of another network", surrounding.wrong_weights, 20),
+    FaultDrill("stop", 21, "SIGTERM and Ctrl-C", ending.asked_to_stop, 20),
+    FaultDrill("setting", 25, "unknown keys and wrong values", surrounding.wrong_setting, 11),
+    FaultDrill("surroundings", 28, "time zone, locale, file mode, home", surrounding.other_surroundings, 10),
+    FaultDrill("store_bit", 29, "a flipped bit in a published file", storing.bit_in_the_store, 60),
+)
+
+#: Faults of the list that have no drill here: what tests them, or that nothing does.
+NOT_DRILLED = {
+    2: "the scheduler's server dies: tests/flows/test_embedded.py and the soak",
+    3: "a worker dies: tests/unit/test_executor.py; loss of a GPU is not tested",
+    4: "the dask scheduler dies: not tested against a real one, tests/unit/test_executor.py has the retry",
+    12: "late observations and the final pass: tests of the serving loop",
+    18: "an analysis that is not finite: tests/faults/test_failed_analyses.py; spread collapse: an alert only",
+    19: "outliers: with 7; a biased stream: an alert by drift, not drilled",
+    20: "a slow or partitioned store: not tested",
+    22: "readers during publishing: `cycler bench publication`",
+    23: "archive and retention: tests of retention",
+    24: "backfill beside real time: tests of the serving loop",
+    26: "a limit on memory: not tested; a batch that does not fit is an error",
+    27: "a map that fails: tests/faults/test_failed_analyses.py",
+    30: "a healthy run that the scheduler calls crashed: tests of the lock, tests/unit/products/test_lock.py",
+}
+
+
+def chosen(names: Sequence[str]) -> list[FaultDrill]:
+    """Drills by name, all without names; raises ConfigError with the nearest valid name."""
+    known = {one.name: one for one in DRILLS}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"unknown drill {name!r}; valid: {', '.join(known)}.{hint}")
+    return [one for one in DRILLS if not names or one.name in names]
