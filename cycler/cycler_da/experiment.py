@@ -24,7 +24,7 @@ from cycler_da.clock import Clock, WallClock
 from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.running import LAST_STAGE, run_stage
-from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, WeightsMismatch
+from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, LockedCycle, WeightsMismatch
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature
 from cycler_da.obs.files import require_folder
@@ -32,6 +32,7 @@ from cycler_da.plots.page import write_page
 from cycler_da.preparation import Say, draw_stream, open_or_make_nature
 from cycler_da.priority import give_way
 from cycler_da.products.atomic import write_atomically
+from cycler_da.products.failure import clear_failure, write_failure
 from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, load_setting
@@ -60,9 +61,17 @@ class OpenedCycle:
             return {}
         if self.is_backfill:
             give_way(self.work.store.experiment_folder)
-        facts = run_stage(self.work, name)
+        store = self.work.store
+        try:
+            facts = run_stage(self.work, name)
+        except LockedCycle:
+            raise  # another run is at work, which is no failure
+        except Exception as error:
+            write_failure(store.chain_folder, self.work.time, name, error)
+            raise
         if name == LAST_STAGE:
             self.was_complete = True
+            clear_failure(store.chain_folder)
             refresh_page(self.work.store.experiment_folder)
         return facts
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cycler_da.errors import ConfigError
 from cycler_da.times import parse_duration
@@ -46,9 +46,41 @@ class FallbackBlock(Block):
     )
 
 
+class SinkBlock(Block):
+    """Where alerts go."""
+
+    kind: Literal["webhook", "command"]
+    url: str | None = Field(None, description="of a webhook")
+    url_env: str | None = Field(None, description="name of the environment variable that holds the url")
+    command: list[str] = Field(default_factory=list, description="program and arguments, no shell")
+    at_least: Literal["warning", "error"] = "warning"
+
+    @model_validator(mode="after")
+    def _has_target(self) -> SinkBlock:
+        if self.kind == "webhook" and ((self.url is None) == (self.url_env is None) or self.command):
+            raise ValueError("a webhook needs url or url_env, one of them, and no command")
+        if self.kind == "command" and (not self.command or self.url or self.url_env):
+            raise ValueError("a command needs the key command, a list of words, and no url")
+        return self
+
+
+class AlertsBlock(Block):
+    """Who is told, and how often."""
+
+    repeat: str = Field("6h", description="an alert that lasts is told again")
+    sinks: list[SinkBlock] = Field(default_factory=list)
+
+    _durations = field_validator("repeat")(require_duration)
+
+
 class OperationsBlock(Block):
     """How an experiment is served and watched."""
 
     max_age: str | None = Field(None, description="age of the data that is an alert; None: three cycles")
+    min_free_gb: float = Field(1.0, ge=0, description="free space of the store below which there is an alert")
+    limits: dict[str, tuple[float | None, float | None]] = Field(
+        default_factory=dict, description="hard limits of numbers of a cycle, [low, high], null for none"
+    )
+    alerts: AlertsBlock = AlertsBlock()
 
     _durations = field_validator("max_age")(require_duration)

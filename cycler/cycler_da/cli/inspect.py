@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cycler_da.cli.shell import ConfigPath, Overrides, expected_errors
-from cycler_da.errors import EXIT_COMPLETE, MissingInput, MissingProduct
+from cycler_da.errors import EXIT_COMPLETE, MissingInput
 
 RootPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of an experiment, <root>/<name>.")]
 
@@ -31,7 +31,11 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
 def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:
     """Say which cycle of every chain is the last complete one, how old, with what, and why degraded."""
     with expected_errors():
-        chains = {store.chain: _chain_status(store) for store in stores_of(root)}
+        import numpy as np
+
+        from cycler_da.operations.status import chain_status
+
+        chains = {store.chain: chain_status(store, np.datetime64("now", "s")) for store in stores_of(root)}
         if as_json:
             typer.echo(json.dumps({"experiment": root.name, "chains": chains}, indent=1, sort_keys=True))
             return
@@ -71,46 +75,13 @@ def stores_of(root: Path) -> list[Any]:
     return [Store(root.parent, root.name, name) for name in names]
 
 
-def _chain_status(store: Any) -> dict[str, Any]:
-    import numpy as np
-
-    from cycler_da.products.provenance import sha256_file
-    from cycler_da.times import iso_time
-
-    latest = store.latest()
-    if latest is None:
-        return {"latest": None, "n_complete": 0}
-    folder, summary = store.cycle_folder(latest), _summary(store.cycle_folder(latest))
-    age = (np.datetime64("now", "s") - latest) / np.timedelta64(1, "s")
-    return {
-        "latest": iso_time(latest),
-        "data_age_seconds": int(age),
-        "n_complete": len(store.complete_cycles()),
-        "exit_code": summary["exit_code"],
-        "degraded": summary["degraded"],
-        "counts": summary["counts"],
-        "seconds": summary["seconds"],
-        "manifest_sha256": sha256_file(folder / "MANIFEST.json"),
-        "folder": str(folder),
-    }
-
-
-def _summary(folder: Path) -> dict[str, Any]:
-    path = folder / "diag" / "summary.json"
-    try:
-        read: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise MissingProduct(
-            f"{path} cannot be read ({error}); see what else is damaged with `cycler verify`, then run the cycle again "
-            "with --force"
-        ) from error
-    return read
-
-
 def _status_line(name: str, facts: dict[str, Any]) -> str:
     if facts["latest"] is None:
         return f"{name}: no complete cycle"
     counts = ", ".join(f"{count} {flag}" for flag, count in sorted(facts["counts"].items())) or "no observations"
-    reasons = "; ".join(facts["degraded"]) or "complete"
+    rung = f"fallback {facts['fallback']['rung']}: " if facts["fallback"]["level"] else ""
+    reasons = rung + ("; ".join(facts["degraded"]) or "complete")
+    delivery = ", early" if facts["delivery"] == "early" else ""
     days = facts["data_age_seconds"] / 86400
-    return f"{name}: {facts['latest']} ({facts['n_complete']} cycles, data {days:.1f} days old), {counts}: {reasons}"
+    age = f"{facts['n_complete']} cycles, data {days:.1f} days old{delivery}"
+    return f"{name}: {facts['latest']} ({age}), {counts}: {reasons}"

@@ -1,0 +1,50 @@
+"""The last failure of a chain: which cycle and stage, why, and with which exit code; gone with the next success.
+
+It lies beside the cycles of the chain, so that whoever watches a service need not have run it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cycler_da.errors import CyclerError
+from cycler_da.products.atomic import write_json_atomically
+from cycler_da.times import iso_time, time_stamp
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "failure.json"
+
+
+def write_failure(chain_folder: Path, time: np.datetime64, stage: str, error: Exception) -> None:
+    """Note a failure; where the disk refuses even that, the log has it."""
+    content = {
+        "cycle": time_stamp(time),
+        "stage": stage,
+        "cause": str(error),
+        "exit_code": getattr(error, "exit_code", 75),
+        "when": iso_time(np.datetime64("now", "s")),
+    }
+    try:
+        write_json_atomically(chain_folder / FILE_NAME, content)
+    except (OSError, CyclerError) as refusal:
+        log.warning("chain=%s: its failure is not noted: %s", chain_folder.name, refusal)
+
+
+def read_failure(chain_folder: Path) -> dict[str, Any] | None:
+    """The failure, None when the chain is well."""
+    try:
+        content = json.loads((chain_folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def clear_failure(chain_folder: Path) -> None:
+    """Forget the failure: the chain went on."""
+    (chain_folder / FILE_NAME).unlink(missing_ok=True)
