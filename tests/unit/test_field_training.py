@@ -1,0 +1,69 @@
+"""Training of a field transition from a config to a card: covariances by waves, scores beside the true model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from cycler_da.errors import ConfigError
+from cycler_da.field_training import SimulatedData
+from cycler_da.generative.transition import Transition
+from cycler_da.generative.wave_covariance import WaveCovariance
+from cycler_da.generative.weights import load_transition
+from cycler_da.training_run import read_train_config, run_training
+
+SYSTEM = {"kind": "stochastic_ns", "size": 32, "time_step": 0.1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("training")
+    config = {
+        "name": "stochastic_ns/tiny",
+        "out": str(root / "weights"),
+        "run_folder": str(root / "run"),
+        "data": {"system": SYSTEM, "seed": 1, "trajectories": 2, "steps": 12, "held_out": 2, "covariance": "waves"},
+        "scaling": {"mean": [0.0], "std": [2.28]},
+        "network": {"kind": "quadratic_spectral", "size": 32, "channels": 1, "products": 1, "stages": 1},
+        "fit": {"steps": 4, "batch": 2, "seed": 0},
+    }
+    (root / "train.yaml").write_text(yaml.safe_dump(config))
+    return root
+
+
+@pytest.fixture(scope="module")
+def card(folder):
+    return run_training(read_train_config(folder / "train.yaml"))
+
+
+def test_the_weights_of_a_card_by_waves_load_as_a_transition(folder, card):
+    transition = load_transition(folder / "weights")
+    assert isinstance(transition, Transition)
+    assert isinstance(transition.residual_covariance, WaveCovariance)
+    climatology = transition.state_climatology
+    assert climatology is not None and climatology.covariance.noise_shape((1, 32, 32)) == (1, 32, 32)
+
+
+def test_the_card_scores_the_learned_ensemble_beside_the_true_models(card):
+    assert card.transition == {"kind": "waves"}
+    assert set(card.scores["ensembles"]["1"]) == {"learned", "true_model"}
+    assert card.scores["ensembles"]["1"]["true_model"]["crps"] > 0.0
+
+
+def test_pairs_that_were_made_are_not_made_again(folder, card):
+    pairs = folder / "run" / "pairs.safetensors"
+    made = pairs.stat().st_mtime_ns
+    messages = []
+    again = run_training(read_train_config(folder / "train.yaml"), on_message=messages.append)
+    assert pairs.stat().st_mtime_ns == made and not any("simulate" in text for text in messages)
+    assert again.sha256 == card.sha256
+    assert json.loads((folder / "weights" / "card.json").read_text())["sha256"] == card.sha256
+
+
+def test_data_that_cannot_be_made_are_refused():
+    with pytest.raises(ConfigError, match="covariance is 'wave'; valid: shells, waves"):
+        SimulatedData(system=SYSTEM, seed=1, covariance="wave")
+    with pytest.raises(ConfigError, match=r"cannot be run from its climate; valid: .*stochastic_ns"):
+        SimulatedData(system={"kind": "sevir"}, seed=1)
