@@ -31,6 +31,7 @@ from cycler_da.products.feedback import write_feedback
 from cycler_da.products.provenance import code_version, sha256_file
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers schemes)
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.checked import checked_analysis
 from cycler_da.times import Window, iso_time
 
 
@@ -68,8 +69,8 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
     noise = Noise.of_cycle(job.seed, background.valid_time)
     checked = _checked(job, background, blocks, noise=noise)
     previous = None if job.previous is None else read_ensemble(job.previous, layout=layout)
-    with torch.inference_mode():
-        analysis = scheme.analyse(Prior(background, previous, model), checked.used(), noise=noise, carry={})
+    prior = Prior(background, previous, model)
+    analysis = checked_analysis(scheme, prior, checked.used(), kind=job.scheme, noise=noise, carry={})
     attributes = {
         "seed": job.seed,
         "code_version": code_version(),

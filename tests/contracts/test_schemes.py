@@ -18,6 +18,7 @@ from torch import nn
 
 import cycler_da.schemes
 from cycler_da.ensemble import Ensemble
+from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.covariance import SpectralCovariance
 from cycler_da.generative.scaling import Scaling
@@ -28,6 +29,8 @@ from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.registry import Spec, registered
 from cycler_da.schemes.base import AnalysisScheme, Needs, Prior, SchemeContext
+from cycler_da.schemes.checked import checked_analysis
+from cycler_da.schemes.particle import LOG_WEIGHTS
 
 for _module in pkgutil.iter_modules(cycler_da.schemes.__path__):
     importlib.import_module(f"cycler_da.schemes.{_module.name}")
@@ -205,3 +208,88 @@ def test_members_that_are_not_coupled_can_be_analysed_alone(kind):
         part = Prior(prior.background.select([i_member]), prior.previous.select([i_member]), prior.model)
         alone = analyse(kind, part, make_observations()).ensemble
         assert torch.equal(alone.values[0], together.values[i_member])
+
+
+# ------------------------------------------------------------------ bad input: refused before there is an analysis
+
+
+def checked(kind, prior, observations):
+    return checked_analysis(build(kind), prior, observations, kind=kind, noise=Noise(1), carry={})
+
+
+def with_batch(observations, **changes) -> Observations:
+    return dataclasses.replace(observations, batches=(dataclasses.replace(observations.batches[0], **changes),))
+
+
+@every_scheme
+@pytest.mark.parametrize("error", [0.0, -0.2, torch.nan, torch.inf, 1e-170])
+def test_an_error_that_makes_r_singular_is_refused_by_name(kind, error):
+    errors = torch.full((24,), 0.2, dtype=torch.float64)
+    errors[3] = error
+    with pytest.raises(AnalysisFailed, match=f"{kind}: the error of 1 of 24 observations of stream toy .* is o3"):
+        checked(kind, make_prior(), with_batch(make_observations(), error=errors))
+
+
+@every_scheme
+def test_an_observation_that_is_not_a_number_is_refused_by_name(kind):
+    values = torch.full((24,), 1.5, dtype=torch.float64)
+    values[5] = torch.nan
+    with pytest.raises(AnalysisFailed, match=f"{kind}: the value of 1 of 24 observations of stream toy .* is o5"):
+        checked(kind, make_prior(), with_batch(make_observations(), values=values))
+
+
+@every_scheme
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_members_that_are_not_finite_are_refused_by_name(kind, bad):
+    prior = make_prior()
+    values = prior.background.values.clone()
+    values[4, -1, 1, 2, 3] = bad
+    prior = dataclasses.replace(prior, background=prior.background.with_values(values))
+    with pytest.raises(AnalysisFailed, match=f"{kind}: q2 of the background is not finite in member 12"):
+        checked(kind, prior, make_observations())
+
+
+@every_scheme
+def test_fewer_members_than_needed_are_refused(kind):
+    needed, prior = build(kind).needs.n_members, make_prior()
+    few = slice(0, needed - 1)
+    prior = dataclasses.replace(prior, background=prior.background.select(few), previous=prior.previous.select(few))
+    with pytest.raises(AnalysisFailed, match=f"{kind}: the background has {needed - 1} members; expected {needed}"):
+        checked(kind, prior, make_observations())
+
+
+@every_scheme
+def test_as_few_members_as_needed_give_an_analysis_or_say_why_not(kind):
+    few, prior = slice(0, build(kind).needs.n_members), make_prior()
+    prior = dataclasses.replace(prior, background=prior.background.select(few), previous=prior.previous.select(few))
+    assert bool(checked(kind, prior, make_observations()).ensemble.values.isfinite().all())
+
+
+# ------------------------------------------------------------------ invariance
+
+
+@every_scheme
+def test_order_of_observations_does_not_matter_where_noise_has_no_say(kind):
+    prior, observations = make_prior(), make_observations()
+    first, other_noise = (analyse(kind, prior, observations, seed=seed).ensemble.values for seed in (1, 2))
+    if not torch.equal(first, other_noise):
+        pytest.skip(f"{kind} draws noise, in the order of the observations")
+    batch, order = observations.batches[0], torch.randperm(24, generator=torch.Generator().manual_seed(3))
+    where = Locations(batch.where.position[order], batch.where.channel[order])
+    shuffled = with_batch(observations, where=where, ids=batch.ids[order.numpy()])
+    torch.testing.assert_close(analyse(kind, prior, shuffled).ensemble.values, first, rtol=0, atol=1e-9)
+
+
+@every_scheme
+def test_order_of_members_does_not_matter(kind):
+    order, prior = [4, 0, 5, 2, 1, 3], make_prior()
+    permuted = dataclasses.replace(
+        prior, background=prior.background.select(order), previous=prior.previous.select(order)
+    )
+    analysis = analyse(kind, prior, make_observations())
+    if LOG_WEIGHTS in analysis.carry:
+        pytest.skip(f"{kind} draws members by their weights, in their order")
+    expected = analysis.ensemble.select(order)
+    got = analyse(kind, permuted, make_observations()).ensemble
+    assert got.members == expected.members
+    torch.testing.assert_close(got.values, expected.values, rtol=0, atol=1e-9)

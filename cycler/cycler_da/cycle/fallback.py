@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from cycler_da.cycle.work import CycleWork
 from cycler_da.ensemble import Ensemble
@@ -30,6 +29,7 @@ from cycler_da.errors import AnalysisFailed, CyclerError, LockedCycle, MissingPr
 from cycler_da.obs.base import Observations
 from cycler_da.operations_blocks import RUNGS
 from cycler_da.schemes.base import Analysis, AnalysisScheme, Prior
+from cycler_da.schemes.checked import checked_analysis
 from cycler_da.schemes.checks import require_finite
 from cycler_da.times import time_stamp
 
@@ -125,12 +125,9 @@ def _attempts(work: CycleWork, prior: Prior, usable: Observations) -> Iterator[t
 
 
 def _analyse(work: CycleWork, scheme: AnalysisScheme, prior: Prior, usable: Observations) -> Analysis:
-    """Let a scheme analyse; raises AnalysisFailed when what it returns is not finite, whatever the scheme checks."""
+    """Let a scheme analyse; raises AnalysisFailed when it cannot, or when what it returns is not finite."""
     carry = work.carry() if scheme is work.chain.scheme else {}
-    with torch.inference_mode():
-        analysis = scheme.analyse(prior, usable, noise=work.noise, carry=carry)
-    require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=work.chain.scheme_kind)
-    return analysis
+    return checked_analysis(scheme, prior, usable, kind=work.chain.scheme_kind, noise=work.noise, carry=carry)
 
 
 def _with_fewer_members(work: CycleWork, prior: Prior, usable: Observations) -> Analysis:
@@ -140,9 +137,8 @@ def _with_fewer_members(work: CycleWork, prior: Prior, usable: Observations) -> 
         raise AnalysisFailed(f"the scheme needs {count} members, all there are")
     chosen = slice(0, count)
     previous = None if prior.previous is None else prior.previous.select(chosen)
-    part = _analyse(
-        work, work.chain.scheme, Prior(background.select(chosen), previous, prior.model, prior.mapper), usable
-    )
+    few = replace(prior, background=background.select(chosen), previous=previous)
+    part = _analyse(work, work.chain.scheme, few, usable)
     increment = part.ensemble.latest.mean(dim=0) - background.latest[:count].mean(dim=0)
     values = background.values[:, -1:].clone()
     values[:count, -1] = part.ensemble.latest.to(values.dtype)

@@ -20,7 +20,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.products.dataset import read_ensemble
 from cycler_da.replay.shadow import ArchivedCycle, shadow_work
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.checks import require_finite
+from cycler_da.schemes.checked import checked_analysis
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class OpenAnalysis:
         work = self.work
         usable = work.setting.control.observations(observations.used())
         prior = Prior(work.background(), work.previous(), work.chain.model)
-        with torch.inference_mode():
-            found = work.chain.scheme.analyse(prior, usable, noise=work.noise, carry=work.carry())
-        require_finite(found.ensemble.latest, layout=found.ensemble.layout, scheme=work.chain.scheme_kind)
+        scheme, kind = work.chain.scheme, work.chain.scheme_kind
+        found = checked_analysis(scheme, prior, usable, kind=kind, noise=work.noise, carry=work.carry())
         return work.setting.control.from_control(found.ensemble.at_latest())
 
     def require_same(self) -> None:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.layout import Layout
 from cycler_da.obs.base import Observations
+from cycler_da.schemes.window_hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,7 +24,15 @@ def finite_hx(
     states: Float[Tensor, "member channel *space"], observations: Observations, *, scheme: str
 ) -> Float[Tensor, "member obs"]:
     """Model equivalents of the members in float64; raises AnalysisFailed when one is not finite."""
-    hx = observations.hx(states.to(torch.float64))
+    return _finite(observations.hx(states.to(torch.float64)), scheme)
+
+
+def finite_window_hx(background: Ensemble, observations: Observations, *, scheme: str) -> Float[Tensor, "member obs"]:
+    """The same at the observations' own times, where the background has frames inside the window."""
+    return _finite(window_hx(background, observations), scheme)
+
+
+def _finite(hx: Tensor, scheme: str) -> Tensor:
     n_bad = int((~hx.isfinite()).sum())
     if n_bad:
         raise AnalysisFailed(

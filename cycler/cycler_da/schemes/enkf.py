@@ -11,15 +11,19 @@ localization: Houtekamer and Mitchell (2001), Mon. Wea. Rev. 129.
 
 Order: background anomalies are inflated everywhere, then the analysis, then RTPP, then RTPS, then the inflation of the
 analysis anomalies.
-Limits: localization forms dense matrices (state x obs, obs x obs) and is refused above `MOST_NUMBERS`; for more
-use the LETKF. Observation errors are uncorrelated; observations act at the background's last time.
+`update: serial` takes one observation after the other (`serial_update`), in their order: no matrix is formed, and
+localization of any size fits. It is the batch update in expectation, and exactly for perturbations without sampling
+error; with localization it depends a little on the order.
+Observations are used at their own times where the background has frames inside the window (`window_hx`).
+Limits: localization of the batch forms dense matrices (state x obs, obs x obs) and is refused above `MOST_NUMBERS`;
+for more use the serial update or the LETKF. Observation errors are uncorrelated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -29,8 +33,8 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.checks import finite_window_hx, require_finite
+from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import (
     inflate,
@@ -40,7 +44,8 @@ from cycler_da.schemes.inflation import (
 )
 from cycler_da.schemes.localization import gaspari_cohn, grid_distance, grid_points
 from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.settings import axis_radius, require_inflation, require_share
+from cycler_da.schemes.serial_update import Tapers, serial_update
+from cycler_da.schemes.settings import axis_radius, require, require_inflation, require_share
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,10 +67,13 @@ class EnkfSpec(Spec):
     rtpp: float = 0.0
     rtps: float = 0.0
     analysis_inflation: float = 1.0  # factor on analysis anomalies
+    update: Literal["batch", "serial"] = "batch"  # all observations at once, or one after the other
 
     def __post_init__(self) -> None:
         require_inflation(self.inflation, scheme="enkf")
         require_inflation(self.analysis_inflation, scheme="enkf", name="analysis_inflation")
+        is_known = self.update in ("batch", "serial")
+        require(is_known, "update", self.update, expected="batch or serial", scheme="enkf")
         require_share("rtpp", self.rtpp, scheme="enkf")
         require_share("rtps", self.rtps, scheme="enkf")
 
@@ -94,12 +102,13 @@ class Enkf:
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
         background = prior.background
-        inflated = inflate(background.latest.to(torch.float64), self.settings.inflation)
-        hx = finite_hx(inflated, observations, scheme="enkf")
+        frames = background.with_values(inflate(background.values.to(torch.float64), self.settings.inflation))
+        inflated, hx = frames.latest, finite_window_hx(frames, observations, scheme="enkf")
         r, values = observations.error_variance.to(hx.device), observations.values.to(hx.device)
         errors = perturbations(r, members=background.members, noise=noise, stream="enkf.observations")
-        change, trace = self._change(inflated, hx, values + errors - hx, observations=observations)
-        moved = (inflated + change).to(background.values.dtype)
+        change = self._change if self.settings.update == "batch" else self._serial_change
+        moves, trace = change(inflated, hx, values + errors - hx, observations=observations)
+        moved = (inflated + moves).to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="enkf")
         report = innovation_diagnostics(values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
         report["dof_signal"] = trace
@@ -125,6 +134,28 @@ class Enkf:
             change, trace = localized_increments(anomalies, observed, differences, error_variance=r, tapers=tapers)
         return change.view(x.shape), trace
 
+    def _serial_change(
+        self, x: Tensor, hx: Tensor, differences: Tensor, *, observations: Observations
+    ) -> tuple[Tensor, float]:
+        """Increments of the members by one observation after the other, and an estimate of the trace of H K."""
+        r = observations.error_variance.to(hx.device)
+        tapers = None if self.radius is None else self._tapers_of_one(observations, device=hx.device)
+        moved, seen = serial_update(x.flatten(1), hx, hx + differences, error_variance=r, tapers=tapers)
+        return moved.view(x.shape) - x, dof_signal(seen, r)
+
+    def _tapers_of_one(self, observations: Observations, *, device: torch.device) -> Tapers:
+        """Tapers of one observation with all cells (repeated for every channel) and with all observations."""
+        positions = observations.positions.to(device, torch.float64)
+        axes, radius = self.layout.grid.axes, self.radius or 1.0
+        cells = grid_points(axes).to(device)
+
+        def tapers(j: int) -> tuple[Tensor, Tensor]:
+            to_cells = gaspari_cohn(grid_distance(cells, positions[j], axes=axes), radius)
+            between = gaspari_cohn(grid_distance(positions, positions[j], axes=axes), radius)
+            return to_cells.repeat(len(self.layout.variables)), between
+
+        return tapers
+
     def _tapers(self, observations: Observations, *, device: torch.device) -> tuple[Tensor, Tensor]:
         """Tapers between cells and observations (repeated for every channel), and between observations."""
         positions = observations.positions.to(device, torch.float64)
@@ -133,7 +164,7 @@ class Enkf:
             raise AnalysisFailed(
                 f"enkf: localization of {n_obs} observations of a state of {n_state} values needs a dense matrix of "
                 f"{n_obs * max(n_state, n_obs)} numbers; expected at most {MOST_NUMBERS}. Use scheme letkf, thin the "
-                "observations, or leave the localization radius out."
+                "observations, or set update: serial."
             )
         axes, radius = self.layout.grid.axes, self.radius or 1.0
         cells = grid_points(axes).to(device)

@@ -12,7 +12,7 @@ Mon. Wea. Rev. 132; rotation: Sakov and Oke (2008), Mon. Wea. Rev. 136.
 Rotation matters in strongly nonlinear systems with more members than directions (Lorenz-63, N = 10); a rotated
 member is not the same trajectory any more.
 Limits: without localization, as many members are needed as there are growing directions. Observation errors are
-uncorrelated; observations act at the background's last time.
+uncorrelated. Observations are used at their own times where the background has frames inside the window.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.checks import finite_window_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
@@ -78,7 +78,7 @@ class Etkf:
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
         background = prior.background
-        hx = finite_hx(background.latest, observations, scheme="etkf")
+        hx = finite_window_hx(background, observations, scheme="etkf")
         transform = transform_weights(
             hx,
             observations.values,

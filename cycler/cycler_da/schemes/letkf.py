@@ -10,7 +10,8 @@ point: `adaptive_inflation`), then RTPP, RTPS, inflation of the analysis, and ro
 Published settings of DAPPER inflate and rotate the analysis. Settings that served: two-layer QG 64x64 with 5 % of
 the values observed: 16-32 members, half-width 3-4 grid spacings, inflation 1.02-1.05, weights on every second grid
 point. Lorenz-96: 10 members, half-width 7.3, 1.02.
-Limits: observation errors are uncorrelated; observations act at the background's last time.
+Observations are used at their own times where the background has frames inside the window (`window_hx`): 4D-LETKF.
+Limits: observation errors are uncorrelated.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from cycler_da.schemes.adaptive_inflation import (
     update_inflation,
 )
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.checks import finite_window_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
@@ -123,7 +124,7 @@ class Letkf:
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
         background = prior.background
-        hx = finite_hx(background.latest, observations, scheme="letkf")
+        hx = finite_window_hx(background, observations, scheme="letkf")
         innovations = observations.values.to(hx.device) - hx.mean(dim=0)
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         known = self._known_inflation(carry)
