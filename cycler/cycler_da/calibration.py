@@ -55,6 +55,11 @@ class CalibrationJob:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ConfigError(f"calibrate-b: unknown method {self.method!r}; valid: {', '.join(METHODS)}")
+        if self.lead is not None and self.chain is not None and self.method == "errors":
+            raise ConfigError(
+                f"calibrate-b: lead is {self.lead}, but errors of a chain are those of its backgrounds; leave --lead "
+                "out, or use method nmc"
+            )
         if self.members < 2:
             raise ConfigError(f"calibrate-b: members is {self.members}; expected 2 or more")
 
@@ -72,28 +77,25 @@ class Calibration:
 
     def errors(self) -> Iterator[tuple[np.datetime64, Tensor]]:
         """Valid time and error of the background mean, `(1, channel, *space)`."""
-        for time in self._times(earlier=1):
+        # A chain's backgrounds are there; without one they are forecast from a start one lead before.
+        for time in self._times(begins=(0,) if self.store is not None else (1,)):
             background = self._forecast(time, self.lead) if self.store is None else self._read(time, "background.nc")
             yield time, background.latest.to(torch.float64).mean(dim=0, keepdim=True) - self._truth(time)
 
     def nmc(self) -> Iterator[tuple[np.datetime64, Tensor]]:
         """Valid time and differences of two forecasts over sqrt(2), `(member, channel, *space)`."""
-        for time in self._times(earlier=2):
+        for time in self._times(begins=(1, 2)):
             longer, shorter = (self._forecast(time, n * self.lead).latest.to(torch.float64) for n in (2, 1))
             yield time, (longer - shorter) / 2**0.5
 
-    def _times(self, *, earlier: int) -> list[np.datetime64]:
-        """Cycle times whose samples can be made, with `earlier` leads of forecast before them."""
-        first = self.setting.valid_times[0] + earlier * self.lead
+    def _times(self, *, begins: tuple[int, ...]) -> list[np.datetime64]:
+        """Cycle times for which there is a start, or a published cycle, so many leads before."""
+        times = self.setting.valid_times
         if self.store is None:
-            return [time for time in self.setting.valid_times if time >= first]
-        counted = self.setting.valid_times[1 + self.setting.config.verification.spin_up :]
+            return [time for time in times if time - max(begins) * self.lead >= times[0]]
         complete = set(self.store.complete_cycles())
-        return [
-            time
-            for time in counted
-            if time >= first and all(time - n * self.lead in complete for n in range(earlier if earlier > 1 else 1))
-        ]
+        counted = times[1 + self.setting.config.verification.spin_up :]
+        return [time for time in counted if all(time - n * self.lead in complete for n in begins)]
 
     def _forecast(self, time: np.datetime64, lead: np.timedelta64) -> Ensemble:
         """Forecast to a time from a start or an analysis `lead` before."""

@@ -3,6 +3,7 @@
     increment of the mean = K d,   d = y - mean(H(x_b)) = `departure` spreads of the background there
 All chains see the same background ensemble and the same observation, so their pictures differ by K alone: by the shape
 of B. The background is a forecast from the experiment's start over `spin_up` cycles, or a chain's newest published one.
+A scheme that draws its members anew (interpolant_filter on radar) shows its sampling noise beside K.
 Source: single observations show structure functions, Thepaut et al. (1996), Q. J. R. Meteorol. Soc. 122.
 """
 

@@ -73,6 +73,10 @@ def test_cycles_with_numerical_forecasts_use_it_and_name_its_digest(system, b_fi
     assert json.loads((folder / "MANIFEST.json").read_text())["inputs"]["weights"]["covariance"] == digest
     with netCDF4.Dataset(folder / "analysis.nc") as file:
         assert file.cycler_covariance_digest == digest
+    # One pair of forecasts from the analyses of its six members: read, and found too few.
+    arguments = ["--chain", "var3d", "--method", "nmc", "--members", 8, "--output", tmp_path / "B2.nc"]
+    said = cycler("calibrate-b", config, *arguments, "--set", f"root={root}", code=65)
+    assert "6 samples; expected at least 8" in said
     changed = tmp_path / "B.nc"
     shutil.copy(b_file, changed)
     with netCDF4.Dataset(changed, "a") as file:
@@ -99,6 +103,7 @@ def test_a_chain_that_has_no_cycles_cannot_give_samples(system, tmp_path):
         (["--lead", "90min"], 78, "whole number of model steps"),
         (["--lead", "10d"], 65, "shorten the lead"),
         (["--members", 1], 78, "expected 2 or more"),
+        (["--chain", "letkf", "--lead", "48h"], 78, "leave --lead out"),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(system, tmp_path, options, code, said):

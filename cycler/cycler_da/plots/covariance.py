@@ -142,7 +142,8 @@ def _draw_std(axes: Axes, figure: Figure, picture: _Picture, index: int) -> None
     axes.set_title(f"standard deviation of {variable.name} {style.unit_text(variable.units)}", loc="left", fontsize=7.5)
     axes.set_xticks([])
     axes.set_yticks([])
-    figure.colorbar(shown, ax=axes, fraction=0.05)
+    figure.colorbar(shown, ax=axes, fraction=0.05, anchor=(0.0, 0.5))
+    axes.set_anchor("W")
 
 
 def _plain(axes: Axes) -> None:
