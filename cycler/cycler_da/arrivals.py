@@ -23,12 +23,11 @@ import numpy as np
 
 from cycler_da.clock import Clock
 from cycler_da.obs.files import find_obs_file
-from cycler_da.products.atomic import write_json_atomically
 from cycler_da.products.manifest import SUCCESS, read_manifest
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.store import Store
 from cycler_da.setting import Setting, Stream
-from cycler_da.times import iso_time, time_stamp
+from cycler_da.times import time_stamp
 
 EARLY, FINAL = "early", "final"
 
@@ -79,7 +78,7 @@ class Arrivals:
             if previous[time] in found or self.differs(store, time, previous[time]):
                 found.append(time)
             else:
-                declare_final(store, time)
+                store.declare_final(time)
         return found
 
     def differs(self, store: Store, time: np.datetime64, previous: np.datetime64 | None) -> bool:
@@ -101,24 +100,13 @@ def is_final(store: Store, time: np.datetime64) -> bool:
     folder = store.cycle_folder(time)
     if _delivery_of(folder, (folder / SUCCESS).stat().st_mtime_ns) == FINAL:
         return True
-    return _declaration(store, time).is_file()
+    return store.is_declared_final(time)
 
 
 @lru_cache(maxsize=100_000)
 def _delivery_of(folder: Path, published: int) -> str:
     """The pass of a publication; it is remembered, for a service asks about every cycle in every look."""
     return str(read_manifest(folder)["facts"].get("delivery", FINAL))
-
-
-def declare_final(store: Store, time: np.datetime64) -> None:
-    """Note that the early pass of a cycle is final as it stands; the published folder is not touched."""
-    path = _declaration(store, time)
-    path.parent.mkdir(exist_ok=True)
-    write_json_atomically(path, {"cycle": time_stamp(time), "declared": iso_time(np.datetime64("now", "s"))})
-
-
-def _declaration(store: Store, time: np.datetime64) -> Path:
-    return store.chain_folder / "finals" / f"{time_stamp(time)}.json"
 
 
 def _differs(path: Path, used: str | None) -> bool:

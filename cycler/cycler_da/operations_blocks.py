@@ -73,6 +73,22 @@ class AlertsBlock(Block):
     _durations = field_validator("repeat")(require_duration)
 
 
+class TierBlock(Block):
+    """How long files whose name fits a pattern stay."""
+
+    files: str = Field(description="pattern of names within a cycle, such as plots/* or *.nc; * fits / as well")
+    keep: str | None = Field(None, description="data time before the newest cycle; None: for ever")
+
+    _durations = field_validator("keep")(require_duration)
+
+
+class RetentionBlock(Block):
+    """What `cycler retain` archives and removes; the first tier that fits decides."""
+
+    archive: str | None = Field(None, description="folder of the copies, on another disk")
+    tiers: list[TierBlock] = Field(default_factory=list)
+
+
 class OperationsBlock(Block):
     """How an experiment is served and watched."""
 
@@ -82,5 +98,6 @@ class OperationsBlock(Block):
         default_factory=dict, description="hard limits of numbers of a cycle, [low, high], null for none"
     )
     alerts: AlertsBlock = AlertsBlock()
+    retention: RetentionBlock = RetentionBlock()
 
     _durations = field_validator("max_age")(require_duration)

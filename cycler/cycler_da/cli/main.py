@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, calibrate, drill, inspect, make, replay, run, serve, tune, whatif
+from cycler_da.cli import assimilate, bench, calibrate, drill, inspect, make, replay, retain, run, serve, tune, whatif
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -42,6 +42,7 @@ for command in (
     inspect.check,
     inspect.status,
     inspect.verify,
+    retain.retain,
     inspect.version,
     replay.replay,
     whatif.whatif,

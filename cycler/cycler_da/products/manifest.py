@@ -21,6 +21,7 @@ from cycler_da.errors import DataError, MissingProduct
 from cycler_da.products.atomic import is_private
 from cycler_da.products.gridfile import open_file, read_part
 from cycler_da.products.provenance import code_version, environment, logical_hash
+from cycler_da.products.retirement import RETIRED, is_retired
 from cycler_da.products.stages import SUFFIX, describe_file, is_same_file
 from cycler_da.times import iso_time, time_stamp
 
@@ -97,7 +98,9 @@ def product_names(folder: Path) -> list[str]:
     """Names of all product files of a cycle, sorted: no manifest, markers or unfinished files."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not is_private(path))
     return sorted(
-        name.as_posix() for name in names if name.suffix != SUFFIX and name.as_posix() not in (MANIFEST, SUCCESS)
+        name.as_posix()
+        for name in names
+        if name.suffix != SUFFIX and name.as_posix() not in (MANIFEST, SUCCESS, RETIRED)
     )
 
 
@@ -143,12 +146,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
-    """Problems of a folder against its manifest, one text each: damaged, absent and unlisted files."""
+    """Problems of a folder against its manifest, one text each: damaged, absent and unlisted files.
+
+    A file that was archived and retired is absent as it should be.
+    """
     listed: Mapping[str, Any] = manifest["files"]
     for name, entry in listed.items():
         path = folder / name
         if not path.is_file():
-            yield f"{path}: the file is absent"
+            if not is_retired(folder, name, entry):
+                yield f"{path}: the file is absent"
         elif not is_same_file(path, entry):
             yield f"{path}: {_what_differs(path, entry, manifest['arrays'].get(name, {}))}"
     for name in product_names(folder):

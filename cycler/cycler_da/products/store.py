@@ -4,6 +4,7 @@
                                 work/<stamp>/         being made; private
                                 locks/<stamp>.lock/   one writer (products/lock.py)
                                 revisions/<stamp>.r001/   what a forced re-run replaced
+                                finals/<stamp>.json   an early cycle that is final as it stands
                                 latest -> cycles/<newest complete>
 
 The truth about "is this cycle done" is here and nowhere else. Nothing complete is ever changed or deleted by
@@ -26,13 +27,20 @@ import numpy as np
 from cycler_da.errors import CannotWrite, ConfigError, MissingProduct
 from cycler_da.faultpoint import reach
 from cycler_da.products import publication, stages
-from cycler_da.products.atomic import flush_folder, refusals_explained, require_space, write_atomically
+from cycler_da.products.atomic import (
+    flush_folder,
+    refusals_explained,
+    require_space,
+    write_atomically,
+    write_json_atomically,
+)
 from cycler_da.products.audit import audit_chain
 from cycler_da.products.lock import HEARTBEAT, STALE_AFTER, CycleLock, lock_holder, take_lock
 from cycler_da.products.manifest import MANIFEST, SUCCESS, PreviousCycle, read_manifest
 from cycler_da.products.owner import Owner
 from cycler_da.products.provenance import sha256_file
-from cycler_da.times import parse_time, time_stamp
+from cycler_da.products.retirement import is_retired, read_retired
+from cycler_da.times import iso_time, parse_time, time_stamp
 
 __all__ = ["CycleLock", "Store", "require_space", "write_atomically"]
 
@@ -111,6 +119,9 @@ class Store:
         """
         entry = self.manifest(time)["files"].get(name)
         path = self.cycle_folder(time) / name
+        if entry is not None and not path.is_file() and is_retired(self.cycle_folder(time), name, entry):
+            copy = read_retired(self.cycle_folder(time))[name]["archive"]
+            raise MissingProduct(f"{path} was retired; its copy is {copy}: put it back to use it")
         if entry is None or not path.is_file():
             raise MissingProduct(f"{path} does not exist; run the cycle again with --force, or an earlier one first")
         if not stages.is_same_file(path, entry):
@@ -120,7 +131,17 @@ class Store:
             )
         return path
 
+    def is_declared_final(self, time: np.datetime64) -> bool:
+        """Tell whether an early cycle was found to be final as it stands."""
+        return self._declaration(time).is_file()
+
     # Writing
+
+    def declare_final(self, time: np.datetime64) -> None:
+        """Note that an early cycle is final as it stands; the published folder is not touched."""
+        path = self._declaration(time)
+        path.parent.mkdir(exist_ok=True)
+        write_json_atomically(path, {"cycle": time_stamp(time), "declared": iso_time(np.datetime64("now", "s"))})
 
     @contextmanager
     def lock(
@@ -248,6 +269,9 @@ class Store:
 
     def _work(self, time: np.datetime64) -> Path:
         return self.chain_folder / "work" / time_stamp(time)
+
+    def _declaration(self, time: np.datetime64) -> Path:
+        return self.chain_folder / "finals" / f"{time_stamp(time)}.json"
 
     def _lock_folder(self, time: np.datetime64) -> Path:
         return self.chain_folder / "locks" / f"{time_stamp(time)}.lock"

@@ -53,6 +53,7 @@ def finish(work: CycleWork) -> Facts:
             "exit_code": summary["exit_code"],
             "delivery": delivery,
             "fallback": rung,
+            "history": work.chain.model.history,
         },
     )
     work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)
