@@ -2,8 +2,9 @@
 
 First part: two-layer fields of 64 x 64 points, 40 members, 400 observations of single values, half-width 4 cells. Both
 programs make the same analysis; the largest difference of any member at any point is in the table. The programs take
-turns, and a ratio is the median over turns, so that other work on the machine slows both. "every second point": ours
-with weights on every second point and interpolation, DAPPER's with one analysis for each square of 2 x 2 points.
+turns, and a ratio is the median over turns, so that other work on the machine slows both; processor seconds of one
+process do not depend on it, seconds of the clock do. "every second point": ours with weights on every second
+point and interpolation, DAPPER's with one analysis for each square of 2 x 2 points.
 
 Second part: members, observations or grid points are multiplied, each case in a process of its own whose peak of
 resident memory is read at its end (it includes Python and torch, row "nothing"). The largest case (512 x 512, 80
@@ -16,14 +17,14 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,8 +44,16 @@ if TYPE_CHECKING:
 
 SEED = 20261126
 ERROR_VARIANCE = 0.1
-SECONDS, RATIO, MEMORY, DIFFERENCE = "seconds", "DAPPER's seconds / these", "peak memory, GB", "largest difference"
+SECONDS, CPU_SECONDS, MEMORY, DIFFERENCE = "seconds", "processor seconds", "peak memory, GB", "largest difference"
+RATIO, CPU_RATIO = "DAPPER's seconds / these", "DAPPER's processor seconds / these"
 OURS, PEER = "cycler", "DAPPER"
+
+
+class Took(NamedTuple):
+    """Seconds of the clock, and of this process on a processor."""
+
+    clock: float
+    cpu: float
 
 
 @dataclass(frozen=True)
@@ -124,7 +133,7 @@ def letkf_speed(quick: bool, progress: Progress) -> BenchResult:
     for i_case, case in enumerate(growth):
         progress(2 + i_case, steps, case.name)
         seconds, memory = _apart(measure, case)
-        rows += [Row(case.name, OURS, SECONDS, seconds), Row(case.name, OURS, MEMORY, memory)]
+        rows += [Row(case.name, OURS, CPU_SECONDS, seconds), Row(case.name, OURS, MEMORY, memory)]
     rows.append(Row("nothing", OURS, MEMORY, _apart(peak_memory, None)))
     if not quick:
         progress(steps - 1, steps, f"{LARGE.name}, 2 workers")
@@ -147,19 +156,28 @@ def compared(case: Case, *, turns: int) -> list[Row]:
             ways[PEER] = partial(peer, map)
             ways[f"{PEER}, 2 processes"] = partial(peer, pool)
         found = {name: way() for name, way in ways.items()}  # also warms up
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        turns_of: dict[str, list[Took]] = {name: [] for name in ways}
         for _ in range(turns):
             for name, way in ways.items():
-                seconds[name].append(_seconds(way))
-    rows = [Row(case.name, name, SECONDS, median(taken), n=turns) for name, taken in seconds.items()]
-    if PEER in found:
-        parallel = f"{OURS}, 2 workers"
-        for ours, peer_name in ((OURS, PEER), (parallel, PEER), (parallel, f"{PEER}, 2 processes")):
-            ratios = [theirs / mine for mine, theirs in zip(seconds[ours], seconds[peer_name], strict=True)]
-            rows.append(Row(case.name, f"{ours} against {peer_name}", RATIO, median(ratios), n=turns))
-        difference = np.abs(found[OURS].to(torch.float64).numpy() - found[PEER]).max()
-        rows.append(Row(case.name, f"{OURS} against {PEER}", DIFFERENCE, float(difference)))
-    return rows
+                turns_of[name].append(_time(way))
+    rows = []
+    for name, taken in turns_of.items():
+        rows.append(Row(case.name, name, SECONDS, median(took.clock for took in taken), n=turns))
+        if name in (OURS, PEER):
+            rows.append(Row(case.name, name, CPU_SECONDS, median(took.cpu for took in taken), n=turns))
+    return rows + (_beside_peer(case, found, turns_of) if PEER in found else [])
+
+
+def _beside_peer(case: Case, found: Mapping[str, Any], turns_of: Mapping[str, list[Took]]) -> list[Row]:
+    """Ratios, medians over turns, and the largest difference of the two analyses."""
+    n, parallel, rows = len(turns_of[OURS]), f"{OURS}, 2 workers", []
+    cpu = [theirs.cpu / mine.cpu for mine, theirs in zip(turns_of[OURS], turns_of[PEER], strict=True)]
+    rows.append(Row(case.name, f"{OURS} against {PEER}", CPU_RATIO, median(cpu), n=n))
+    for ours, peer in ((OURS, PEER), (parallel, PEER), (parallel, f"{PEER}, 2 processes")):
+        ratios = [theirs.clock / mine.clock for mine, theirs in zip(turns_of[ours], turns_of[peer], strict=True)]
+        rows.append(Row(case.name, f"{ours} against {peer}", RATIO, median(ratios), n=n))
+    difference = np.abs(found[OURS].to(torch.float64).numpy() - found[PEER]).max()
+    return [*rows, Row(case.name, f"{OURS} against {PEER}", DIFFERENCE, float(difference))]
 
 
 def grown(base: Case, *, factors: tuple[int, ...]) -> list[Case]:
@@ -172,11 +190,10 @@ def grown(base: Case, *, factors: tuple[int, ...]) -> list[Case]:
 
 
 def measure(case: Case) -> tuple[float, float]:
-    """Seconds and peak memory of one analysis on one thread of this process."""
+    """Processor seconds and peak memory of one analysis on one thread of this process."""
     torch.set_num_threads(1)
     states = case.states()
-    seconds = _seconds(partial(_analyse, case, states, one_by_one))
-    return seconds, peak_memory(None)
+    return _time(partial(_analyse, case, states, one_by_one)).cpu, peak_memory(None)
 
 
 def by_workers(case: Case, *, n_workers: int) -> list[Row]:
@@ -184,7 +201,7 @@ def by_workers(case: Case, *, n_workers: int) -> list[Row]:
     states = case.states()
     with LocalExecutorSpec(workers=n_workers, memory_limit="4GiB").build() as executor:
         list(executor.map(peak_memory, range(n_workers)))  # the workers have started
-        seconds = _seconds(partial(_analyse, case, states, executor.map))
+        seconds = _time(partial(_analyse, case, states, executor.map)).clock
         memory = max(executor.map(peak_memory, range(4 * n_workers)))
     method = f"{OURS}, {n_workers} workers"
     return [Row(case.name, method, SECONDS, seconds), Row(case.name, f"{method}, each", MEMORY, memory)]
@@ -199,10 +216,10 @@ def _analyse(case: Case, states: Tensor, mapper: Mapper) -> Tensor:
     return case.transform(states).apply(states, mapper=mapper)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
+def _time(work: Callable[[], Any]) -> Took:
+    clock, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - begin
+    return Took(time.perf_counter() - clock, time.process_time() - cpu)
 
 
 def _apart(function: Callable[[Any], Any], argument: Any) -> Any:
@@ -215,8 +232,10 @@ def _notes() -> tuple[str, ...]:
     absent = () if letkf_peer.is_installed() else ("DAPPER is not installed (extra `peers`): ours alone.",)
     return (
         *absent,
-        "Seconds are those of the clock, on one thread for each process; our states are float32 and what is computed "
-        "is float64, DAPPER's states are float64, hence the difference of some 1e-7.",
+        "One thread for each process. Seconds of the clock, and so all with two processes, suffer from whatever else "
+        "the machine does; processor seconds hardly do.",
+        "Our states are float32 and what is computed is float64, DAPPER's states are float64, hence the difference of "
+        "some 1e-7.",
         "Every second point: the two programs approximate differently, so that the difference is no error.",
         "The largest case leaves out no small tapers.",
     )
