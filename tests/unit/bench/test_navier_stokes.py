@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cycler_da.bench import navier_stokes as bench
+from cycler_da.bench.navier_stokes_case import ComposedMean, observe
 
 TIME = np.datetime64("2020-01-01T00:30:00", "s")
 
@@ -14,7 +15,7 @@ TIME = np.datetime64("2020-01-01T00:30:00", "s")
 @pytest.mark.parametrize(("setting", "count"), [("SR 4x", 256), ("SR 16x", 16), ("SO 5 %", 205), ("SO 0.75 %", 31)])
 def test_every_setting_has_as_many_observations_as_the_paper_has_per_point(setting, count):
     truth = torch.randn(1, 64, 64, generator=torch.Generator().manual_seed(1))
-    seen = bench.observe(setting, truth, index=0, time=TIME)
+    seen = observe(setting, truth, index=0, time=TIME)
     departures = (seen.values - seen.hx(truth[None].double())[0]) / (bench.ERROR * bench.STD)
     assert len(seen) == count
     assert float(departures.square().mean().sqrt()) == pytest.approx(1.0, abs=3 / (2 * count) ** 0.5)
@@ -22,7 +23,7 @@ def test_every_setting_has_as_many_observations_as_the_paper_has_per_point(setti
 
 def test_sites_of_a_setting_are_fixed_and_errors_are_not():
     truth = torch.zeros(1, 64, 64)
-    first, second = (bench.observe("SO 1 %", truth, index=index, time=TIME) for index in (0, 1))
+    first, second = (observe("SO 1 %", truth, index=index, time=TIME) for index in (0, 1))
     assert torch.equal(first.positions, second.positions)
     assert not torch.equal(first.values, second.values)
 
@@ -33,7 +34,7 @@ def test_the_composed_mean_is_the_network_applied_again_and_again():
             return -0.1 * x
 
     x = torch.ones(2, 1, 4, 4)
-    torch.testing.assert_close(x + bench.ComposedMean(Decay(), 5)(x), 0.9**5 * x)
+    torch.testing.assert_close(x + ComposedMean(Decay(), 5)(x), 0.9**5 * x)
 
 
 def test_published_numbers_stand_in_rows_of_their_own():
