@@ -251,7 +251,7 @@ def _seen(setting: str, state: State) -> Observations:
 
 def _crps(method: Method, setting: str, state: State) -> float:
     value = _scores(method(state, _seen(setting, state)), state.truth)["crps"]
-    return value if np.isfinite(value) else np.inf if np.isfinite(value) else np.inf
+    return value if np.isfinite(value) else np.inf
 
 
 def _scores(members: torch.Tensor, truth: torch.Tensor) -> Metrics:
