@@ -17,6 +17,8 @@ from cycler_da.bench.registry import Progress, benchmark, no_progress
 from cycler_da.bench.shares import share_row
 from cycler_da.drills.catalogue import DRILLS, NOT_DRILLED, chosen
 from cycler_da.drills.trials import FaultDrill, Outcome, open_ground, run_trials
+from cycler_da.products.provenance import code_version
+from cycler_da.tables.machine import machine
 from cycler_da.tables.report import BenchResult, Row
 
 SEED = 1
@@ -32,7 +34,7 @@ def drill_result(
     names: Sequence[str], *, trials: int | None, seed: int, progress: Progress = no_progress
 ) -> BenchResult:
     """Run drills by name (all without names) and count what came of them; raises ConfigError for an unknown name."""
-    drills = chosen(names)
+    drills, commit = chosen(names), code_version()
     total = sum(trials or one.trials for one in drills)
     with open_ground() as ground:
         count = iter(range(total))
@@ -42,6 +44,9 @@ def drill_result(
     failures = [f"{name}: {one.told}" for name, all_of in found.items() for one in all_of if one.told]
     return BenchResult(
         name="drill",
+        commit=commit,
+        machine=machine(),
+        command=f"cycler drill {' '.join([*names, *([f'--trials {trials}'] if trials else []), f'--seed {seed}'])}",
         config={"system": "two-layer QG, 16 x 16, 6 members, 2 cycles, LETKF", "trials": total},
         seeds=(seed,),
         rows=tuple(row for one in drills for row in _rows(one, found[one.name])),

@@ -45,6 +45,7 @@ class CycleRecord:
     counts: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # kind to group to coverage and chi-square
     figures: tuple[Mapping[str, Any], ...] = ()
     files: tuple[str, ...] = ()  # relative to the cycle's folder
 
@@ -103,6 +104,7 @@ def _read_version(folder: Path, valid: np.datetime64, version: tuple[int, ...]) 
         counts={name: int(count) for name, count in _numbers(summary.get("counts"), first=_FLAGS).items()},
         seconds=_numbers(summary.get("seconds"), first=_STAGES),
         degraded=tuple(str(reason) for reason in summary.get("degraded") or ()),
+        calibration=_mapping(summary.get("calibration")),
         figures=tuple(figures),
         files=_products(folder),
     )

@@ -19,6 +19,7 @@ import yaml
 
 from cycler_da.plots import style
 from cycler_da.plots.archive import ChainRecord, CycleRecord, read_chains
+from cycler_da.plots.calibration import calibration_of
 from cycler_da.plots.captions import FILE_NAME as CAPTIONS
 from cycler_da.plots.scoretable import SCORES, Choice, after, all_cycles, later_half, score_rows
 from cycler_da.products.atomic import write_atomically
@@ -121,6 +122,7 @@ def _chain(chain: ChainRecord, folder: Path) -> dict[str, Any]:
         "members": chain.attributes.get("n_members", ""),
         "code": chain.attributes.get("code_version", ""),
         "n_complete": chain.n_complete,
+        "calibration": calibration_of(chain.cycles[-1].folder) if chain.cycles else {},
         "cycles": [_cycle(cycle, folder) for cycle in chain.cycles],
     }
 
@@ -130,6 +132,7 @@ def _cycle(cycle: CycleRecord, folder: Path) -> dict[str, Any]:
         "time": iso_time(cycle.valid),
         "folder": cycle.folder.relative_to(folder).as_posix(),
         "scores": _finite(cycle.scores),
+        "calibration": _finite(dict(cycle.calibration)),
         "counts": dict(cycle.counts),
         "seconds": _finite(cycle.seconds),
         "degraded": list(cycle.degraded),

@@ -216,12 +216,32 @@ def write_summary(folder: Path, layout: Layout, *, step: int, error: float, degr
         "counts": {"used": 366 + int(rng.integers(20)), "passive": 20, "first_guess": int(rng.integers(15))},
         "seconds": {"make_background": 2.1, "assimilate": 0.8, "write_products": 0.3, "plot": 1.1},
         "degraded": list(degraded),
+        "calibration": {"background": {"stations/q1": {"coverage_90": 0.9, "chi_square": 1.1}}},
     }
     if step == 0:
         content["scores"] = {"analysis": scores(1.0)}
         content["counts"] = {}
     (folder / "diag").mkdir(parents=True, exist_ok=True)
     (folder / "diag" / "summary.json").write_text(json.dumps(content))
+
+
+def write_calibration(folder: Path, *, alerts: tuple[str, ...] = ()) -> None:
+    """`diag/calibration.json` of a stream of two variables, as `cycle.calibrating` writes it."""
+    votes = [40.0, 30.0, 20.0, 10.0]
+
+    def group(name: str, wide: float) -> dict:
+        coverage = [[0.5 * wide, 0.5 * wide - 0.02, 0.5 * wide + 0.02], [0.8 * wide, None, None], [None, None, None]]
+        return {
+            "name": name, "units": "s-1", "n_obs": 1200, "n_cycles": 3, "coverage": coverage,
+            "rank_histogram": [30.0, 20.0, 20.0, 30.0], "fair_crps": [4.2e-7, 4.0e-7, 4.4e-7],
+            "chi_square": [1.1, 1.0, 1.2], "thresholds": [0.0], "reliability": [[votes, [0.0, 8.0, 13.0, 10.0]]],
+        }  # fmt: skip
+
+    kinds = {
+        kind: [group(f"stations/q{k}", wide) for k in (1, 2)] for kind, wide in (("background", 1.0), ("analysis", 0.9))
+    }
+    content = {"first": "20200302T0000Z", "last": "20200304T0000Z", "n_cycles": 3, "alerts": list(alerts), **kinds}
+    (folder / "diag" / "calibration.json").write_text(json.dumps(content))
 
 
 def cycle_folder(root: Path, chain: str, layout: Layout, step: int) -> Path:
@@ -246,6 +266,8 @@ def write_experiment(
             is_degraded = chain == "letkf" and step == n_cycles - 1
             reasons = ("stream stations: no file by the cut-off",) if is_degraded else ()
             write_summary(folder, layout, step=step, error=error, degraded=reasons)
+            if step:
+                write_calibration(folder, alerts=("calibration of stations has changed",) if chain == "letkf" else ())
             if draw:
                 draw(folder, folder / "plots")
             (folder / "_SUCCESS").touch()

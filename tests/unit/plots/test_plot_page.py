@@ -155,3 +155,33 @@ def test_series_are_drawn_for_all_chains(experiment, tmp_path):
 def test_series_of_nothing_are_refused_in_words(tmp_path):
     with pytest.raises(MissingProduct, match="no chain has a complete cycle"):
         draw_series(tmp_path, tmp_path / "series.png")
+
+
+def test_the_calibration_of_the_newest_cycle_is_on_the_page_as_the_cycle_wrote_it(experiment):
+    chains = {chain["name"]: chain["calibration"] for chain in content_of(write_page(experiment))["chains"]}
+    shown = chains["letkf"]
+    assert shown["window"] == "20200302T0000Z to 20200304T0000Z, 3 cycles"
+    assert shown["alerts"] == ["calibration of stations has changed"] and chains["interpolant_filter"]["alerts"] == []
+    assert [(one["kind"], one["name"]) for one in shown["groups"]] == [
+        (kind, f"stations/q{k}") for kind in ("background", "analysis") for k in (1, 2)
+    ]
+    first = shown["groups"][0]
+    assert first["coverage"][0] == {"level": 50, "value": 0.5, "low": 0.48, "high": 0.52}
+    assert first["ranks"] == [0.3, 0.2, 0.2, 0.3]
+    assert first["reliability"] == [
+        {"threshold": 0.0, "points": [[0.0, 0.0, 40.0], [1 / 3, 8 / 30, 30.0], [2 / 3, 0.65, 20.0], [1.0, 1.0, 10.0]]}
+    ]
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"first": 1, "last": 2, "n_cycles": 3, "background": 7}'])
+def test_a_damaged_calibration_costs_its_panel_and_nothing_else(experiment, damage):
+    (newest(experiment) / "diag" / "calibration.json").write_text(damage)
+    chains = {chain["name"]: chain for chain in content_of(write_page(experiment))["chains"]}
+    assert chains["letkf"]["calibration"] == {} and len(chains["letkf"]["cycles"]) == 4
+    assert chains["interpolant_filter"]["calibration"]["groups"]
+
+
+def test_a_chain_without_calibration_has_no_panel(experiment):
+    (newest(experiment) / "diag" / "calibration.json").unlink()
+    chains = {chain["name"]: chain for chain in content_of(write_page(experiment))["chains"]}
+    assert chains["letkf"]["calibration"] == {}

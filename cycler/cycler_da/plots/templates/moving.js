@@ -4,6 +4,7 @@ function goTo(k) {
   showMap();
   moveCursors();
   showArchive();
+  showPrevious();
   rememberPlace();
 }
 
@@ -28,6 +29,8 @@ function show() {
   showCharts();
   showTable();
   showArchive();
+  showCalibration();
+  showPrevious();
   rememberPlace();
 }
 
@@ -73,6 +76,7 @@ byId("play").addEventListener("click", play);
 byId("slider").max = allTimes.length - 1;
 byId("slider").addEventListener("input", (event) => { stop(); goTo(Number(event.target.value)); });
 byId("speed").addEventListener("change", () => { if (state.timer) { stop(); play(); } });
+byId("calibration-group").addEventListener("change", showCalibration);
 byId("log").addEventListener("change", showCharts);
 byId("safe-colours").addEventListener("change", () => { showMap(); showCharts(); });
 let resizing = 0;
