@@ -25,6 +25,7 @@ import torch
 
 from cycler_da.layout import Layout
 from cycler_da.schemes.local_weights import DenseUpdate, LocalUpdate, Weights, dense_weights, kalman_weights
+from cycler_da.schemes.localization import Taper, gaspari_cohn
 from cycler_da.schemes.mapper import Mapper, one_by_one
 from cycler_da.schemes.transform_tile import LocalObservations, TileJob, channel_groups, move_tile, tapered
 from cycler_da.schemes.weight_grid import Tile, WeightGrid
@@ -52,6 +53,7 @@ def transform_weights(
     weight_stride: int = 1,
     inflation: float | Float[Tensor, "field *space"] = 1.0,
     cross_channel: float = 1.0,
+    taper: Taper = gaspari_cohn,
     least_taper: float = 0.0,
     tile: int | None = None,
     update: DenseUpdate | None = None,
@@ -60,12 +62,13 @@ def transform_weights(
 
     `hx` are the members' equivalents of the observations, at the observation's own time if one likes: the
     transform then acts on states of another time (a smoother). `radius` is the Gaspari-Cohn half-width in
-    axis units, None for no localization. `inflation` multiplies the anomalies before the transform: a number,
-    or a value for every grid point (one field for all variables or one for each), read at the nearest one.
-    `cross_channel` in [0, 1] multiplies the taper between an observation and the other variables; unless it
-    is 1 every variable has its own transform, and `channels` (of the observations) is needed. Observations whose
-    taper is not above `least_taper` are left out. `tile` is about the number of grid points (nodes) that are moved
-    together. `update` replaces the Kalman weights. All arithmetic is in float64.
+    axis units, None for no localization; `taper` may be another function of it. `inflation` multiplies the
+    anomalies before the transform: a number, or a value for every grid point (one field for all variables or
+    one for each), read at the nearest one. `cross_channel` in [0, 1] multiplies the taper between an observation
+    and the other variables; unless it is 1 every variable has its own transform, and `channels` (of the
+    observations) is needed. Observations whose taper is not above `least_taper` are left out. `tile` is about the
+    number of grid points (nodes) that are moved together. `update` replaces the Kalman weights. All arithmetic is
+    in float64.
     """
     if cross_channel != 1 and channels is None:
         raise ValueError(f"cross_channel is {cross_channel}: the channels of the observations are needed")
@@ -83,6 +86,7 @@ def transform_weights(
         grid=grid,
         inflation=inflation,
         cross_channel=None if cross_channel == 1 else cross_channel,
+        taper=taper,
         least_taper=least_taper,
         tile=tile or max(LEAST_NODES, min(MOST_NODES, grid.n_nodes // TILES)),
         update=kalman_weights if update is None else partial(dense_weights, update),
@@ -98,6 +102,7 @@ class LocalTransform:
     grid: WeightGrid
     inflation: float | Float[Tensor, "field *space"]
     cross_channel: float | None
+    taper: Taper
     least_taper: float
     tile: int
     update: LocalUpdate
@@ -129,6 +134,7 @@ class LocalTransform:
                 observations=self._in_reach(tile),
                 axes=self.grid.axes,
                 half_width=self.half_width,
+                taper=self.taper,
                 least_taper=self.least_taper,
                 inflation=self._inflation_at(tile.points),
                 cross_channel=self.cross_channel,

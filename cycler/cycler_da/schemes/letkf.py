@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -40,6 +40,7 @@ from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovat
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_perturbations, relax_to_prior_spread
+from cycler_da.schemes.localization import full_weight, gaspari_cohn
 from cycler_da.schemes.rotation import rotate
 
 if TYPE_CHECKING:
@@ -54,11 +55,13 @@ class LetkfSpec(Spec):
     """Options of the LETKF.
 
     The localization radius is the Gaspari-Cohn half-width (an observation reaches twice as far), in km or,
-    on any grid of equal spacings, in grid cells. Neither: no localization, the global ETKF.
+    on any grid of equal spacings, in grid cells. Neither: no localization, the global ETKF. With `localization: domain`
+    it is the radius of the domain, whose observations count in full.
     """
 
     localization_radius_km: float | None = None
     localization_radius_cells: float | None = None
+    localization: Literal["observation", "domain"] = "observation"
     inflation: float = 1.05  # factor on background anomalies; where an adaptive one starts
     adaptive_inflation: AdaptiveInflationSpec | None = None
     rtpp: float = 0.0
@@ -77,6 +80,8 @@ class LetkfSpec(Spec):
         _require(is_one_unit, "localization radius", "both km and cells", "one of them")
         for name in ("inflation", "analysis_inflation"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive factor, 1 for none")
+        is_known = self.localization in ("observation", "domain")
+        _require(is_known, "localization", self.localization, "observation or domain")
         _require(self.weight_stride >= 1, "weight_stride", self.weight_stride, "a whole number from 1")
         for name in ("rtpp", "rtps", "cross_channel_factor", "least_taper"):
             amount = getattr(self, name)
@@ -111,8 +116,14 @@ class Letkf:
 
     settings: LetkfSpec
     layout: Layout
-    radius: float | None  # Gaspari-Cohn half-width, axis units
+    radius: float | None  # as in the settings, axis units
     needs: Needs = NEEDS
+
+    @property
+    def half_width(self) -> float | None:
+        """Half of the reach of an observation, axis units."""
+        is_domain = self.settings.localization == "domain"
+        return 0.5 * self.radius if is_domain and self.radius is not None else self.radius
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
@@ -149,7 +160,8 @@ class Letkf:
             positions=observations.positions,
             channels=observations.channels,
             layout=self.layout,
-            radius=self.radius,
+            radius=self.half_width,
+            taper=gaspari_cohn if self.settings.localization == "observation" else full_weight,
             weight_stride=self.settings.weight_stride,
             inflation=inflation,
             cross_channel=self.settings.cross_channel_factor,
@@ -172,7 +184,7 @@ class Letkf:
             Innovations.of(hx, observations),
             self.settings.adaptive_inflation,
             layout=self.layout,
-            radius=self.radius,
+            radius=self.half_width,
             cross_channel=self.settings.cross_channel_factor,
         )
 

@@ -6,25 +6,31 @@ With q = distance / c, c the half-width:
 The second line is the published polynomial in factored form, free of cancellation near q = 2.
 Source: Gaspari and Cohn (1999), Q. J. R. Meteorol. Soc. 125, eq. 4.10.
 
-Distances are Euclidean in axis units (m), the short way round along periodic axes. Observations are
-sorted into cells at least 2 c wide, so a point looks at 3 cells along each axis and no dense distance
-matrix is formed.
+Domain localization gives all observations within a radius their full weight instead (Ott et al. 2004, Tellus 56A).
+Distances are Euclidean in axis units (m), the short way round along periodic axes. On a map projection they are
+those of the map (SEVIR's equal-area map: within 2 % of those on the earth over the contiguous United States).
+Observations are sorted into cells at least 2 c wide, so a point looks at 3 cells along each axis and no dense
+distance matrix is formed.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from cycler_da.layout import Axis
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
-    from torch import Tensor
+
+#: From distances, all below twice the half-width, and the half-width to tapers.
+Taper = Callable[[Tensor, float], Tensor]
 
 
 def gaspari_cohn(distance: Float[Tensor, "*n"], half_width: float) -> Float[Tensor, "*n"]:
@@ -34,6 +40,11 @@ def gaspari_cohn(distance: Float[Tensor, "*n"], half_width: float) -> Float[Tens
     far = q.clamp(1, 2)
     outer = (2 - far) ** 4 * (2 * far**2 + 4 * far - 1) / (24 * far)
     return torch.where(q <= 1, inner, outer)
+
+
+def full_weight(distance: Float[Tensor, "*n"], half_width: float) -> Float[Tensor, "*n"]:
+    """Taper of domain localization: 1 for every observation of the domain, whose radius is twice the half-width."""
+    return torch.ones_like(distance)
 
 
 def grid_distance(
@@ -76,6 +87,7 @@ class NeighbourSearch:
     order: Int[Tensor, "obs"]  # observations sorted by cell
     start: Int[Tensor, "cell"]  # first place of each cell in `order`
     count: Int[Tensor, "cell"]
+    taper: Taper = gaspari_cohn
 
     @property
     def most_candidates(self) -> int:
@@ -106,11 +118,11 @@ class NeighbourSearch:
         if self.most_candidates == len(self.positions):  # cells would spare nothing
             distance = grid_distance(points[:, None], self.positions[None], axes=self.axes)
             owner, candidate = (distance < 2 * self.half_width).nonzero().unbind(1)
-            return owner, candidate, gaspari_cohn(distance[owner, candidate], self.half_width)
+            return owner, candidate, self.taper(distance[owner, candidate], self.half_width)
         owner, candidate = self._candidates(points)
         distance = grid_distance(points[owner], self.positions[candidate], axes=self.axes)
         keep = distance < 2 * self.half_width
-        return owner[keep], candidate[keep], gaspari_cohn(distance[keep], self.half_width)
+        return owner[keep], candidate[keep], self.taper(distance[keep], self.half_width)
 
     def _candidates(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs (point, observation) of all cells that touch the cell of each point, ordered by point."""
@@ -137,7 +149,7 @@ class NeighbourSearch:
 
 
 def sort_into_cells(
-    positions: Float[Tensor, "obs axis"], *, axes: tuple[Axis, ...], half_width: float
+    positions: Float[Tensor, "obs axis"], *, axes: tuple[Axis, ...], half_width: float, taper: Taper = gaspari_cohn
 ) -> NeighbourSearch:
     """Sort observations into cells at least twice the half-width (axis units) wide."""
     n_cells = tuple(_count_cells(axis, support=2 * half_width) for axis in axes)
@@ -151,6 +163,7 @@ def sort_into_cells(
         order=torch.argsort(cell, stable=True),
         start=count.cumsum(0) - count,
         count=count,
+        taper=taper,
     )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from cycler_da.layout import Axis
 from cycler_da.schemes.local_weights import LocalUpdate
-from cycler_da.schemes.localization import Neighbours, sort_into_cells
+from cycler_da.schemes.localization import Neighbours, Taper, sort_into_cells
 from cycler_da.schemes.weight_grid import Tile
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class TileJob:
     observations: LocalObservations
     axes: tuple[Axis, ...]
     half_width: float
+    taper: Taper
     least_taper: float
     inflation: Float[Tensor, "field node"]
     cross_channel: float | None  # None: one transform for all variables
@@ -78,7 +79,8 @@ def move_tile(job: TileJob) -> Float[Tensor, "member batch channel *space"]:
         return job.states
     result = job.states.clone()
     moves = [_Move.start(job.states[:, :, selected], channel) for selected, channel in job.groups()]
-    search = sort_into_cells(job.observations.positions, axes=job.axes, half_width=job.half_width)
+    positions, half_width = job.observations.positions, job.half_width
+    search = sort_into_cells(positions, axes=job.axes, half_width=half_width, taper=job.taper)
     for nodes in torch.arange(len(job.tile.points)).split(max(1, PAIRS_AT_ONCE // search.most_candidates)):
         near = search.near(job.tile.points[nodes].to(search.positions.device), least_taper=job.least_taper)
         for move in moves:

@@ -10,7 +10,7 @@ import torch
 from cycler_da.schemes import transform_tile
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.local_weights import weights_in_member_space, weights_in_observation_space
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance
+from cycler_da.schemes.localization import full_weight, gaspari_cohn, grid_distance
 
 RADIUS = 2.5
 
@@ -41,7 +41,7 @@ def weights(layout, obs, **options):
     return transform_weights(obs["hx"], obs["values"], layout=layout, **{"radius": RADIUS, **rest, **options})
 
 
-def hunt_analysis(layout, states, obs, *, inflation, factor=1.0):
+def hunt_analysis(layout, states, obs, *, inflation, factor=1.0, taper=gaspari_cohn):
     """Steps 4 to 9 of section 4 of Hunt et al., point by point, with a matrix function for each square root."""
     axes, n = layout.grid.axes, len(states)
     anomalies, mean = states - states.mean(0), states.mean(0)
@@ -52,7 +52,7 @@ def hunt_analysis(layout, states, obs, *, inflation, factor=1.0):
         for i in range(states.shape[2]):
             for j in range(states.shape[3]):
                 point = torch.tensor([[i, j]], dtype=torch.float64)
-                rho = gaspari_cohn(grid_distance(point, obs["positions"], axes=axes), RADIUS)
+                rho = taper(grid_distance(point, obs["positions"], axes=axes), RADIUS)
                 rho = torch.where(obs["channels"] == c, rho, factor * rho)
                 f = inflation if bool((rho > 0).any()) else 1.0
                 # Hunt's rho is the inflation of the covariance: (N - 1) I / f^2.
@@ -74,6 +74,26 @@ def test_local_transform_equals_hunt_point_by_point(case, inflation, factor):
     expected = hunt_analysis(layout, states, obs, inflation=inflation, factor=factor)
     # Points with one weak observation lose a few digits in the dense inverse of the reference.
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-11)
+
+
+def test_domain_localization_equals_hunt_with_the_observations_of_the_domain(case):
+    layout, states, obs = case
+    got = weights(layout, obs, inflation=1.1, taper=full_weight).apply(states)
+    expected = hunt_analysis(
+        layout, states, obs, inflation=1.1, taper=lambda distance, c: (distance < 2 * c).to(torch.float64)
+    )
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-11)
+
+
+def test_observations_with_a_small_taper_are_left_out_if_asked(case):
+    layout, states, obs = case
+    got = weights(layout, obs, inflation=1.1, least_taper=0.3).apply(states)
+
+    def cut(distance, half_width):
+        taper = gaspari_cohn(distance, half_width)
+        return torch.where(taper > 0.3, taper, 0.0)
+
+    torch.testing.assert_close(got, hunt_analysis(layout, states, obs, inflation=1.1, taper=cut), rtol=0, atol=1e-11)
 
 
 def test_member_and_observation_space_give_the_same_weights():

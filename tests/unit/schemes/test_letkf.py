@@ -24,6 +24,8 @@ def analyse(background, observations, **options):
         ({"rtpp": -0.1}, "rtpp"),
         ({"weight_stride": 0}, "weight_stride"),
         ({"cross_channel_factor": 2.0}, "cross_channel_factor"),
+        ({"localization": "box"}, "observation or domain"),
+        ({"least_taper": -1.0}, "least_taper"),
         ({"localization_radius_km": -1.0}, "localization_radius_km"),
         ({"localization_radius_km": 1.0, "localization_radius_cells": 1.0}, "one of them"),
     ],
@@ -44,6 +46,15 @@ def test_radius_in_km_is_refused_on_a_grid_without_metres(make_layout):
     layout = make_layout((40,), units="1")
     with pytest.raises(ConfigError, match="localization_radius_cells"):
         LetkfSpec(localization_radius_km=1.0).build(SchemeContext(layout))
+
+
+def test_domain_localization_reaches_its_radius_and_no_further(make_layout, make_ensemble, make_observations):
+    layout = make_layout((30,))
+    background = make_ensemble(layout, 6)
+    observations = make_observations(layout, [10.0], [2.0], error=0.5)
+    moved = analyse(background, observations, localization="domain", localization_radius_cells=3.5).ensemble.latest
+    is_moved = (moved != background.latest).any(dim=0)[0]
+    assert is_moved.nonzero()[:, 0].tolist() == list(range(7, 14))
 
 
 def test_relaxation_comes_after_the_transform(make_layout, make_ensemble, make_observations):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from cycler_da.layout import Axis
+from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.localization import gaspari_cohn, grid_distance, sort_into_cells
+from cycler_da.systems.sevir_grid import EARTH_RADIUS, corner_of_centre, degrees_of, sevir_layout
 
 C = 3.0
 
@@ -82,3 +85,30 @@ def test_neighbour_search_without_observations_finds_none():
     empty = torch.zeros((0, 2), dtype=torch.float64)
     near = sort_into_cells(empty, axes=axes, half_width=6000.0).near(torch.zeros((4, 2), dtype=torch.float64))
     assert near.index.shape == (4, 0)
+
+
+def test_distances_on_the_radar_map_are_those_on_the_earth_within_two_percent():
+    corner = corner_of_centre((29.0, -82.0))  # Florida, among the places farthest from the centre of the map
+    axes = sevir_layout(128, np.timedelta64(300, "s"), corner=corner, georeference="config").grid.axes
+    y, x = (torch.from_numpy(axis.centres()) for axis in axes)
+    places = torch.cartesian_prod(y[::30], x[::30])
+    on_map = grid_distance(places[:, None], places[None], axes=axes).numpy()
+    latitude, longitude = np.radians(degrees_of(places[:, 0].numpy(), places[:, 1].numpy()))
+    cosine = np.sin(latitude[:, None]) * np.sin(latitude) + np.cos(latitude[:, None]) * np.cos(latitude) * np.cos(
+        longitude[:, None] - longitude
+    )
+    on_earth = EARTH_RADIUS * np.arccos(cosine.clip(-1, 1))
+    apart = on_earth > 1000.0
+    # At an angle c from the centre the map's scale is cos(c / 2) along and 1 / cos(c / 2) across; c = 17 degrees.
+    ratio = on_map[apart] / on_earth[apart]
+    assert 0.98 < ratio.min() < 0.995 and 1.005 < ratio.max() < 1.02
+
+
+def test_a_radius_in_km_is_kilometres_of_the_radar_map():
+    corner = corner_of_centre((38.0, -98.0))
+    layout = sevir_layout(128, np.timedelta64(300, "s"), corner=corner, georeference="config")
+    assert LetkfSpec(localization_radius_km=24.0).radius(layout) == 24000.0 == 8 * layout.grid.axes[0].spacing
+    origin = torch.tensor([[axis.origin for axis in layout.grid.axes]], dtype=torch.float64)
+    east = origin + torch.tensor([[0.0, 24000.0]], dtype=torch.float64)
+    near = sort_into_cells(east, axes=layout.grid.axes, half_width=24000.0).near(origin)
+    assert near.taper.item() == pytest.approx(5 / 24, abs=1e-12)
