@@ -105,7 +105,9 @@ def test_a_click_changes_the_chain_and_keeps_the_time(page):
     click_button(page, "#chains", "letkf")
     assert shown(page) == "letkf/cycles/20200303T0000Z/plots/map.q1.png"
     assert "stream stations: no file by the cut-off" in text(page, "#status")
-    assert "Degraded" in text(page, "#status")
+    assert "Degraded: fallback fewer members" in text(page, "#status")
+    assert "early: late observations may still come" in text(page, "#status")
+    assert "STALE" not in text(page, "#status"), "nobody serves this experiment"
     assert text(page, "#archive-chain") == "letkf"
     press(page, Keys.ARROW_UP)
     assert shown(page) == "interpolant_filter/cycles/20200303T0000Z/plots/map.q1.png"

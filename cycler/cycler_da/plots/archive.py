@@ -46,6 +46,8 @@ class CycleRecord:
     seconds: Mapping[str, float] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)  # kind to group to coverage and chi-square
+    fallback: str = "full"  # rung of the fallback ladder
+    delivery: str = "final"  # early: late observations may still be taken in
     figures: tuple[Mapping[str, Any], ...] = ()
     files: tuple[str, ...] = ()  # relative to the cycle's folder
 
@@ -88,7 +90,7 @@ def _complete_at(folder: Path) -> np.datetime64 | None:
 
 def _read_cycle(folder: Path, valid: np.datetime64) -> CycleRecord:
     """The record of a cycle; a published cycle does not change, except by a revision or when files are retired."""
-    marks = [folder / "_SUCCESS", folder / "RETIRED.json"]
+    marks = [folder / name for name in ("_SUCCESS", "RETIRED.json", "diag/summary.json", f"plots/{CAPTIONS}")]
     return _read_version(folder, valid, tuple(mark.stat().st_mtime_ns for mark in marks if mark.is_file()))
 
 
@@ -105,6 +107,8 @@ def _read_version(folder: Path, valid: np.datetime64, version: tuple[int, ...]) 
         seconds=_numbers(summary.get("seconds"), first=_STAGES),
         degraded=tuple(str(reason) for reason in summary.get("degraded") or ()),
         calibration=_mapping(summary.get("calibration")),
+        fallback=str(_mapping(summary.get("fallback")).get("rung", "full")),
+        delivery=str(summary.get("delivery", "final")),
         figures=tuple(figures),
         files=_products(folder),
     )

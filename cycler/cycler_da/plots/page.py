@@ -28,6 +28,9 @@ from cycler_da.times import iso_time
 #: The resolved config, stored beside the chains.
 CONFIG = "experiment.yaml"
 
+#: Written by the monitor of a service (operations/status.py), which is a floor above.
+STATUS = "status.json"
+
 
 def write_page(experiment_folder: Path) -> Path:
     """Write `<experiment>/index.html` from the complete cycles of all chains; returns its path.
@@ -59,6 +62,7 @@ def page_content(folder: Path) -> dict[str, Any]:
     return {
         "experiment": _experiment(folder, config),
         "written": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "stale_after": _stale_after(folder, config),
         "variables": _variables(chains),
         "chains": [_chain(chain, folder) for chain in chains],
         "score_names": list(SCORES),
@@ -85,6 +89,16 @@ def _experiment(folder: Path, config: dict[str, Any]) -> dict[str, str]:
         "summary": str(config.get("summary") or ""),
         "config": CONFIG if (folder / CONFIG).is_file() else "",
     }
+
+
+def _stale_after(folder: Path, config: dict[str, Any]) -> float | None:
+    """Age (s) from which on the newest cycle of a served experiment is stale; None where nobody serves it."""
+    if not (folder / STATUS).is_file():
+        return None
+    try:
+        return float(json.loads((folder / STATUS).read_text(encoding="utf-8"))["max_age_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _in_order(chains: list[ChainRecord], config: dict[str, Any]) -> list[ChainRecord]:
@@ -136,6 +150,8 @@ def _cycle(cycle: CycleRecord, folder: Path) -> dict[str, Any]:
         "counts": dict(cycle.counts),
         "seconds": _finite(cycle.seconds),
         "degraded": list(cycle.degraded),
+        "fallback": cycle.fallback,
+        "delivery": cycle.delivery,
         "figures": [dict(figure) for figure in cycle.figures],
         "files": list(cycle.files),
     }

@@ -217,6 +217,8 @@ def write_summary(folder: Path, layout: Layout, *, step: int, error: float, degr
         "seconds": {"make_background": 2.1, "assimilate": 0.8, "write_products": 0.3, "plot": 1.1},
         "degraded": list(degraded),
         "calibration": {"background": {"stations/q1": {"coverage_90": 0.9, "chi_square": 1.1}}},
+        "fallback": {"rung": "fewer_members", "level": 1} if degraded else {"rung": "full", "level": 0},
+        "delivery": "early" if degraded else "final",
     }
     if step == 0:
         content["scores"] = {"analysis": scores(1.0)}

@@ -50,6 +50,23 @@ def test_a_chain_whose_first_cycle_is_under_way_is_no_cycle(tmp_path):
     assert "No complete cycle yet" in page.read_text()
 
 
+def test_the_rung_and_the_delivery_of_a_cycle_are_on_the_page(experiment):
+    content = content_of(write_page(experiment))
+    letkf = next(chain for chain in content["chains"] if chain["name"] == "letkf")
+    assert [(one["fallback"], one["delivery"]) for one in letkf["cycles"][-2:]] == [
+        ("full", "final"),
+        ("fewer_members", "early"),
+    ]
+
+
+def test_only_a_served_experiment_says_from_when_on_its_data_are_stale(experiment):
+    assert content_of(write_page(experiment))["stale_after"] is None
+    (experiment / "status.json").write_text('{"max_age_seconds": 1800}')
+    assert content_of(write_page(experiment))["stale_after"] == 1800.0
+    (experiment / "status.json").write_text("half a fi")
+    assert content_of(write_page(experiment))["stale_after"] is None
+
+
 def test_only_complete_cycles_are_on_the_page(experiment):
     (newest(experiment) / "_SUCCESS").unlink()
     (experiment / "letkf" / "cycles" / "notes").mkdir()

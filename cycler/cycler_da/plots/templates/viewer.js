@@ -67,10 +67,12 @@ function showStatus() {
   const used = last.counts.used;
   const others = Object.entries(last.counts).filter(([key, count]) => key !== "used" && count > 0)
     .map(([key, count]) => `${count} ${flagName(key)}`).join(", ");
-  const isDegraded = last.degraded.length > 0;
+  const isDegraded = last.degraded.length > 0, isFallback = last.fallback !== "full";
+  const isStale = data.stale_after !== null && (Date.now() - Date.parse(last.time)) / 1000 > data.stale_after;
+  const age = [isStale ? "! STALE" : "", ageText(last.time), last.delivery === "early" ? "early: late observations may still come" : ""];
   const tiles = [
-    ["Newest cycle", clockText(last.time), ageText(last.time)],
-    ["State", isDegraded ? "! Degraded" : "✓ Complete", isDegraded ? last.degraded.join("; ") : "all stages done", isDegraded ? "bad" : "good"],
+    ["Newest cycle", clockText(last.time), age.filter(Boolean).join(", "), isStale ? "bad" : ""],
+    ["State", isFallback ? `! Degraded: fallback ${last.fallback.replaceAll("_", " ")}` : isDegraded ? "! Degraded" : "✓ Complete", isDegraded ? last.degraded.join("; ") : "all stages done", isDegraded ? "bad" : "good"],
     ["Cycles", String(chain().n_complete), chain().n_complete > chain().cycles.length ? `newest ${chain().cycles.length} shown` : "complete"],
     ["Members", chain().members || "–", ""],
     ["Observations", used === undefined ? "–" : `${used} used`, others || (used === undefined ? "none at the start" : "none withheld or rejected")],
