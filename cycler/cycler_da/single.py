@@ -1,6 +1,7 @@
 """One analysis of a user's own files: the code path of a cycle without an experiment around it.
 
-The layout comes from the ensemble file. All observations of the file are in the window. `settings` are
+The layout comes from the ensemble file. All observations of the file are in the window;
+where the ensemble has several times, each is compared with the members at its own time. `settings` are
 `key=value` for the scheme, `qc.key=value` for the quality control, `operator.kind=cell` for the operator.
 """
 
@@ -32,6 +33,7 @@ from cycler_da.products.provenance import code_version, sha256_file
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers schemes)
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.checked import checked_analysis
+from cycler_da.schemes.window_hx import window_hx
 from cycler_da.times import Window, iso_time
 
 
@@ -83,7 +85,7 @@ def analyse_files(job: SingleAnalysis) -> list[str]:
         write_feedback(
             job.feedback,
             checked,
-            background_hx=checked.hx(background.latest.to(torch.float64)),
+            background_hx=window_hx(background, checked),
             analysis_hx=checked.hx(analysis.ensemble.latest.to(torch.float64)),
             facts=FileFacts("feedback", background.valid_time, scheme=job.scheme, attributes=attributes),
         )
@@ -106,7 +108,7 @@ def _checked(
     window = Window(times.min() - np.timedelta64(1, "s"), times.max())
     settings: QCSettings = read_settings(QCSettings, blocks["qc"], where="qc")
     settings.require_variables(layout.channels)
-    hx = arrived.hx(background.latest.to(torch.float64))
+    hx = window_hx(background, arrived)
     return quality_control(arrived, hx, window=window, settings=settings, noise=noise)
 
 

@@ -67,20 +67,42 @@ def write_channels(folder: Path) -> tuple[Path, Path]:
 
 
 def _write_observations(
-    file: netCDF4.Dataset, positions: dict[str, list[float]], pairs: dict[str, tuple[list[float], list[float]]]
+    file: netCDF4.Dataset,
+    positions: dict[str, list[float]],
+    pairs: dict[str, tuple[list[float], list[float]]],
+    *,
+    seconds: tuple[int, ...] | int = 0,
 ) -> None:
     n_locations = len(next(iter(positions.values())))
     file.createDimension("Location", n_locations)
     metadata = file.createGroup("MetaData")
     times = metadata.createVariable("dateTime", "i8", ("Location",))
     times.units = "seconds since 1970-01-01T00:00:00Z"
-    times[:] = 0
+    times[:] = seconds
     for name, along in positions.items():
         metadata.createVariable(name, "f8", ("Location",))[:] = along
     for position, group in enumerate(("ObsValue", "ObsError")):
         for name, columns in pairs.items():
             made = file.groups[group] if group in file.groups else file.createGroup(group)
             made.createVariable(name, "f8", ("Location",))[:] = columns[position]
+
+
+def write_window(folder: Path) -> tuple[Path, Path, np.ndarray]:
+    """(realization, time, x): three hourly frames, and observations at the first and half past the second hour."""
+    background, observations = folder / "background.nc", folder / "observations.nc"
+    last = members()
+    frames = np.stack([np.tanh(last), 0.5 * last[:, ::-1], last], axis=1)
+    with netCDF4.Dataset(background, "w") as file:
+        for name, size in (("realization", N_MEMBERS), ("time", 3), ("x", 3)):
+            file.createDimension(name, size)
+        times = file.createVariable("time", "i8", ("time",))
+        times.units = "seconds since 1970-01-01T00:00:00Z"
+        times[:] = [0, 3600, 7200]
+        file.createVariable("u", "f8", ("realization", "time", "x"))[:] = frames
+    with netCDF4.Dataset(observations, "w") as file:
+        positions = {"x": [float(index) for index in OBSERVED]}
+        _write_observations(file, positions, {"u": (list(OBS), list(ERROR))}, seconds=(0, 5400))
+    return background, observations, frames
 
 
 def read_members(path: Path) -> np.ndarray:
@@ -197,4 +219,31 @@ def test_a_file_that_cannot_be_read_writes_nothing(tmp_path, name, change, code)
     done = CliRunner().invoke(app, ["assimilate", *arguments, "--output", str(output)])
     assert done.exit_code == code, done.output
     assert str(paths[name]) in done.output
+    assert not output.exists()
+
+
+def test_observations_inside_the_window_are_compared_with_the_members_at_their_own_times(tmp_path):
+    background, observations, frames = write_window(tmp_path)
+    assimilate(background, observations, tmp_path / "analysis.nc")
+    analysed, x = read_members(tmp_path / "analysis.nc"), frames[:, 2]
+    seen = np.stack([frames[:, 0, OBSERVED[0]], frames[:, 1:, OBSERVED[1]].mean(axis=1)], axis=1)
+    joint = np.cov(np.concatenate([x, seen], axis=1).T)
+    p_xy, p_yy = joint[:3, 3:], joint[3:, 3:]
+    gain = p_xy @ np.linalg.inv(p_yy + np.diag(np.square(ERROR)))
+    mean = x.mean(axis=0) + gain @ (np.array(OBS) - seen.mean(axis=0))
+    np.testing.assert_allclose(analysed.mean(axis=0), mean, rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(np.cov(analysed.T), joint[:3, :3] - gain @ p_xy.T, rtol=0, atol=TOLERANCE)
+
+
+def test_one_member_is_refused_before_any_product(tmp_path):
+    _, observations = write_line(tmp_path)
+    with netCDF4.Dataset(tmp_path / "one.nc", "w") as file:
+        file.createDimension("realization", 1)
+        file.createDimension("x", 3)
+        file.createVariable("u", "f8", ("realization", "x"))[:] = members()[:1]
+    output = tmp_path / "analysis.nc"
+    arguments = ["--background", str(tmp_path / "one.nc"), "--observations", str(observations), "--output", str(output)]
+    done = CliRunner().invoke(app, ["assimilate", *arguments, "--scheme", "letkf"])
+    assert done.exit_code == 70
+    assert "letkf: the background has 1 members; expected 2 or more" in " ".join(done.output.split())
     assert not output.exists()
