@@ -109,6 +109,17 @@ def test_process_noise_has_its_variance_and_belongs_to_the_member():
     assert torch.equal(alone[0], noisy[7])
 
 
+def test_states_of_the_lorenz96_climate_belong_to_the_member_and_have_its_spread():
+    spec = Lorenz96Spec(step="12h")
+    states = spec.spun_up(Noise(4), members=range(100))
+    assert torch.equal(spec.spun_up(Noise(4), members=[7])[0], states[7])
+    # 100 rings of about ten independent values each: 3.63 / sqrt(1000) = 0.11 for the mean.
+    assert float(states.mean()) == pytest.approx(2.34, abs=0.3)
+    assert float(states.std()) == pytest.approx(3.63, rel=0.05)
+    with pytest.raises(ConfigError, match="no years"):
+        spec.spun_up(Noise(4), members=[0], years=2.0)
+
+
 @pytest.mark.parametrize(("spec", "options"), [(Lorenz63Spec, {"step": "1min"}), (Lorenz96Spec, {"time_step": 0.05})])
 def test_whole_time_steps_are_counted(spec, options):
     dynamics = spec(**options).build()
