@@ -1,0 +1,35 @@
+"""The released transitions of Lorenz-96 against the true model they were trained on."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cycler_da.generative.weights import load_transition
+from cycler_da.noise import Noise
+from cycler_da.systems.lorenz96 import Lorenz96Spec
+
+STATES = Lorenz96Spec().spun_up(Noise(11), members=range(64))
+
+
+@pytest.mark.parametrize(("name", "error"), [("step", 0.003), ("step_noise", 0.03)])
+def test_the_mean_is_the_true_step(repository, name, error):
+    """Errors as on the cards (0.0017 and 0.020 in units of X), with a margin; persistence is off by about 0.9."""
+    prediction = load_transition(repository / "data/weights/lorenz96" / name).predict(STATES[:, None])
+    true = Lorenz96Spec().build().step(STATES)
+    assert float((prediction.mean - true).square().mean().sqrt()) < error
+
+
+def test_the_spread_of_the_noisy_step_is_the_process_noise(repository):
+    prediction = load_transition(repository / "data/weights/lorenz96/step_noise").predict(STATES[:, None])
+    variance = prediction.root.square().sum(dim=2)
+    assert float(variance.mean().sqrt()) == pytest.approx(0.3, rel=0.02)
+    # The noise is the same in every state: what the learned spread makes of states is its own error.
+    assert float(variance.sqrt().std()) < 0.02
+
+
+def test_the_spread_of_the_step_without_noise_is_that_of_its_errors(repository):
+    prediction = load_transition(repository / "data/weights/lorenz96/step").predict(STATES[:, None])
+    errors = Lorenz96Spec().build().step(STATES) - prediction.mean
+    white = torch.linalg.solve(prediction.root, errors[:, 0, :, None])[..., 0]
+    assert float(white.square().mean()) == pytest.approx(1.0, abs=0.2)
