@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 class Dynamics(Protocol):
     """Deterministic dynamics in physical units; every state of the batch is stepped alike."""
 
-    layout: Layout
+    @property
+    def layout(self) -> Layout:
+        """Layout of the states; one step of it is one step of the model."""
+        ...
 
     def step(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """Advance all states by one `layout.step`."""
