@@ -14,7 +14,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.forecast.base import model_steps
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
-from cycler_da.registry import Spec, lookup, register
+from cycler_da.registry import Spec, register, spec_of_block
 from cycler_da.systems.base import Dynamics, noisy_step
 
 
@@ -25,10 +25,13 @@ class NumericalSpec(Spec):
 
     system: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if "kind" in self.system:  # a mistake in the block is found when the config is read
+            spec_of_block("system", self.system, where="forecast.system")
+
     def build(self, layout: Layout, *, device: str = "cpu") -> NumericalForecast:
         """Build the solver; raises LayoutMismatch when it is not one of the experiment's states."""
-        options = dict(self.system)
-        spec = lookup("system", options.pop("kind", layout.system))(**options)
+        spec = spec_of_block("system", {"kind": layout.system, **self.system}, where="forecast.system")
         if not hasattr(spec, "build"):
             raise ConfigError(f"system {layout.system!r} has no numerical model to forecast with")
         dynamics = spec.build(device=device)
