@@ -81,7 +81,7 @@ class WorkersExecutor:
 
     def map(self, function: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """Do the jobs on the workers; see `Executor.map`."""
-        yield from self._results(partial(on_one_thread, function), list(jobs), what="map: job")
+        yield from self._results(partial(on_one_thread, function), list(jobs), what="analysis")
 
     def close(self) -> None:
         """Stop the workers this executor started; may be called twice."""
@@ -172,7 +172,7 @@ def _wait_while_there_are_workers(connection: Connection, futures: list) -> None
 
 def _killed_text(error: KilledWorker, what: str) -> str:
     return (
-        f"{what}: {error.allowed_failures + 1} workers died over the same one, most likely "
-        "killed for memory (dmesg or the journal names the process). Use fewer workers or a smaller forecast batch, "
-        "or give the job more memory"
+        f"{what}: {error.allowed_failures + 1} workers died over the same job, most likely "
+        "killed for memory (dmesg or the journal names the process). Use fewer workers, in a forecast also a "
+        "smaller forecast batch, or give the job more memory"
     )
