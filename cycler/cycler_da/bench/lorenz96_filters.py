@@ -7,7 +7,7 @@ share included. Intervals are over trials (truths), Student's t. Rows `minus LET
 trial, RMSE of the method minus RMSE of the reference.
 
 What is learned here is learned from simulations of the true model with its process noise (`cycler train
-config/train/lorenz96_*.yaml`). About 20 minutes of one core, shared by a process for each case.
+config/train/lorenz96_*.yaml`). About 15 minutes of one core, shared by a process for each case.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Size:
     scored: int
 
 
-FULL, TUNING = Size(4, 60, 140), Size(2, 30, 50)
+FULL, TUNING = Size(4, 50, 70), Size(2, 25, 35)
 QUICK = Size(2, 10, 10)
 
 
