@@ -11,16 +11,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cycler_da.cycle import CycleWork
+from cycler_da.cycle.fallback import FULL
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError, MissingProduct
 from cycler_da.obs.base import Observations
 from cycler_da.products.dataset import read_ensemble
+from cycler_da.products.gridfile import open_file
 from cycler_da.replay.shadow import ArchivedCycle, shadow_work
 from cycler_da.schemes.base import Prior
 from cycler_da.schemes.checked import checked_analysis
+from cycler_da.times import EPOCH, iso_time
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class OpenAnalysis:
         """The analysis ensemble (physical units) from observations with flags; only used ones count."""
         work = self.work
         usable = work.setting.control.observations(observations.used())
-        prior = Prior(work.background(), work.previous(), work.chain.model)
+        prior = Prior(work.background(), work.previous(), work.chain.model, work.executor.map)
         scheme, kind = work.chain.scheme, work.chain.scheme_kind
         found = checked_analysis(scheme, prior, usable, kind=kind, noise=work.noise, carry=work.carry())
         return work.setting.control.from_control(found.ensemble.at_latest())
@@ -60,10 +64,20 @@ def open_analysis(archived: ArchivedCycle, scratch: Path) -> Iterator[OpenAnalys
         _take(archived, "background.nc", work.folder)
         for stream in archived.manifest()["inputs"]["observations"]:
             _take(archived, f"obs/in.{stream}.nc", work.folder)
+        _mark_background(work)
         analysis = read_ensemble(
             archived.store.product(archived.time, "analysis.nc"), layout=work.setting.layout
         ).at_latest()
         yield OpenAnalysis(archived, work, work.checked(), analysis)
+
+
+def _mark_background(work: CycleWork) -> None:
+    """Say that the background is made, and from which analysis: what later stages ask of that stage."""
+    with open_file(work.folder / "background.nc") as dataset:
+        start = EPOCH + np.timedelta64(int(dataset["forecast_reference_time"][...]), "s")
+        rung = getattr(dataset, "cycler_fallback", FULL)
+    facts = {"start": iso_time(start), "rung": rung, "degraded": []}
+    work.store.mark_stage(work.time, "background", ["background.nc"], facts=facts, key=work.key, lock=work.lock)
 
 
 def _take(archived: ArchivedCycle, name: str, folder: Path) -> None:

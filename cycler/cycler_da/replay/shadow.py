@@ -116,10 +116,21 @@ def shadow_work(archived: ArchivedCycle, scratch: Path) -> Iterator[CycleWork]:
     manifest = archived.manifest()
     _link_earlier(archived, manifest, shadow, _history(setting, archived))
     _copy_observations(archived, manifest, setting)
+    begins = manifest["inputs"]["previous_manifest"] is None
+    nature: Nature | None = None
+    if begins and setting.nature is not None:  # only a start is made from it
+        nature = setting.nature.build()  # type: ignore[attr-defined]
     executor: Executor = setting.executor.build()  # type: ignore[attr-defined]
     with shadow.lock(archived.time) as lock, executor:
         yield CycleWork(
-            setting, setting.chain(archived.chain), archived.time, shadow, lock, executor, _nature(setting, archived)
+            setting,
+            setting.chain(archived.chain),
+            archived.time,
+            shadow,
+            lock,
+            executor,
+            nature,
+            is_cold_start=begins and setting.previous_time(archived.time) is not None,
         )
 
 
@@ -171,11 +182,3 @@ def _copy_observations(archived: ArchivedCycle, manifest: Mapping[str, Any], set
         if stream.name in manifest["inputs"]["observations"]:
             copy = archived.store.product(archived.time, f"obs/in.{stream.name}.nc")
             shutil.copyfile(copy, stream.folder / f"{stream.name}_{stamp}.nc")
-
-
-def _nature(setting: Setting, archived: ArchivedCycle) -> Nature | None:
-    """The nature run, which only the start of a chain is made from."""
-    if setting.nature is None or setting.previous_time(archived.time) is not None:
-        return None
-    nature: Nature = setting.nature.build()  # type: ignore[attr-defined]
-    return nature

@@ -6,11 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import fault_system as tiny
 import netCDF4
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from cycler_da.cli import app
+from cycler_da.cold_starts import add_cold_start
 from cycler_da.errors import ConfigError, MissingInput, MissingProduct
 from cycler_da.products.store import Store
 from cycler_da.replay.again import replay
@@ -130,3 +133,15 @@ def test_the_command_tells_what_was_the_same_and_ends_with_65_when_something_was
     assert done.exit_code == 65
     assert "letkf/20200103T0000Z: DIFFERENT" in done.stdout and "diag/stats.json: the bytes differ" in done.stdout
     assert CliRunner().invoke(app, ["replay", str(copy)]).exit_code == 78
+
+
+def test_a_cold_start_is_made_again_without_the_cycles_before_it(replayed, tmp_path: Path) -> None:
+    folder = tmp_path / "cold"
+    folder.mkdir()
+    tiny.copy_observations(replayed.system, folder)
+    drill = tiny.Drill(replayed.system, None, folder, folder / "store")
+    add_cold_start(drill.root / "tiny", tiny.CYCLES[0], valid_times=np.array(tiny.TIMES))
+    done = CliRunner().invoke(app, drill.arguments())
+    assert done.exit_code == 3, done.output
+    found = replay(find_cycle(drill.root / "tiny", "20200102T0000Z"))
+    assert found.is_same, found
