@@ -16,6 +16,7 @@ import torch
 
 from cycler_da.cycle import CycleWork
 from cycler_da.cycle.fallback import FULL
+from cycler_da.cycle.work import Facts
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError, MissingProduct
 from cycler_da.obs.base import Observations
@@ -76,7 +77,7 @@ def _mark_background(work: CycleWork) -> None:
     with open_file(work.folder / "background.nc") as dataset:
         start = EPOCH + np.timedelta64(int(dataset["forecast_reference_time"][...]), "s")
         rung = getattr(dataset, "cycler_fallback", FULL)
-    facts = {"start": iso_time(start), "rung": rung, "degraded": []}
+    facts: Facts = {"start": iso_time(start), "rung": rung, "degraded": []}
     work.store.mark_stage(work.time, "background", ["background.nc"], facts=facts, key=work.key, lock=work.lock)
 
 
