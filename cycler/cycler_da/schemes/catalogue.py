@@ -1,6 +1,7 @@
 """Every scheme that a config may name: importing this module registers them."""
 
 from cycler_da.schemes import (
+    auxiliary_particle,
     enkf,
     ensf,
     envar,
@@ -18,6 +19,7 @@ from cycler_da.schemes import (
 )
 
 __all__ = [
+    "auxiliary_particle",
     "enkf",
     "ensf",
     "envar",

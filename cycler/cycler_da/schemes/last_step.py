@@ -15,9 +15,10 @@ import torch
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import InterpolantForecast
-from cycler_da.forecast.base import model_steps
+from cycler_da.forecast.base import ForecastModel, model_steps
 from cycler_da.generative.prediction import MEMBERS_AT_ONCE
 from cycler_da.noise import Noise
+from cycler_da.schemes.additive_noise import as_transition
 from cycler_da.schemes.base import Prior
 
 if TYPE_CHECKING:
@@ -25,21 +26,24 @@ if TYPE_CHECKING:
 
 
 def last_step(prior: Prior, noise: Noise, *, scheme: str) -> tuple[InterpolantForecast, Tensor]:
-    """The learned model and the members' frames one model step before the analysis time.
+    """The transition and the members' frames one model step before the analysis time.
 
-    Raises AnalysisFailed, naming the scheme, without a previous analysis or a learned model.
+    Raises AnalysisFailed, naming the scheme, without a previous analysis or a model with a transition.
     """
-    if prior.previous is None or not isinstance(prior.model, InterpolantForecast):
-        raise AnalysisFailed(f"{scheme}: needs the previous analysis and a learned forecast model; got neither or one")
-    model, start = prior.model, prior.previous
+    model, start = as_transition(prior.model), prior.previous
+    if start is None or model is None or prior.model is None:
+        raise AnalysisFailed(
+            f"{scheme}: needs the previous analysis and a learned forecast model (or a numerical one with noise); got "
+            "neither or one"
+        )
     n_steps = model_steps(start.valid_time, np.array([prior.background.valid_time]), model.layout.step)[0]
     if n_steps == 1:
         return model, start.values
     between = start.valid_time + model.layout.step * np.arange(1, n_steps)
-    return model, torch.cat([start.values, _forecast(model, start, between, noise).values], dim=1)
+    return model, torch.cat([start.values, _forecast(prior.model, start, between, noise).values], dim=1)
 
 
-def _forecast(model: InterpolantForecast, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
+def _forecast(model: ForecastModel, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
     """The forecast again, with the noise it had when the background was made, in the same batches."""
     batches = [slice(i, i + MEMBERS_AT_ONCE) for i in range(0, start.n_members, MEMBERS_AT_ONCE)]
     parts = [model.forecast(start.select(batch), times, noise=noise) for batch in batches]

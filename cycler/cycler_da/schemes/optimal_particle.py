@@ -1,4 +1,4 @@
-"""Optimal-proposal particle filter of a learned transition: global weights, resampling, guided draws.
+"""Optimal-proposal particle filter of a transition: global weights, resampling, guided draws.
 
     w_i = p(y | x_i) = N(y; H mu(x_i), H C0 H^T + R),   ancestors by systematic resampling,   x' ~ p(x' | x_i, y)
 
@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
-from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.guidance import ConjugateDraw
 from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights, log_normal
@@ -30,6 +29,7 @@ from cycler_da.generative.resampling import effective_share, log_evidence, syste
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
+from cycler_da.schemes.additive_noise import as_transition
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
@@ -64,11 +64,12 @@ class OptimalParticleSpec(Spec):
             raise ConfigError(f"scheme optimal_particle: tau_points is {self.tau_points}; expected 1 or more")
 
     def build(self, context: SchemeContext) -> OptimalParticle:
-        """Build the scheme; raises ConfigError unless the forecast model is a learned interpolant."""
-        if context.model is not None and not isinstance(context.model, InterpolantForecast):
+        """Build the scheme; raises ConfigError unless the forecast model has a transition with noise."""
+        if context.model is not None and as_transition(context.model) is None:
             raise ConfigError(
-                "scheme optimal_particle: forecast.kind must be interpolant, for the scheme samples the learned "
-                f"transition; got {type(context.model).__name__}. Use a bootstrap particle filter with this model"
+                "scheme optimal_particle: needs a model with a transition that it can sample: forecast.kind "
+                "interpolant, or numerical with process noise; got "
+                f"{type(context.model).__name__} without one. Use scheme particle"
             )
         return OptimalParticle(tau_grid(self.tau_points, self.tau_max))
 
