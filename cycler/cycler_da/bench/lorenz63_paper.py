@@ -198,8 +198,8 @@ def _formula(metric: str) -> Any:
 _NOTES = (
     "Truth: log prior and log likelihood of the true trajectories themselves; a method above them over-fits.",
     "EnSF with eps_beta 0.005 and 200 steps; the published 0.001 needs more steps.",
-    "FlowDAS with the paper's zeta, carried over to whitened residuals and to the number of steps; its drift is that of "
-    "the learned transition, exactly.",
+    "FlowDAS with the paper's zeta, carried over to whitened residuals and to the number of steps; its drift is that "
+    "of the learned transition, exactly.",
     "Passes of the network are for each member and step, that of the background included; drift steps of FlowDAS need "
     "none here, because the learned residual is Gaussian.",
     "The interpolant filter has gamma 1; with a Gaussian residual the number of steps changes the noise alone.",
