@@ -13,6 +13,7 @@ ones, and the final cycles form a chain of their own: each is made from the fina
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,12 +23,15 @@ from typing import Any
 import numpy as np
 
 from cycler_da.clock import Clock
+from cycler_da.errors import MissingProduct
 from cycler_da.obs.files import find_obs_file
 from cycler_da.products.manifest import SUCCESS, read_manifest
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.store import Store
 from cycler_da.setting import Setting, Stream
 from cycler_da.times import time_stamp
+
+log = logging.getLogger(__name__)
 
 EARLY, FINAL = "early", "final"
 
@@ -67,15 +71,22 @@ class Arrivals:
         """Complete cycles whose final pass is due and would differ, oldest first.
 
         One that would not differ is declared final in the store. A cycle after one that is made again is made
-        again, too, for its background differs.
+        again, too, for its background differs. One that another process replaces just now is left to that process.
         """
         found: list[np.datetime64] = []
         if all(stream.final is None for stream in self.setting.streams):
             return found
         for time in store.complete_cycles():
-            if time not in previous or self.delivery(time) == EARLY or is_final(store, time):
+            if time not in previous or self.delivery(time) == EARLY:
                 continue
-            if previous[time] in found or self.differs(store, time, previous[time]):
+            try:
+                if is_final(store, time):
+                    continue
+                is_due = previous[time] in found or self.differs(store, time, previous[time])
+            except (FileNotFoundError, MissingProduct) as error:
+                log.info("cycle=%s is being replaced by another process: %s", time_stamp(time), error)
+                continue
+            if is_due:
                 found.append(time)
             else:
                 store.declare_final(time)

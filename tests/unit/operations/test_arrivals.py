@@ -119,6 +119,19 @@ def test_a_cycle_to_which_nothing_came_late_is_declared_final_and_not_made_again
     assert time not in experiment.ready(CHAIN)  # after the final pass nothing is taken in
 
 
+def test_a_cycle_that_another_process_replaces_just_now_is_left_to_that_process(case, open_case, monkeypatch):
+    experiment, clock = open_case(case.times[1])
+    look(experiment, stop=NEVER)
+    clock.time = case.times[1] + 100 * HOUR
+    seen = case.store.complete_cycles()
+    marker = case.store.cycle_folder(case.times[0]) / "_SUCCESS"
+    marker.unlink()  # as between the two renames of a revision
+    monkeypatch.setattr(type(case.store), "complete_cycles", lambda self: seen)
+    finals = experiment.agenda.arrivals.due_finals(case.store, previous={case.times[0]: None})
+    assert finals == []
+    assert not case.store.is_declared_final(case.times[0])
+
+
 def test_after_an_outage_the_final_passes_of_a_chain_are_made_in_one_look(case, open_case):
     for time in case.times[1:3]:
         case.deliver("buoys", time)
