@@ -27,7 +27,7 @@ def read_cold_starts(experiment_folder: Path) -> list[np.datetime64]:
     path = experiment_folder / FILE_NAME
     try:
         return sorted(parse_time(text) for text in json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a root that is no folder shows itself when it is written to
         return []
     except (OSError, ValueError, TypeError, ConfigError) as error:
         raise DataError(f"{path} cannot be read ({error}); it is a list of ISO times, write it anew") from error
