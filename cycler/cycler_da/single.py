@@ -22,7 +22,7 @@ from cycler_da.forecast import ForecastModel, InterpolantSpec
 from cycler_da.noise import Noise
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators)
 from cycler_da.obs.base import Observations
-from cycler_da.obs.files import read_obs_file
+from cycler_da.obs.files import read_obs_file, stream_of_file
 from cycler_da.obs.qc import flag_counts, quality_control
 from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.products.conventions import FileFacts
@@ -101,7 +101,7 @@ def _checked(
     layout = background.layout
     operator = read_spec("operator", {"kind": "points", **blocks["operator"]}, where="operator").build(layout)  # type: ignore[attr-defined]
     operators = dict.fromkeys(layout.channels, operator)
-    batches = read_obs_file(job.observations, layout, stream=job.observations.stem, operators=operators)
+    batches = read_obs_file(job.observations, layout, stream=stream_of_file(job.observations), operators=operators)
     arrived = Observations(tuple(batches), layout)
     times = np.concatenate([batch.times for batch in batches])
     times = np.append(times[~np.isnat(times)], background.valid_time)

@@ -16,6 +16,7 @@ may go unnoticed or stall the library. Files written here store text of fixed le
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,12 @@ def find_obs_file(folder: Path | str, stream: str, stamp: str) -> Path | None:
     require_folder(folder, stream)
     path = Path(folder) / f"{stream}_{stamp}.nc"
     return path if path.exists() else None
+
+
+def stream_of_file(path: Path | str) -> str:
+    """Stream of a file by its name: `STREAM_YYYYMMDDTHHMMZ.nc`, `in.STREAM.nc` in a store, or STREAM.nc."""
+    stem = Path(path).stem
+    return re.sub(r"_\d{8}T\d{4,6}Z$", "", stem).removeprefix("in.")
 
 
 def require_folder(folder: Path | str, stream: str) -> None:

@@ -11,7 +11,7 @@ import xarray as xr
 from cycler_da.errors import CannotWrite, MissingInput
 from cycler_da.obs.base import QC
 from cycler_da.obs.file_writer import write_obs_file
-from cycler_da.obs.files import NO_ERROR, find_obs_file, read_obs_file
+from cycler_da.obs.files import NO_ERROR, find_obs_file, read_obs_file, stream_of_file
 from cycler_da.obs.identity import stations_of
 from cycler_da.obs.mapping import project
 from cycler_da.obs.points import CellSpec, PointsSpec
@@ -255,3 +255,8 @@ def test_a_refused_write_leaves_nothing_behind(make_batch, torus, tmp_path, monk
         write_obs_file(target, torus, batches=[_some(make_batch, torus)])
     assert target.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["net.nc"]
+
+
+@pytest.mark.parametrize("name", ["buoys_20200101T0600Z.nc", "in.buoys.nc", "buoys.nc"])
+def test_the_stream_of_a_file_is_in_its_name(name):
+    assert stream_of_file(name) == "buoys"
