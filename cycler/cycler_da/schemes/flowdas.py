@@ -171,7 +171,15 @@ class Flowdas:
     def sample_residual(
         self, prediction: Prediction, seen: ScaledObservation | ScaledMap, noise: MemberNoise
     ) -> Float[Tensor, "member channel *space"]:
-        """One guided path of every member: its whitened residual."""
+        """One guided path of every member: its whitened residual.
+
+        Raises AnalysisFailed for moment matching when members do not share their covariance.
+        """
+        if self.settings.guidance == "moment_matching" and not isinstance(prediction, SharedCovariancePrediction):
+            raise AnalysisFailed(
+                f"guidance moment_matching: the covariance of {type(prediction).__name__} differs between members; "
+                "expected one that they share. Use conjugate or gauss_newton with these weights"
+            )
         way = Interpolant(self.settings.beta_power)
         drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64))
         return sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))

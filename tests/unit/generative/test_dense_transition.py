@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.localisation import MemberNoise, localise
 from cycler_da.generative.networks import NetworkSpec, build_network
-from cycler_da.generative.prediction import LearnedTransition, Prediction
+from cycler_da.generative.prediction import LearnedTransition, Prediction, ResidualObservation
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
+from cycler_da.schemes.flowdas import Flowdas, FlowdasSpec, ScaledObservation
 
 SCALING = Scaling((0.0, 1.0, -2.0), (1.0, 2.0, 0.5))
 
@@ -94,3 +96,11 @@ def test_guided_draws_of_every_member_are_its_own_kalman_posterior(taus):
         size = left.diagonal().sqrt()
         assert float(((mine.mean(dim=0) - expected) / size).abs().max()) < 0.065
         assert float(((mine.T.cov() - left) / torch.outer(size, size)).abs().max()) < 0.09
+
+
+def test_moment_matching_refuses_members_that_do_not_share_their_covariance():
+    prediction = DenseTransition(network(is_trained=True), SCALING).predict(states(4))
+    seen = ScaledObservation(ResidualObservation(prediction, Sum()), torch.ones(2, dtype=torch.float64))
+    scheme = Flowdas(FlowdasSpec(guidance="moment_matching", n_steps=3))
+    with pytest.raises(AnalysisFailed, match=r"differs between members.*gauss_newton"):
+        scheme.sample_residual(prediction, seen, MemberNoise(Noise(1), range(4), "test"))
