@@ -8,22 +8,9 @@ import fault_system as tiny
 import numpy as np
 import pytest
 
+from cycler_da.drills.ending import POINTS
+
 pytestmark = pytest.mark.faults
-
-STAGES = ("background", "observations", "quality_control", "assimilate", "products", "verify", "plot")
-
-#: Every named point of a cycle, in the order in which a run passes them. A lock killed while it is being written
-#: does not say who held it, and is waited for; tests/unit/products/test_lock.py has that case.
-POINTS = (
-    "lock.taken",
-    *(f"{stage}.{point}" for stage in STAGES for point in ("start", "written", "done")),
-    "finish.start",
-    "publish.flushed",
-    "publish.verified",
-    "publish.renamed",
-    "publish.unmarked",
-    "publish.success",
-)
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if not point.endswith((".start", ".done"))])

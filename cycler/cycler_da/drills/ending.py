@@ -10,7 +10,8 @@ from cycler_da.drills.trials import Ground, Outcome, is_subset, judged
 
 STAGES = ("background", "observations", "quality_control", "assimilate", "products", "verify", "plot")
 
-#: Every named point of a cycle, in the order in which a run passes them.
+#: Every named point of a cycle, in the order in which a run passes them. A lock killed while it is being written
+#: does not say who held it, and is waited for; the tests of the lock have that case.
 POINTS = (
     "lock.taken",
     *(f"{stage}.{point}" for stage in STAGES for point in ("start", "written", "done")),
