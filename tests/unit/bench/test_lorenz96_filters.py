@@ -40,8 +40,8 @@ def test_every_inflation_that_is_tried_sees_the_same_truths_and_keeps_its_factor
     """One ring per inflation and truth: rings of the same pair are the same bits."""
     ours = candidate("interpolant filter")
     common = {"seed": TUNING_SEED, "radius": 5.0}
-    found = bench.run(CASE, ours, transition, SIZE, inflations=[1.0, 1.0, 1.3, 1.3], **common).rmse
-    alone = bench.run(CASE, ours, transition, SIZE, inflations=[1.3, 1.3], **common).rmse
+    found = bench.run(CASE, ours, transition, SIZE, inflations=[1.0, 1.0, 1.3, 1.3], **common).scores("rmse")
+    alone = bench.run(CASE, ours, transition, SIZE, inflations=[1.3, 1.3], **common).scores("rmse")
     # Guidance noise is drawn for the shape of all rings, so the two runs differ by it and agree in the rest.
     assert np.allclose(found[2:], alone, rtol=0.2)
     assert not np.allclose(found[:2], found[2:], rtol=1e-6)
@@ -50,7 +50,7 @@ def test_every_inflation_that_is_tried_sees_the_same_truths_and_keeps_its_factor
 def test_differences_of_a_method_to_itself_are_zero_and_paired(transition):
     outcome = bench.run(CASE, candidate(REFERENCE), transition, SIZE, seed=SEED, radius=5.0, inflations=[1.05] * 2)
     shifted = Candidate("shifted", candidate(REFERENCE).make)
-    rows = {row.metric: row for row in bench.make_rows(CASE, shifted, outcome, outcome.rmse - 0.5)}
+    rows = {row.metric: row for row in bench.make_rows(CASE, shifted, outcome, outcome.scores("rmse") - 0.5)}
     difference = rows[f"RMSE minus {REFERENCE}"]
     assert difference.value == pytest.approx(0.5)
     assert difference.high - difference.low == pytest.approx(0.0, abs=1e-12)
@@ -62,7 +62,26 @@ def test_global_weights_are_taken_ring_by_ring(transition):
     both = bench.run(CASE, weights, transition, SIZE, seed=SEED, radius=5.0, inflations=[1.0, 1.0])
     twin = bench.twin_of(CASE, SIZE, SEED).select([1])
     only = bench.cycle_rings(twin, CASE, weights, transition, SIZE, 5.0, [1.0])
-    assert both.rmse[1] == only.rmse[0]
+    assert both.scores("rmse")[1] == only.scores("rmse")[0]
+
+
+def test_a_ring_has_diverged_when_one_member_is_far_away_or_not_finite():
+    states = torch.zeros(3, 1, 4, 5)
+    states[0, 0, 1, 2], states[2, 0, 2, 0], states[1, 0, 3, 4] = 99.0, -101.0, torch.nan
+    assert bench.diverged(states).tolist() == [False, False, True, True]
+
+
+def test_a_trial_that_leaves_the_attractor_is_lost_and_the_others_go_on(transition, monkeypatch):
+    letkf = candidate(REFERENCE)
+    common = {"seed": SEED, "radius": 5.0, "inflations": [1.05, 1.05]}
+    alone = bench.run(CASE, letkf, transition, SIZE, **common)
+    monkeypatch.setattr(bench, "diverged", lambda states: torch.tensor([False, True]))
+    outcome = bench.run(CASE, letkf, transition, SIZE, **common)
+    assert outcome.lost == [False, True]
+    assert outcome.scores("rmse")[0] == alone.scores("rmse")[0]
+    rows = {row.metric: row for row in bench.make_rows(CASE, letkf, outcome, outcome.scores("rmse"))}
+    assert (rows["lost trials"].value, rows["lost trials"].n) == (1.0, 2)
+    assert (rows["RMSE"].value, rows["RMSE"].n) == (alone.scores("rmse")[0], 1)
 
 
 def test_the_truth_of_tuning_is_another_one():
