@@ -40,7 +40,7 @@ def _letkf() -> dict[str, Spec]:
         f"radius {radius}, inflation {inflation}": LetkfSpec(
             localization_radius_cells=radius, inflation=inflation, weight_stride=2
         )
-        for radius, inflation in product((3, 4), (1.02, 1.06))
+        for radius, inflation in product((3, 4, 6), (1.0, 1.03, 1.08))
     }
 
 
@@ -56,7 +56,7 @@ def _envar() -> dict[str, Spec]:
         f"static share {share}, radius {radius}": EnvarSpec(
             static_share=share, b=B, localization_radius_cells=radius, inflation=1.02, weight_stride=2
         )
-        for share, radius in product((0.2, 0.5), (4,))
+        for share, radius in product((0.1, 0.3, 0.6), (4, 6))
     }
 
 
@@ -65,7 +65,7 @@ def _local_particle() -> dict[str, Spec]:
         f"radius {radius}, share {share}": LocalParticleSpec(
             localization_radius_cells=radius, effective_share=share, rtps=0.3, weight_stride=2
         )
-        for radius, share in product((1.5, 2.5), (0.3, 0.6))
+        for radius, share in product((1.5, 2.5, 4), (0.3, 0.6))
     }
 
 
@@ -77,10 +77,10 @@ def _ensf() -> dict[str, Spec]:
 
 def _interpolant() -> dict[str, Spec]:
     return {
-        f"radius {radius}, inflation 1.02": InterpolantFilterSpec(
-            localization_radius_cells=radius, weight_stride=2, inflation=1.02
+        f"radius {radius}, inflation {inflation}": InterpolantFilterSpec(
+            localization_radius_cells=radius, weight_stride=2, inflation=inflation
         )
-        for radius in (3, 4)
+        for radius, inflation in product((3, 4, 6), (1.0, 1.03, 1.08))
     }
 
 

@@ -23,6 +23,9 @@ from cycler_da.layout import Layout
 from cycler_da.products import conventions
 from cycler_da.times import EPOCH, iso_time
 
+#: Bytes that HDF5 keeps of a variable being written. Its default is 16 to 64 MiB for every variable; chunks are filled
+#: one after another, so one bundle of small frames is all that has to be kept.
+WRITE_CACHE = 2**20
 #: Bytes below which one frame alone makes a poor chunk: an HDF5 chunk costs about 100 bytes of index.
 SMALL_FRAME = 16384
 
@@ -140,7 +143,9 @@ def define_field(
     dims = (*leading, *dimension_names(layout))
     fill = netCDF4.default_fillvals[np.dtype(dtype).str[1:]] if has_gaps else None
     chunks = _chunks(dataset, leading, dtype, layout)
-    variable = dataset.createVariable(name, dtype, dims, chunksizes=chunks, fill_value=fill, **STORAGE)
+    variable = dataset.createVariable(
+        name, dtype, dims, chunksizes=chunks, fill_value=fill, chunk_cache=WRITE_CACHE, **STORAGE
+    )
     variable.setncatts(_references(layout))
     return variable
 

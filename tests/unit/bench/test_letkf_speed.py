@@ -36,6 +36,12 @@ def test_peak_memory_is_that_of_a_process_with_torch():
     assert 0.05 < peak_memory(None) < 64
 
 
+def test_peak_memory_of_a_fresh_process_is_its_own():
+    held = torch.ones(50_000_000, dtype=torch.float64)  # 0.4 GB, in this process
+    assert letkf_speed._apart(peak_memory, None) < peak_memory(None) - 0.9 * held.nbytes / 1e9 + 0.35
+    del held
+
+
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_number_of_the_table_has_a_name_of_its_own(quick, monkeypatch, tmp_path):
     class NoWorkers:
