@@ -1,0 +1,214 @@
+"""Likelihood scores: wrappers that turn the denoiser of p(z_0) into one of p(z_0 | y).
+
+    E[z_0 | z_t, y] = zhat + (sigma^2 / mu) grad_z log p(y | z_t),      y = h(z_0) + e,   e ~ N(0, R)
+
+p(y | z_t) is not known; the methods differ in the variance that they give to y around h(zhat), with r = sigma / mu:
+
+    DPS     R                                   Chung et al. (2023), arXiv:2209.14687
+    SDA     R + gamma r^2                       Rozet and Louppe (2023), arXiv:2306.10574, eq. 16
+    SOAD    R + s^2 r^2 / (s^2 + r^2)           arXiv:2407.21314, eq. 38: what is left of N(0, s^2 I) given z_t; the
+                                                pseudo-inverse guidance of Song et al. (2023) for s = 1
+    moment matching   R + H C_t H^T, C_t = (sigma^2 / mu) d zhat / dz        Rozet et al. (2024), arXiv:2405.13712
+    known covariance  R + H C_t H^T, C_t given: of a Gaussian with the same second moments as the prior
+
+The last two solve a system by conjugate gradients and are exact for a Gaussian prior and linear h; the first three are
+exact for none (SOAD is for C = s^2 I). H = h'(zhat). Moment matching needs a backward pass for every iteration and one
+more for H^T; a known covariance needs none. `clip` bounds what SOAD adds to sigma epsilon, as its code does; here each
+state by itself (there: the whole tensor at once, which couples the members of a batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from cycler_da.generative import conjugate_gradients
+from cycler_da.generative.diffusion.denoiser import Denoiser
+from cycler_da.generative.diffusion.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+TOLERANCE = 1e-10
+
+
+class Slope(Protocol):
+    """H = h'(z), row by row."""
+
+    def forward(self, v: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch obs"]:
+        """H v."""
+        ...
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch *state"]:
+        """H^T w."""
+        ...
+
+
+class Measurement(Protocol):
+    """What was observed, and through which map; `values` and `error_variance` may differ between states."""
+
+    @property
+    def values(self) -> Float[Tensor, "*batch obs"]:
+        """Observed values."""
+        ...
+
+    @property
+    def error_variance(self) -> Float[Tensor, "*batch obs"]:
+        """Diagonal of R."""
+        ...
+
+    def hx(self, z: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch obs"]:
+        """h(z), differentiable."""
+        ...
+
+    def slope(self, z: Float[Tensor, "batch *state"]) -> Slope:
+        """H at z."""
+        ...
+
+
+@dataclass(frozen=True)
+class MatrixMeasurement:
+    """y = A z + e with a dense A, for tests and small systems; it is its own slope."""
+
+    values: Float[Tensor, "*batch obs"]
+    error_variance: Float[Tensor, "obs"]
+    matrix: Float[Tensor, "obs n"]
+
+    def hx(self, z: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch obs"]:
+        """A z."""
+        return z.flatten(1) @ self.matrix.mT
+
+    def slope(self, z: Float[Tensor, "batch *state"]) -> MatrixSlope:
+        """A, whatever z."""
+        return MatrixSlope(self.matrix, tuple(z.shape[1:]))
+
+
+@dataclass(frozen=True)
+class MatrixSlope:
+    """A and its transpose."""
+
+    matrix: Float[Tensor, "obs n"]
+    shape: tuple[int, ...]
+
+    def forward(self, v: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch obs"]:
+        """A v."""
+        return v.flatten(1) @ self.matrix.mT
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch *state"]:
+        """A^T w."""
+        return (w @ self.matrix).unflatten(1, self.shape)
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Variance of y around h(zhat) beyond R, as a function of r."""
+
+    variance: Callable[[float], float]
+
+
+def dps_widening() -> Widening:
+    """None."""
+    return Widening(lambda ratio: 0.0)
+
+
+def sda_widening(gamma: float) -> Widening:
+    """gamma r^2."""
+    return Widening(lambda ratio: gamma * ratio**2)
+
+
+def soad_widening(prior_std: float) -> Widening:
+    """s^2 r^2 / (s^2 + r^2)."""
+    return Widening(lambda ratio: prior_std**2 * ratio**2 / (prior_std**2 + ratio**2))
+
+
+@dataclass(frozen=True)
+class WidenedLikelihood:
+    """DPS, SDA and SOAD: one backward pass through the denoiser."""
+
+    denoiser: Denoiser
+    schedule: Schedule
+    measurement: Measurement
+    widening: Widening
+    clip: float | None = None  # largest |added sigma epsilon| of a state
+
+    def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
+        """E[z_0 | z_t, y], as this method has it."""
+        extra = self.widening.variance(self.schedule.ratio(t))
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            noisy = z.detach().clone().requires_grad_()
+            clean = self.denoiser(noisy, t)
+            misfit = self.measurement.values - self.measurement.hx(clean)
+            log_p = -0.5 * (misfit**2 / (self.measurement.error_variance + extra)).sum()
+            (score,) = torch.autograd.grad(log_p, noisy)
+        change = self.schedule.sigma(t) ** 2 * score  # of -sigma epsilon
+        if self.clip is not None:
+            largest = change.flatten(1).abs().amax(dim=1).clamp(min=torch.finfo(z.dtype).tiny)
+            change = change * (self.clip / largest).clamp(max=1.0).view(-1, *(1,) * (z.ndim - 1))
+        return clean.detach() + change / self.schedule.mu(t)
+
+
+@dataclass(frozen=True)
+class MomentMatching:
+    """C_t from the denoiser's own derivative, by conjugate gradients."""
+
+    denoiser: Denoiser
+    schedule: Schedule
+    measurement: Measurement
+    tolerance: float = TOLERANCE
+    most_iterations: int = conjugate_gradients.MOST_ITERATIONS
+
+    def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
+        """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
+        factor = self.schedule.sigma(t) ** 2 / self.schedule.mu(t)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            noisy = z.detach().clone().requires_grad_()
+            clean = self.denoiser(noisy, t)
+
+            def covariance(v: Tensor) -> Tensor:
+                (moved,) = torch.autograd.grad(clean, noisy, v.to(clean.dtype), retain_graph=True)
+                return factor * moved
+
+            change = _gain(covariance, self.measurement, clean.detach(), self.tolerance, self.most_iterations)
+        return clean.detach() + change
+
+
+@dataclass(frozen=True)
+class KnownCovariance:
+    """C_t from outside, `left(t)` applies it: no backward pass."""
+
+    denoiser: Denoiser
+    measurement: Measurement
+    left: Callable[[float], Callable[[Tensor], Tensor]]
+    tolerance: float = TOLERANCE
+    most_iterations: int = conjugate_gradients.MOST_ITERATIONS
+
+    def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
+        """zhat + C_t H^T (R + H C_t H^T)^-1 (y - h(zhat)); AnalysisFailed as `MomentMatching`."""
+        clean = self.denoiser(z, t)
+        return clean + _gain(self.left(t), self.measurement, clean, self.tolerance, self.most_iterations)
+
+
+def _gain(
+    covariance: Callable[[Tensor], Tensor],
+    measurement: Measurement,
+    clean: Float[Tensor, "batch *state"],
+    tolerance: float,
+    most_iterations: int,
+) -> Float[Tensor, "batch *state"]:
+    """C H^T (R + H C H^T)^-1 (y - h(zhat))."""
+    slope, variance = measurement.slope(clean), measurement.error_variance
+
+    def system(w: Tensor) -> Tensor:
+        spread = slope.forward(covariance(slope.transpose(w.to(clean.dtype))))
+        return variance * w + spread.to(torch.float64)
+
+    misfit = measurement.values - measurement.hx(clean)
+    diagonal = variance.expand(misfit.shape)
+    w = conjugate_gradients.solve(
+        system, misfit, diagonal=diagonal, tolerance=tolerance, most_iterations=most_iterations
+    )
+    return covariance(slope.transpose(w.to(clean.dtype)))

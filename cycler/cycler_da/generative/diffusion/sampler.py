@@ -1,0 +1,127 @@
+"""Samplers: from noise at t = 1 to a state at t = 0 with any denoiser, guided or not.
+
+One step from t to t' with the denoised estimate zhat at t (x0 form; primes at t'):
+
+    exponential integrator   z' = mu' zhat + (sigma' / sigma) (z - mu zhat)
+    DPM-Solver++ (2M)        the same with zhat + (h / 2 h_old) (zhat - zhat_old) for zhat, h = log(r / r')
+    ancestral                z' = mu' zhat + (sigma'/sigma) sqrt(1 - q) (z - mu zhat) + sigma' sqrt(q) xi
+
+The first is DDIM and DPM-Solver of order 1 (exact where zhat does not change), the second is of order 2. The third
+replaces a part q of the noise (q = 1 - (r'/r)^2 is the reverse Markov chain): it samples the right law with the exact
+denoiser for small steps, and forgets errors of earlier steps. Correctors move z at a fixed t, see `corrector`.
+Sources: Song et al. (2021), arXiv:2010.02502; Lu et al. (2022), arXiv:2211.01095, Algorithm 2; Rozet and Louppe (2023).
+
+Calls of the denoiser: n steps, n x (1 + corrector steps) with a fresh score; the last estimate is returned beside z,
+because a published sampler may give either.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from cycler_da.generative.diffusion.denoiser import Denoiser
+from cycler_da.generative.diffusion.schedule import Schedule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+class Draws(Protocol):
+    """Keyed standard normal draws of every state of a batch (`localisation.MemberNoise`)."""
+
+    def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
+        """Draws `(batch, *shape)`."""
+        ...
+
+
+class Corrector(Protocol):
+    """Moves at one time; returns the state and the denoised estimate that the next step is to use."""
+
+    def __call__(self, z: Tensor, clean: Tensor, t: float, *, denoiser: Denoiser, step: int) -> tuple[Tensor, Tensor]:
+        """Correct z at t."""
+        ...
+
+
+#: Replaces what is known of a noisy state at a time: (z, t, index of the draw) -> z.
+Replacement = Callable[["Tensor", float, int], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The state at the last time and the denoised estimate there."""
+
+    state: Float[Tensor, "batch *state"]
+    clean: Float[Tensor, "batch *state"]
+
+
+def sample(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    times: Sequence[float],
+    start: Float[Tensor, "batch *state"],
+    *,
+    corrector: Corrector | None = None,
+    replacement: Replacement | None = None,
+) -> Sampled:
+    """Exponential integrator, with a corrector and a replacement after every step where given."""
+    z, clean = start, denoiser(start, times[0])
+    for step, (t, t_next) in enumerate(pairwise(times)):
+        z = integrate(z, clean, schedule, t, t_next)
+        if replacement is not None:
+            z = replacement(z, t_next, step)
+        clean = denoiser(z, t_next)
+        if corrector is not None:
+            z, clean = corrector(z, clean, t_next, denoiser=denoiser, step=step)
+    return Sampled(z, clean)
+
+
+def sample_second_order(
+    denoiser: Denoiser, schedule: Schedule, times: Sequence[float], start: Float[Tensor, "batch *state"]
+) -> Sampled:
+    """DPM-Solver++ (2M); its first step is of order 1."""
+    z, clean = start, denoiser(start, times[0])
+    last_clean, last_h = clean, 1.0
+    for t, t_next in pairwise(times):
+        h = math.log(schedule.ratio(t) / schedule.ratio(t_next))
+        z = integrate(z, clean + (0.5 * h / last_h) * (clean - last_clean), schedule, t, t_next)
+        last_clean, last_h = clean, h
+        clean = denoiser(z, t_next)
+    return Sampled(z, clean)
+
+
+def sample_ancestral(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    times: Sequence[float],
+    start: Float[Tensor, "batch *state"],
+    *,
+    draws: Draws,
+) -> Sampled:
+    """The reverse Markov chain."""
+    z, clean = start, denoiser(start, times[0])
+    for step, (t, t_next) in enumerate(pairwise(times)):
+        part = 1.0 - (schedule.ratio(t_next) / schedule.ratio(t)) ** 2
+        fresh = draws.normal("ancestral", z.shape[1:], step=step).to(z)
+        kept = (z - schedule.mu(t) * clean) / schedule.sigma(t)
+        noise = math.sqrt(1.0 - part) * kept + math.sqrt(part) * fresh
+        z = schedule.mu(t_next) * clean + schedule.sigma(t_next) * noise
+        clean = denoiser(z, t_next)
+    return Sampled(z, clean)
+
+
+def integrate(z: Tensor, clean: Tensor, schedule: Schedule, t: float, t_next: float) -> Tensor:
+    """One step of the exponential integrator."""
+    factor = schedule.sigma(t_next) / schedule.sigma(t)
+    return schedule.mu(t_next) * clean + factor * (z - schedule.mu(t) * clean)
+
+
+def draw_start(draws: Draws, shape: Sequence[int], *, dtype: torch.dtype) -> Float[Tensor, "batch *state"]:
+    """Noise at t = 1; its mean mu(1) z_0 of a thousandth is left out, as published."""
+    return draws.normal("start", shape, step=0).to(dtype)
