@@ -25,6 +25,7 @@ from cycler_da.executor import (
     ModelSource,
     SchedulerLost,
     SerialExecutorSpec,
+    ThreadsExecutorSpec,
     WorkersExecutor,
 )
 from cycler_da.executor import cuda as cuda_module
@@ -81,6 +82,55 @@ def test_two_workers_give_the_bytes_of_the_serial_executor(two_workers: WorkersE
 def test_four_workers_give_the_bytes_of_the_serial_executor(reference: np.ndarray) -> None:
     with local(4) as executor:
         assert forecast(executor, toy_forecast.ToySpec()).tobytes() == reference.tobytes()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_threads_give_the_bytes_of_the_serial_executor(workers: int, reference: np.ndarray) -> None:
+    with ThreadsExecutorSpec(workers=workers).build() as executor:
+        assert forecast(executor, toy_forecast.ToySpec()).tobytes() == reference.tobytes()
+
+
+def test_threads_leave_the_caller_s_number_of_torch_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadsExecutorSpec(workers=2).build() as executor:
+            forecast(executor, toy_forecast.ToySpec())
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_error_in_a_thread_keeps_its_type_and_the_executor_goes_on(reference: np.ndarray) -> None:
+    with ThreadsExecutorSpec(workers=2).build() as executor:
+        with pytest.raises(WeightsMismatch, match="digest toy, expected another"):
+            forecast(executor, toy_forecast.ToySpec(digest="another"))
+        assert forecast(executor, toy_forecast.ToySpec()).tobytes() == reference.tobytes()
+
+
+def test_threads_take_jobs_as_results_are_asked_for_and_run_them_in_the_caller_s_mode() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for job in range(20):
+            taken.append(job)
+            yield job
+
+    def mode_of(job: int) -> tuple[int, bool]:
+        return job, torch.is_inference_mode_enabled()
+
+    with ThreadsExecutorSpec(workers=2).build() as executor:
+        with torch.inference_mode():
+            results = executor.map(mode_of, jobs())
+            assert next(results) == (0, True)
+            assert len(taken) == 3
+            assert list(results) == [(job, True) for job in range(1, 20)]
+        assert list(executor.map(mode_of, [7])) == [(7, False)]
+
+
+def test_a_negative_number_of_threads_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"executor\.workers is -1"):
+        ThreadsExecutorSpec(workers=-1)
 
 
 def test_the_serial_executor_gives_the_bytes_of_the_model_batch_by_batch(reference: np.ndarray) -> None:

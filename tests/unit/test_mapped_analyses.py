@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cycler_da.ensemble import Ensemble
-from cycler_da.executor import LocalExecutorSpec, SerialExecutorSpec, WorkersExecutor
+from cycler_da.executor import LocalExecutorSpec, SerialExecutorSpec, ThreadsExecutorSpec, WorkersExecutor
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
@@ -68,6 +68,11 @@ def reference() -> bytes:
 
 def test_without_an_executor_the_bytes_are_those_of_the_serial_one(reference):
     assert analyse(one_by_one) == reference
+
+
+def test_two_threads_give_the_bytes_of_the_serial_executor(reference):
+    with ThreadsExecutorSpec(workers=2).build() as threads:
+        assert analyse(threads.map) == reference
 
 
 def test_two_workers_give_the_bytes_of_the_serial_executor(two_workers, reference):

@@ -31,7 +31,7 @@ import torch
 
 from cycler_da.bench import letkf_peer
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.executor import LocalExecutorSpec
+from cycler_da.executor import LocalExecutorSpec, ThreadsExecutorSpec
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
@@ -123,7 +123,7 @@ LARGE = Case(n=512, members=80, observations=100_000, layers=1, stride=2, least_
 @benchmark("letkf_speed", summary="time and memory of the LETKF, beside DAPPER's, and their growth")
 def letkf_speed(quick: bool, progress: Progress) -> BenchResult:
     """Time everything."""
-    turns = 2 if quick else 3
+    turns = 2 if quick else 7
     growth = grown(BASE, factors=(2,) if quick else (4,)) + ([] if quick else [LARGE])
     steps = len(growth) + 3
     rows: list[Row] = []
@@ -148,7 +148,9 @@ def compared(case: Case, *, turns: int) -> list[Row]:
     with ExitStack() as stack:
         ways: dict[str, Callable[[], Any]] = {}
         workers = stack.enter_context(LocalExecutorSpec(workers=2, memory_limit="0").build())
+        threads = stack.enter_context(ThreadsExecutorSpec(workers=2).build())
         ways[OURS] = partial(_analyse, case, states, one_by_one)
+        ways[f"{OURS}, 2 threads"] = partial(_analyse, case, states, threads.map)
         ways[f"{OURS}, 2 workers"] = partial(_analyse, case, states, workers.map)
         if letkf_peer.is_installed():
             peer = case.peer(states).prepare()
@@ -171,9 +173,10 @@ def compared(case: Case, *, turns: int) -> list[Row]:
 def _beside_peer(case: Case, found: Mapping[str, Any], turns_of: Mapping[str, list[Took]]) -> list[Row]:
     """Ratios, medians over turns, and the largest difference of the two analyses."""
     n, parallel, rows = len(turns_of[OURS]), f"{OURS}, 2 workers", []
+    threads = f"{OURS}, 2 threads"
     cpu = [theirs.cpu / mine.cpu for mine, theirs in zip(turns_of[OURS], turns_of[PEER], strict=True)]
     rows.append(Row(case.name, f"{OURS} against {PEER}", CPU_RATIO, median(cpu), n=n))
-    for ours, peer in ((OURS, PEER), (parallel, PEER), (parallel, f"{PEER}, 2 processes")):
+    for ours, peer in ((OURS, PEER), (threads, PEER), (parallel, PEER), (parallel, f"{PEER}, 2 processes")):
         ratios = [theirs.clock / mine.clock for mine, theirs in zip(turns_of[ours], turns_of[peer], strict=True)]
         rows.append(Row(case.name, f"{ours} against {peer}", RATIO, median(ratios), n=n))
     difference = np.abs(found[OURS].to(torch.float64).numpy() - found[PEER]).max()

@@ -3,6 +3,7 @@
 | kind | where | for |
 |---|---|---|
 | `serial` | this process | the oracle; small experiments; tests |
+| `threads` | threads of this process | several cores, without start-up or copies |
 | `local` | worker processes of this machine | several cores |
 | `address` | workers of a dask scheduler that is already running | a cluster |
 | `cuda` | one worker process for each visible GPU | GPUs |
@@ -18,6 +19,7 @@ from cycler_da.executor.base import Executor, ExecutorFailed, ModelSource, Sched
 from cycler_da.executor.cuda import CudaExecutorSpec
 from cycler_da.executor.local import LocalExecutorSpec
 from cycler_da.executor.serial import SerialExecutor, SerialExecutorSpec
+from cycler_da.executor.threads import ThreadsExecutor, ThreadsExecutorSpec
 from cycler_da.executor.workers import WorkersExecutor
 
 __all__ = [
@@ -30,5 +32,7 @@ __all__ = [
     "SchedulerLost",
     "SerialExecutor",
     "SerialExecutorSpec",
+    "ThreadsExecutor",
+    "ThreadsExecutorSpec",
     "WorkersExecutor",
 ]
