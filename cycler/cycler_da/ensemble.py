@@ -81,6 +81,10 @@ class Ensemble:
         """The same members, times and layout with other values."""
         return replace(self, values=values)
 
+    def with_latest(self, states: Float[Tensor, "member channel *space"]) -> Ensemble:
+        """The same with other states at the last valid time."""
+        return self.with_values(torch.cat([self.values[:, :-1], states.unsqueeze(1)], dim=1))
+
     def select(self, positions: list[int] | slice) -> Ensemble:
         """Members at the given positions (not ids)."""
         members = np.asarray(self.members)[positions]

@@ -32,7 +32,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.particle import log_likelihood
 from cycler_da.schemes.settings import require, require_share
@@ -94,9 +95,7 @@ class AuxiliaryParticle:
         require_finite(analysed, layout=self.layout, scheme=NAME)
         ratio = observations.hx(analysed.to(torch.float64)).var(dim=0) / observations.error_variance
         report["dof_signal"] = float(ratio.clamp_max(1).sum())
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def _draw(self, log_weights: Tensor, noise: Noise, what: str) -> Tensor:
         return resample(log_weights, how=self.settings.resampling, generator=noise.generator(f"{NAME}.{what}"))

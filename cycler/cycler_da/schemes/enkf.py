@@ -34,7 +34,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_window_hx, require_finite
-from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import (
     inflate,
@@ -116,9 +117,7 @@ class Enkf:
         analysed = relax_to_prior_spread(analysed, background.latest, amount=self.settings.rtps)
         is_moved = moved != background.latest
         analysed = inflate_moved(analysed, self.settings.analysis_inflation, is_moved=is_moved)
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def _change(
         self, x: Tensor, hx: Tensor, differences: Tensor, *, observations: Observations

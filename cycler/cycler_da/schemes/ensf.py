@@ -32,7 +32,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.gradient import transposed_derivative
 from cycler_da.schemes.settings import require
@@ -105,9 +106,7 @@ class Ensf:
         # An estimate: the sampler is no Kalman analysis. Each observation counts once at most.
         ratio = observations.hx(sample).var(dim=0) / observations.error_variance.to(hx.device)
         report["dof_signal"] = float(ratio.clamp_max(1).sum())
-        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), carry, {**report, **fields})
+        return conclude(background, moved, carry=carry, report=report)
 
     def _sample(self, x: Tensor, observations: Observations, members: tuple[int, ...], *, noise: Noise) -> Tensor:
         """Run the reverse diffusion of every member; states in physical units."""

@@ -31,7 +31,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.hybrid_covariance import EnsembleCovariance, hybrid_covariance
@@ -134,9 +135,7 @@ class Envar:
         report |= minimum_diagnostics(found)
         analysed = relax_to_prior_perturbations(moved, background.latest, amount=self.settings.rtpp)
         analysed = relax_to_prior_spread(analysed, background.latest, amount=self.settings.rtps)
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def covariance(self, states: Tensor) -> StateCovariance:
         """B_h of a background ensemble `(member, channel, *space)`, float64."""

@@ -29,7 +29,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_window_hx, require_finite
-from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate_moved
@@ -97,6 +98,4 @@ class Etkf:
         moved = inflate_moved(moved, self.settings.analysis_inflation, is_moved=is_moved)
         if self.settings.rotation:
             moved = rotate(moved, noise=noise, stream="etkf.rotation")
-        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, moved, carry=carry, report=report)

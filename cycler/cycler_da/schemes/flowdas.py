@@ -40,7 +40,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics
+from cycler_da.schemes.conclusion import conclude
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
@@ -164,9 +164,7 @@ class Flowdas:
         require_finite(analysed, layout=background.layout, scheme="flowdas")
         used = _used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
         report = {"n_obs": float(len(observations)), "dof_signal": used * len(observations)}
-        fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def sample_residual(
         self, prediction: Prediction, seen: ScaledObservation | ScaledMap, noise: MemberNoise

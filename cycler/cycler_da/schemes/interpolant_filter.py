@@ -47,8 +47,9 @@ from cycler_da.schemes.adaptive_inflation import (
 )
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.conclusion import conclude
 from cycler_da.schemes.coupling import COUPLINGS, Coupling
-from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.inflation import inflate
@@ -159,9 +160,7 @@ class InterpolantFilter:
             report |= known.diagnostics()
             carry = {**carry, **self._learn(known, coupled.predictive, observations).carried()}
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
-        fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def sample(
         self,

@@ -36,7 +36,8 @@ from cycler_da.schemes.adaptive_inflation import (
 )
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_window_hx, require_finite
-from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_perturbations, relax_to_prior_spread
@@ -147,9 +148,7 @@ class Letkf:
             report.update(known.diagnostics())
             carry = {**carry, **self._learn(known, hx, observations).carried()}
         analysed = self._finish(moved, background.latest, noise)
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def transform(self, hx: Tensor, observations: Observations, inflation: float | Tensor) -> LocalTransform:
         """Transform of the members given `hx (member, obs)` and inflation, with this scheme's localization."""

@@ -32,7 +32,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_spread
@@ -113,9 +114,7 @@ class LocalParticle:
         analysed = inflate_moved(analysed, self.settings.analysis_inflation, is_moved=is_moved)
         if self.settings.rotation:
             analysed = rotate(analysed, noise=noise, stream="local_particle.rotation")
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def _transform(self, hx: Tensor, observations: Observations) -> LocalTransform:
         return transform_weights(

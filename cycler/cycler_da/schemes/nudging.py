@@ -25,7 +25,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.gradient import transposed_derivative
 from cycler_da.schemes.settings import require
@@ -81,9 +82,7 @@ class Nudging:
             x = x + self.settings.gain * self._pull(x, observations, values=values)
         moved = x.to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="nudging")
-        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), carry, {**report, **fields})
+        return conclude(background, moved, carry=carry, report=report)
 
     def _pull(self, x: Tensor, observations: Observations, *, values: Tensor) -> Tensor:
         towards = transposed_derivative(x, observations, lambda hx: values - hx)

@@ -27,7 +27,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:
@@ -117,9 +118,7 @@ class ObservationsOnly:
         )
         report["dof_signal"] = float(torch.cholesky_solve(hbht, gain).trace())
         latest = analysed.to(background.values.dtype)
-        fields = field_diagnostics(background.latest, latest, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], latest.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, latest, carry=carry, report=report)
 
     def _require_fitting(self, observations: Observations) -> None:
         if len(observations) > self.max_observations:

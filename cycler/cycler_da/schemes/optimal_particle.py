@@ -32,7 +32,8 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.additive_noise import as_transition
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import dof_signal, field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.last_step import last_step
 
@@ -102,9 +103,7 @@ class OptimalParticle:
         analysed = self._sample(model.transition.predict(frames[kept]), observations, members)
         require_finite(analysed, layout=background.layout, scheme=name)
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
-        fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(values), carry, {**report, **fields})
+        return conclude(background, analysed, carry=carry, report=report)
 
     def _sample(self, prediction: Prediction, observations: Observations, noise: MemberNoise) -> Tensor:
         """Guided draws, resampled by what the weights at tau = 0 did not say."""

@@ -34,7 +34,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.settings import require, require_share
 
@@ -104,10 +105,8 @@ class ParticleFilter:
             analysed = self._resample(background.latest, weights, noise=noise)
             log_weights = torch.full_like(log_weights, -math.log(len(weights)))
         require_finite(analysed, layout=self.layout, scheme="particle")
-        fields = field_diagnostics(background.latest, analysed, channels=self.layout.channels)
-        values = torch.cat([background.values[:, :-1], analysed.unsqueeze(1)], dim=1)
         carried = {**carry, LOG_WEIGHTS: log_weights.cpu()}
-        return Analysis(background.with_values(values), carried, {**report, **fields})
+        return conclude(background, analysed, carry=carried, report=report)
 
     def _report(self, hx: Tensor, before: Tensor, weights: Tensor, *, observations: Observations) -> dict[str, float]:
         prior_mean, prior_variance = weighted_moments(hx, before.exp())

@@ -31,7 +31,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.perturbed_observations import perturbations
 from cycler_da.schemes.settings import require, require_share
@@ -113,9 +114,7 @@ class Var3d:
         require_finite(moved, layout=self.layout, scheme="var3d")
         report = innovation_diagnostics(innovations, torch.zeros_like(innovations), observations=observations)
         report |= minimum_diagnostics(found) | {"factor": factor}
-        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), self._carried(carry, factor, found), {**report, **fields})
+        return conclude(background, moved, carry=self._carried(carry, factor, found), report=report)
 
     def _minimum(
         self, members: tuple[int, ...], states: Tensor, observations: Observations, *, factor: float, noise: Noise

@@ -1,0 +1,26 @@
+"""The end of every analysis of one time: new states in the place of the last ones, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.schemes.base import Analysis
+from cycler_da.schemes.diagnostics import field_diagnostics
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+def conclude(
+    background: Ensemble,
+    analysed: Float[Tensor, "member channel *space"],
+    *,
+    carry: Mapping[str, Tensor],
+    report: Mapping[str, float],
+) -> Analysis:
+    """Analysis with these states at the last time of the background; spread and increment join the report."""
+    fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
+    return Analysis(background.with_latest(analysed), carry, {**report, **fields})
