@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from cycler_da.bench.dapper_cases import CASES, Case, Method
+from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.ensemble import Ensemble
 from cycler_da.generative.covariance import FullCovariance
@@ -32,7 +33,6 @@ from cycler_da.schemes.base import AnalysisScheme, Prior, SchemeContext
 from cycler_da.schemes.particle import ParticleFilter, weighted_mean
 from cycler_da.systems.runge_kutta import OrdinaryDynamics
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import t_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,7 +65,7 @@ def dapper(quick: bool, progress: Progress) -> BenchResult:
         found = [pool.submit(cycle_case, case, seeds) for case in cases]
         for i_case, (case, scores) in enumerate(zip(cases, found, strict=True)):
             progress(i_case, len(cases), case.name)
-            rows.extend(_row(case, name, errors) for name, errors in scores.result().items())
+            rows.extend(independent_row(case.name, name, METRIC, errors) for name, errors in scores.result().items())
             published = {method.name: method.published for method in case.methods}
             if case.climatology is not None:
                 published["climatology"] = case.climatology
@@ -236,8 +236,3 @@ def _rms(x: Tensor) -> float:
 
 def _names(cases: Sequence[Case]) -> list[tuple[Case, str]]:
     return [(case, name) for case in cases for name in ("climatology", *(method.name for method in case.methods))]
-
-
-def _row(case: Case, name: str, found: Sequence[float]) -> Row:
-    half = t_quantile(0.975, len(found) - 1) * stdev(found) / len(found) ** 0.5
-    return Row(case.name, name, METRIC, mean(found), mean(found) - half, mean(found) + half, len(found))

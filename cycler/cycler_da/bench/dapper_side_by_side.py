@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from statistics import mean, stdev
 from types import ModuleType
 from typing import Any
 
@@ -21,12 +20,12 @@ import torch
 
 from cycler_da.bench.dapper import Run, draw_start, make_network
 from cycler_da.bench.dapper_cases import LORENZ63, LORENZ96, Case, Method
+from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.errors import ConfigError
 from cycler_da.noise import Noise
 from cycler_da.schemes.base import SchemeContext
-from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import t_quantile
+from cycler_da.tables.report import BenchResult
 
 SEEDS = (1, 2, 3)
 
@@ -76,7 +75,7 @@ def dapper_side_by_side(quick: bool, progress: Progress) -> BenchResult:
         difference = [a - b for a, b in zip(ours, theirs, strict=True)]
         alike = [float(np.corrcoef(series)[0, 1]) for series in errors]
         columns = {"ours": ours, "DAPPER": theirs, "ours - DAPPER": difference, "correlation": alike}
-        rows += [_row(pair, metric, found) for metric, found in columns.items()]
+        rows += [independent_row(pair.case.name, pair.method, metric, found) for metric, found in columns.items()]
     config = {"cycles": {pair.method: pair.case.cycles for pair in pairs}}
     notes = ("rmse.a: mean over cycles of the RMS error of the analysis mean. One truth for each seed, shared.",)
     return BenchResult("dapper_side_by_side", config, seeds, tuple(rows), notes)
@@ -139,8 +138,3 @@ def _cycle(
         analysed = run.analyse(replace(network, batches=(batch,)), Noise(seed, i_cycle))
         run.errors.append(float((analysed.flatten() - truth).square().mean().sqrt()))
     return np.array(run.errors)
-
-
-def _row(pair: Pair, metric: str, found: list[float]) -> Row:
-    half = t_quantile(0.975, len(found) - 1) * stdev(found) / len(found) ** 0.5
-    return Row(pair.case.name, pair.method, metric, mean(found), mean(found) - half, mean(found) + half, len(found))

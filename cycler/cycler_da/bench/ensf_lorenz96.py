@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
 from multiprocessing import get_context
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import torch
 
 from cycler_da.bench.dapper import TIME, Run
 from cycler_da.bench.dapper_cases import Method
+from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
@@ -36,7 +37,6 @@ from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.nudging import NudgingSpec
 from cycler_da.systems.lorenz96 import Lorenz96Spec
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import t_quantile
 
 SYSTEM = Lorenz96Spec(size=100, time_step=0.01, step="12h")
 ERROR, MEMBERS, CYCLES, SPIN_UP = 0.05, 20, 150, 100
@@ -95,8 +95,12 @@ def ensf_lorenz96(quick: bool, progress: Progress) -> BenchResult:
         for i_method, ((method, published), futures) in enumerate(zip(methods, found, strict=True)):
             progress(i_method, len(methods), method.name)
             errors = [future.result() for future in futures]
-            rows += [_row(method.name, "rmse, all", [mean(of_run) for of_run in errors])]
-            rows += [_row(method.name, "rmse, last", [mean(of_run[-cycles // 3 :]) for of_run in errors])]
+            rows += [independent_row("arctan", method.name, "rmse, all", [mean(of_run) for of_run in errors])]
+            rows += [
+                independent_row(
+                    "arctan", method.name, "rmse, last", [mean(of_run[-cycles // 3 :]) for of_run in errors]
+                )
+            ]
             for metric, value in zip(("rmse, all", "rmse, last"), published or (), strict=False):
                 rows.append(Row("arctan", f"{method.name} (published)", metric, value))
     config = {"members": MEMBERS, "cycles": cycles, "size": SYSTEM.size, "error": ERROR, "chosen": chosen}
@@ -139,8 +143,3 @@ def make_network(layout: Layout) -> Observations:
         flags=torch.zeros(n, dtype=torch.int32),
     )
     return Observations((batch,), layout)
-
-
-def _row(method: str, metric: str, found: list[float]) -> Row:
-    half = t_quantile(0.975, len(found) - 1) * stdev(found) / len(found) ** 0.5
-    return Row("arctan", method, metric, mean(found), mean(found) - half, mean(found) + half, len(found))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cycler_da.bench.independent import independent_row
 from cycler_da.bench.lorenz96_cases import (
     CANDIDATES,
     CASES,
@@ -53,7 +54,6 @@ from cycler_da.schemes.adaptive_inflation import FACTOR, AdaptiveInflationSpec
 from cycler_da.schemes.adaptive_inflation import STD as FACTOR_STD
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import mean_interval
 from cycler_da.verification.scores import score
 from cycler_da.verification.sums import ScoreSums, ensemble_sums
 
@@ -247,11 +247,7 @@ def make_rows(case: Case, candidate: Candidate, outcome: Outcome, reference: np.
     """All scores of a method."""
 
     def row(metric: str, series: np.ndarray) -> Row:
-        kept = series[np.isfinite(series)]
-        if len(kept) == 0:
-            return Row(case.name, candidate.name, metric, float("nan"), n=0)
-        estimate = mean_interval(kept)
-        return Row(case.name, candidate.name, metric, estimate.value, estimate.low, estimate.high, estimate.n)
+        return independent_row(case.name, candidate.name, metric, series.tolist())
 
     for metric, heading in METRICS.items():
         yield row(heading, outcome.scores(metric))

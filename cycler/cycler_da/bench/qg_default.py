@@ -19,17 +19,17 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 import torch
 
+from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark, no_progress
 from cycler_da.config import ExperimentConfig, load_config
 from cycler_da.cycle_plan import CycleEvent, run_plan
 from cycler_da.experiment import Experiment
 from cycler_da.setting import build_setting
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import t_quantile
 
 CONFIG = Path("config/experiments/qg_default.yaml")
 TRUE_MODEL = {"kind": "numerical", "system": {"kind": "two_layer_qg", "size": 64}}
@@ -188,11 +188,7 @@ def _scores(config: ExperimentConfig, progress: Progress) -> Iterator[Row]:
 
 
 def _over_seeds(key: tuple[str, str, str], found: list[float]) -> Row:
-    case, method, metric = key
-    if len(found) < 2:
-        return Row(case, method, metric, found[0], n=1)
-    half = t_quantile(0.975, len(found) - 1) * stdev(found) / len(found) ** 0.5
-    return Row(case, method, metric, mean(found), mean(found) - half, mean(found) + half, len(found))
+    return independent_row(*key, found)
 
 
 def _stage_seconds(folder: Path) -> Iterator[tuple[str, str, float]]:
