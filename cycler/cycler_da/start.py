@@ -7,14 +7,16 @@ covariance of the forecast model,
 
 so that the truth is one more draw of the same kind: spread and error agree, and the mean is not the truth.
 `lagged_nature` is for real data, whose climatology is no error: a forecast from frames of the nature run that
-end some steps before the start. `ensemble_file` takes a user's own ensemble.
+end some steps before the start. `climate` knows nothing of the truth: independent states of the system's climate.
+`ensemble_file` takes a user's own ensemble.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from cycler_da.nature import Nature
 from cycler_da.noise import Noise
 from cycler_da.products.dataset import read_ensemble
 from cycler_da.registry import Spec, register
+from cycler_da.systems.base import noisy_step
+from cycler_da.systems.climate import climate_system
 from cycler_da.times import time_stamp
 
 if TYPE_CHECKING:
@@ -123,6 +127,31 @@ class LaggedNatureSpec(Spec):
         ahead = wanted.time - step * np.arange(self.steps - 1, -1, -1)
         both = append_times(start, model.forecast(start, ahead, noise=wanted.noise))
         return Ensemble(both.values[:, -wanted.history :], wanted.times, members, control.layout)
+
+
+@register("start", "climate")
+@dataclass(frozen=True, kw_only=True)
+class ClimateSpec(Spec):
+    """Independent states of the climate of a numerical system; the nature run has other noise, whatever its seed."""
+
+    system: Mapping[str, Any]  # kind and options
+
+    def __post_init__(self) -> None:
+        climate_system(self.system, where="start.system")
+
+    def build(self) -> ClimateSpec:
+        """The settings are the start itself."""
+        return self
+
+    def ensemble(self, wanted: StartRequest) -> Ensemble:
+        """Spin up every member; raises LayoutMismatch for a system with other states than the experiment's."""
+        system, members = climate_system(self.system, where="start.system"), tuple(range(wanted.members))
+        wanted.control.physical.require_same(system.layout(), what="start climate")
+        dynamics, frames = system.build(), [system.spun_up(wanted.noise, members=members)]
+        for step in range(1, wanted.history):
+            frames.append(noisy_step(dynamics, frames[-1], wanted.noise, members=members, step=step))
+        values = torch.stack(frames, dim=1).to(torch.float32)
+        return wanted.control.to_control(Ensemble(values, wanted.times, members, system.layout()))
 
 
 @register("start", "ensemble_file")

@@ -8,10 +8,11 @@ import torch
 
 from cycler_da.control import SameVariable
 from cycler_da.ensemble import Ensemble
-from cycler_da.errors import ConfigError
+from cycler_da.errors import ConfigError, LayoutMismatch
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
-from cycler_da.start import LaggedNatureSpec, StartRequest
+from cycler_da.start import ClimateSpec, LaggedNatureSpec, StartRequest
+from cycler_da.systems.lorenz96 import Lorenz96Spec
 
 STEP = np.timedelta64(600, "s")
 LAYOUT = Layout("toy", (Variable("a", "1", "toy"),), Grid((Axis("x", 4),)), STEP)
@@ -81,3 +82,20 @@ def test_a_lagged_start_without_nature_or_lag_is_refused():
         LaggedNatureSpec().ensemble(request(nature=None))
     with pytest.raises(ConfigError, match="expected 1 or more"):
         LaggedNatureSpec(steps=0)
+
+
+def test_a_climate_start_is_the_spun_up_state_and_the_steps_after_it():
+    system = Lorenz96Spec()
+    wanted = StartRequest(time=TIME, members=3, history=2, control=SameVariable(system.layout()), noise=Noise(1))
+    start = ClimateSpec(system={"kind": "lorenz96"}).ensemble(wanted)
+    spun_up = system.spun_up(Noise(1), members=range(3))
+    expected = torch.stack([spun_up, system.build().step(spun_up)], dim=1).float()
+    assert torch.equal(start.values, expected)
+    assert start.valid_times.tolist() == wanted.times.tolist()
+
+
+def test_a_climate_start_of_another_system_is_refused():
+    with pytest.raises(LayoutMismatch, match="start climate"):
+        ClimateSpec(system={"kind": "lorenz96"}).ensemble(request())
+    with pytest.raises(ConfigError, match=r"start\.system"):
+        ClimateSpec(system={"kind": "sevir"})

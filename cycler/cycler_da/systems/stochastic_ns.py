@@ -26,6 +26,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
+from cycler_da.systems.integrating_factor import integrating_factor_step
 from cycler_da.systems.runge_kutta import count_time_steps
 from cycler_da.times import parse_duration
 
@@ -165,13 +166,8 @@ class StochasticNS:
         return torch.fft.irfft2(self._velocity * torch.fft.rfft2(x.to(self.dtype)), s=x.shape[-2:])
 
     def _advance(self, state: Complex[Tensor, "batch y k"]) -> Complex[Tensor, "batch y k"]:
-        """One time step: the integrating factor form of the classical Runge-Kutta method."""
-        h, half = self.spec.time_step, self._half
-        first = self._advection(state)
-        second = self._advection(half * (state + 0.5 * h * first))
-        third = self._advection(half * state + 0.5 * h * second)
-        fourth = self._advection(half * (half * state + h * third))
-        return half * (half * (state + h / 6.0 * first) + h / 3.0 * (second + third)) + h / 6.0 * fourth
+        """One time step."""
+        return integrating_factor_step(self._advection, state, half=self._half, h=self.spec.time_step)
 
     def _advection(self, state: Complex[Tensor, "batch y k"]) -> Complex[Tensor, "batch y k"]:
         size = (self.spec.size, self.spec.size)
