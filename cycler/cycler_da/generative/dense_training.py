@@ -139,6 +139,8 @@ def residuals(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample
 
 
 def _build(settings: TrainSettings) -> MeanAndRoot:
+    if settings.precision != "float32" or settings.compiled:
+        raise ConfigError("fit.precision and fit.compiled are for networks of fields; leave them out for states")
     network = build_network(settings.network, seed=settings.seed)
     if not isinstance(network, MeanAndRoot):
         raise ConfigError(

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from cycler_da.generative.advected import MeanAndSpread, SpreadHead
+from cycler_da.generative.arithmetic import arithmetic, prepare
 from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.scaling import Scaling
@@ -74,7 +75,7 @@ def fit_mean_and_spread(
 
     `check` is a held-out batch, scored at every checkpoint and used for nothing else.
     """
-    network = build_network(settings.network, seed=settings.seed).to(settings.device)
+    network = prepare(build_network(settings.network, seed=settings.seed).to(settings.device), settings)
     average = build_network(settings.network, seed=settings.seed).to(settings.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
     running = Checkpoint(folder, f"{settings!r} {spread!r} {scaling!r}", network, average, optimiser)
@@ -100,7 +101,8 @@ def _fit(
     for group in optimiser.param_groups:
         group["lr"] = settings.rate(step)
     history, target, weight = (part.to(settings.device) for part in (batch.history, batch.target, batch.weight))
-    mean, std = model(history)
+    with arithmetic(settings):
+        mean, std = model(history)
     weight = weight / weight.mean().clamp(min=1e-6)
     residual = target - mean
     likelihood = 0.5 * (residual.detach() / std) ** 2 + torch.log(std)

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from cycler_da.errors import ConfigError
+from cycler_da.generative.arithmetic import PRECISIONS, arithmetic, prepare
 from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs
@@ -44,6 +46,12 @@ class TrainSettings:
     checkpoint_every: int = 500
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"  # or bfloat16, see `arithmetic`
+    compiled: bool = False  # by torch.compile
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"fit.precision is {self.precision!r}; valid: {', '.join(PRECISIONS)}")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then half a cosine to zero."""
@@ -90,7 +98,7 @@ def train(
     Raises ConfigError when the checkpoint belongs to other settings.
     """
     device = settings.device
-    network = build_network(settings.network, seed=settings.seed).to(device)
+    network = prepare(build_network(settings.network, seed=settings.seed).to(device), settings)
     average = build_network(settings.network, seed=settings.seed).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
     running = Checkpoint(folder, repr(settings), network, average, optimiser)
@@ -126,7 +134,9 @@ def _fit(
 ) -> float:
     for group in optimiser.param_groups:
         group["lr"] = settings.rate(step)
-    error = (network(frames) - _increment(frames, targets)) / deviation
+    with arithmetic(settings):
+        predicted = network(frames)
+    error = (predicted - _increment(frames, targets)) / deviation
     loss = (error**2).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
