@@ -2,6 +2,7 @@
 
 from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec, build_network
 from cycler_da.generative.networks.fno import FourierNeuralOperator
+from cycler_da.generative.networks.incompressible import IncompressibleSpectralNet
 from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
@@ -9,6 +10,7 @@ from cycler_da.generative.networks.unet import UNet
 
 __all__ = [
     "FourierNeuralOperator",
+    "IncompressibleSpectralNet",
     "MeanAndRoot",
     "Mlp",
     "NetworkSpec",
