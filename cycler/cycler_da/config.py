@@ -41,6 +41,9 @@ class CyclesBlock(Block):
     count: int = Field(ge=1, description="analyses after the start")
     every: str = "24h"
     window: str | None = Field(None, description="length of the observing window; None: one cycle")
+    frames: str | None = Field(
+        None, description="spacing of forecast frames inside the window, for observations at their own times; None: one"
+    )
 
 
 class DrawBlock(Block):
@@ -50,6 +53,9 @@ class DrawBlock(Block):
     error: dict[str, float] = Field(description="standard deviation of each variable, its units or the control's")
     error_scale: str = Field("physical", pattern="^(physical|control)$", description="where errors are Gaussian")
     seed: int = 1
+    every: str | None = Field(None, description="spacing of observing times inside the window; None: its end alone")
+
+    _durations = field_validator("every")(require_duration)
 
 
 class StreamBlock(Block):

@@ -81,9 +81,11 @@ class Ensemble:
         """The same members, times and layout with other values."""
         return replace(self, values=values)
 
-    def with_latest(self, states: Float[Tensor, "member channel *space"]) -> Ensemble:
-        """The same with other states at the last valid time."""
-        return self.with_values(torch.cat([self.values[:, :-1], states.unsqueeze(1)], dim=1))
+    def before_latest(self) -> Ensemble | None:
+        """The frames before the last valid time, None where there are none."""
+        if len(self.valid_times) == 1:
+            return None
+        return replace(self, values=self.values[:, :-1], valid_times=self.valid_times[:-1])
 
     def select(self, positions: list[int] | slice) -> Ensemble:
         """Members at the given positions (not ids)."""

@@ -60,6 +60,7 @@ def draw_stream(
         network=stream.network,
         error=stream.error,
         seed=stream.seed,
+        times_of=lambda time: setting.observing_times(stream, time),
         operator=next(iter(stream.operators.values())),
         perturb=setting.control.perturb if stream.error_scale == "control" else add_errors,
         source=source,

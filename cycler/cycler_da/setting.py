@@ -52,6 +52,7 @@ class Stream:
     error: Mapping[str, float] | None = None
     error_scale: str = "physical"
     seed: int = 0
+    every: np.timedelta64 | None = None  # between observing times of a window; None: its end alone
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Setting:
     executor: Spec
     valid_times: np.ndarray
     window_length: np.timedelta64
+    frame_step: np.timedelta64 | None = None  # between frames of a window; None: its end alone
 
     def __post_init__(self) -> None:
         every = self.valid_times[1] - self.valid_times[0]
@@ -118,10 +120,25 @@ class Setting:
         """Observing window of a cycle."""
         return Window.ending(time, self.window_length)
 
+    def frame_times(self, time: np.datetime64) -> np.ndarray:
+        """Times of a window at which its forecast is kept, the cycle's own time last."""
+        return _ending_at(time, self.window_length, self.frame_step)
+
+    def observing_times(self, stream: Stream, time: np.datetime64) -> np.ndarray:
+        """Times of a window at which a synthetic stream observes."""
+        return _ending_at(time, self.window_length, stream.every)
+
     def previous_time(self, time: np.datetime64) -> np.datetime64 | None:
         """Time of the cycle before, None at the start."""
         position = int(np.searchsorted(self.valid_times, time))
         return None if position == 0 else self.valid_times[position - 1]
+
+
+def _ending_at(time: np.datetime64, length: np.timedelta64, step: np.timedelta64 | None) -> np.ndarray:
+    """Times after `time - length`, a step apart, that end at `time`."""
+    if step is None:
+        return np.array([time])
+    return np.arange(time, time - length, -step)[::-1]
 
 
 def load_setting(path: Path, overrides: Sequence[str] = ()) -> Setting:
@@ -142,18 +159,39 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"{format_duration(layout.step)}"
         )
     _check_verification(config, verified_variables(control))
+    window = every if config.cycles.window is None else parse_duration(config.cycles.window)
+    frame_step = _step_within(config.cycles.frames, window, layout, where="cycles.frames")
+    if frame_step is not None and window > every:
+        raise ConfigError(
+            f"cycles.frames: the window of {format_duration(window)} is longer than a cycle of "
+            f"{format_duration(every)}, and there is no forecast before the cycle began; shorten cycles.window"
+        )
     return Setting(
         config=config,
         layout=layout,
         control=control,
         chains=tuple(_chain(block, config, control) for block in config.chains),
-        streams=tuple(_stream(block, layout, every) for block in config.observations),
+        streams=tuple(_stream(block, layout, every, window) for block in config.observations),
         nature=nature,
         start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
         executor=read_spec("executor", config.executor, where="executor"),
         valid_times=config.valid_times(),
-        window_length=every if config.cycles.window is None else parse_duration(config.cycles.window),
+        window_length=window,
+        frame_step=frame_step,
     )
+
+
+def _step_within(text: str | None, window: np.timedelta64, layout: Layout, *, where: str) -> np.timedelta64 | None:
+    """A spacing of times inside the window; raises ConfigError unless it is of whole model steps."""
+    if text is None:
+        return None
+    step = parse_duration(text)
+    if step % layout.step or step > window:
+        raise ConfigError(
+            f"{where} is {format_duration(step)}; expected whole model steps of {format_duration(layout.step)}, "
+            f"at most the window of {format_duration(window)}"
+        )
+    return step
 
 
 def _check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None:
@@ -201,6 +239,11 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
         raise ConfigError(
             f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}"
         )
+    if config.cycles.frames is not None and not scheme.needs.own_times:
+        raise ConfigError(
+            f"{where}: scheme {block.scheme['kind']} takes all observations of a window to be at its end; leave "
+            "cycles.frames out, or use a scheme that takes them at their own times: letkf, etkf, enkf"
+        )
     source = ModelSource(forecast, control.layout, model.digest)
     return Chain(block.name, block.scheme["kind"], scheme, model, source, members, _fallback(config, control, members))
 
@@ -214,7 +257,7 @@ def _fallback(config: ExperimentConfig, control: Control, members: int) -> Analy
     return scheme if members >= scheme.needs.n_members else None
 
 
-def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64) -> Stream:
+def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: np.timedelta64) -> Stream:
     where = f"observations.{block.stream}"
     cutoff = every if block.cutoff is None else parse_duration(block.cutoff)
     final = None if block.final is None else parse_duration(block.final)
@@ -248,4 +291,5 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64) -> Stream
         error=block.draw.error,
         error_scale=block.draw.error_scale,
         seed=block.draw.seed,
+        every=_step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),
     )

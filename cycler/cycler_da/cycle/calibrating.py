@@ -21,6 +21,7 @@ from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_stream import fits_to_background
 from cycler_da.obs.qc_table import make_table
 from cycler_da.products.calibration import GroupCalibration, append_calibration
+from cycler_da.schemes.window_hx import window_hx
 from cycler_da.times import time_stamp
 from cycler_da.verification.calibration import CalibrationSums, calibrations, chi_squares
 from cycler_da.verification.drift import drift
@@ -66,7 +67,7 @@ def _this_cycle(work: CycleWork, checked: Observations) -> CycleCalibration:
     background, analysis = work.background(), work.analysis()
     physical = work.setting.control.from_control(background)
     reached = with_flags(checked, (QC.USED, QC.PASSIVE, QC.FIRST_GUESS, QC.THINNED))
-    table = make_table(reached, reached.hx(physical.latest.to(torch.float64)))
+    table = make_table(reached, window_hx(physical, reached))
     kept = {stream for stream in set(table.stream.tolist()) if stream not in work.set_aside(checked)}
     fits = fits_to_background(table, torch.ones(len(table), dtype=torch.bool).numpy())
     fits_after = withheld_fit(work, checked, analysis, background=background)

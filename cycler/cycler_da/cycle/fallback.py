@@ -140,11 +140,11 @@ def _with_fewer_members(work: CycleWork, prior: Prior, usable: Observations) -> 
     few = replace(prior, background=background.select(chosen), previous=previous)
     part = _analyse(work, work.chain.scheme, few, usable)
     increment = part.ensemble.latest.mean(dim=0) - background.latest[:count].mean(dim=0)
-    values = background.values[:, -1:].clone()
+    values = background.values.clone()
     values[:count, -1] = part.ensemble.latest.to(values.dtype)
     values[count:, -1] += increment.to(values.dtype)
-    latest = Ensemble(values, background.valid_times[-1:], background.members, background.layout)
-    return Analysis(latest, work.carry(), {**part.diagnostics, "n_members_analysed": float(count)})
+    report = {**part.diagnostics, "n_members_analysed": float(count)}
+    return Analysis(background.with_values(values), work.carry(), report)
 
 
 def _forecast(work: CycleWork, start: Ensemble) -> Ensemble:
@@ -157,8 +157,9 @@ def _forecast(work: CycleWork, start: Ensemble) -> Ensemble:
 
 
 def _persist(work: CycleWork, start: Ensemble) -> Ensemble:
-    latest = start.at_latest()
-    return Ensemble(latest.values, work.times(), latest.members, latest.layout)
+    latest, times = start.at_latest(), work.times()
+    values = latest.values.expand(-1, len(times), *latest.layout.state_shape).clone()
+    return Ensemble(values, times, latest.members, latest.layout)
 
 
 def _from_last_good(work: CycleWork, previous: np.datetime64, damage: MissingProduct) -> Background:

@@ -19,6 +19,7 @@ from cycler_da.errors import AnalysisFailed
 from cycler_da.obs.base import QC, ObsBatch, Observations
 from cycler_da.obs.identity import names_in, units_of
 from cycler_da.obs.qc_stream import Fit, fit, group_of
+from cycler_da.schemes.window_hx import window_hx
 from cycler_da.verification.calibration import CalibrationSums, calibration_sums
 from cycler_da.verification.innovations import InnovationSums, innovation_sums
 from cycler_da.verification.totals import Totals
@@ -45,7 +46,7 @@ def unseen_sums(work: CycleWork, checked: Observations, ensemble: Ensemble, kind
     """Calibration sums of the background (`kind` "background") or the analysis, ensemble in the control variable."""
     flags = (QC.USED, QC.PASSIVE) if kind == "background" else (QC.PASSIVE,)
     observations = work.setting.control.observations(with_flags(checked, flags))
-    hx = observations.hx(ensemble.latest.to(torch.float64))
+    hx = window_hx(ensemble, observations)
     z = work.noise.normal(f"calibration.{kind}", (len(observations),), members=ensemble.members, dtype=torch.float64)
     total = CalibrationSums()
     for batch, own, draws in _parts(observations, hx, z):
@@ -68,8 +69,8 @@ def assimilated_sums(
 ) -> InnovationSums:
     """Innovations and residuals of the used observations, for the estimates of Desroziers et al."""
     observations = work.setting.control.observations(with_flags(checked, (QC.USED,)))
-    before = observations.hx(background.latest.to(torch.float64))
-    after = observations.hx(analysis.latest.to(torch.float64))
+    before = window_hx(background, observations)
+    after = window_hx(analysis, observations)
     total = InnovationSums(Totals({}))
     for batch, own, own_after in _parts(observations, before, after):
         for name, chosen in _by_name(batch, observations.layout):
@@ -90,8 +91,8 @@ def withheld_fit(work: CycleWork, checked: Observations, analysis: Ensemble, *, 
     All variables of a stream together, each departure over what spread and error expect.
     """
     observations = work.setting.control.observations(with_flags(checked, (QC.PASSIVE,)))
-    hx = observations.hx(analysis.latest.to(torch.float64))
-    before = observations.hx(background.latest.to(torch.float64))
+    hx = window_hx(analysis, observations)
+    before = window_hx(background, observations)
     fits: dict[str, list[np.ndarray]] = {}
     for batch, own, own_before in _parts(observations, hx, before):
         departures = [(batch.values - part.mean(0)).numpy() for part in (own, own_before)]

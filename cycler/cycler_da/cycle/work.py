@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors.torch import load_file
 
 from cycler_da.ensemble import Ensemble, append_times
@@ -28,9 +27,10 @@ from cycler_da.obs.files import read_obs_file
 from cycler_da.obs.qc import quality_control
 from cycler_da.obs.qc_stream import SET_ASIDE
 from cycler_da.products.conventions import FileFacts
-from cycler_da.products.dataset import read_ensemble
+from cycler_da.products.dataset import read_ensemble, write_ensemble
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
+from cycler_da.schemes.window_hx import window_hx
 from cycler_da.setting import Chain, Setting, Stream
 from cycler_da.times import parse_time, time_stamp
 from cycler_da.verification.window import CycleCalibration, unpack, usual
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 #: The trailing window of calibration sums, handed from cycle to cycle (see cycle/calibrating.py).
 WINDOW = "diag/window.json.gz"
+
+#: Ending of the file with the frames of a window before its end.
+FRAMES = "_window.nc"
 
 #: What a stage says about itself (JSON-ready).
 Facts = dict[str, Any]
@@ -140,16 +143,27 @@ class CycleWork:
         return parse_time(self.done_facts("background")["start"])
 
     def times(self) -> np.ndarray:
-        """The valid time, as forecast models take it."""
-        return np.array([self.time])
+        """The times that a forecast is kept for, the valid time last."""
+        return self.setting.frame_times(self.time)
 
     def background(self) -> Ensemble:
-        """The forecast valid now, as it stands in background.nc."""
-        return self._read("background.nc")
+        """The forecast valid now, as it stands in background.nc, with the frames of the window before it."""
+        return self._read("background")
 
     def analysis(self) -> Ensemble:
-        """The analysis, as it stands in analysis.nc."""
-        return self._read("analysis.nc")
+        """The analysis, as it stands in analysis.nc, with the frames of the window before it."""
+        return self._read("analysis")
+
+    def frames_of_window(self, analysed: Ensemble) -> Ensemble:
+        """The part of an analysis that is kept: the frames of the window, or its end alone."""
+        return analysed if len(self.times()) > 1 else analysed.at_latest()
+
+    def write_frames(self, name: str, ensemble: Ensemble, facts: FileFacts) -> None:
+        """Write an ensemble in physical units: its last time as `name`.nc, frames before it as `name`_window.nc."""
+        earlier = ensemble.before_latest()
+        if earlier is not None:
+            write_ensemble(self.folder / f"{name}{FRAMES}", earlier, facts=facts)
+        write_ensemble(self.folder / f"{name}.nc", ensemble.at_latest(), facts=facts)
 
     def carry(self) -> Mapping[str, Tensor]:
         """What the scheme left for this cycle."""
@@ -172,7 +186,7 @@ class CycleWork:
         background = self.setting.control.from_control(self.background())
         return quality_control(
             arrived,
-            arrived.hx(background.latest.to(torch.float64)),
+            window_hx(background, arrived),
             window=self.setting.window(self.time),
             settings={stream.name: stream.qc for stream in self.setting.streams},
             noise=self.noise,
@@ -214,7 +228,10 @@ class CycleWork:
         path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
     def _read(self, name: str) -> Ensemble:
-        stored = read_ensemble(self.folder / name, layout=self.setting.layout)
+        stored = read_ensemble(self.folder / f"{name}.nc", layout=self.setting.layout)
+        frames = self.folder / f"{name}{FRAMES}"
+        if frames.is_file():
+            stored = append_times(read_ensemble(frames, layout=self.setting.layout), stored)
         return self.setting.control.to_control(stored)
 
     def _arrived(self, stream: Stream) -> list[ObsBatch]:

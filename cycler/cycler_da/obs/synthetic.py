@@ -2,11 +2,11 @@
 
     y = H(x_nature) + sigma_v e,    e ~ N(0, 1) independent
 
-Sites and errors are keyed by (seed, valid time, stream, variable), so a file is the same in every run,
-whatever other streams, variables or windows are drawn with it. All observations of a window are made at its
-end, the valid time. Values are not clipped to the valid range of their variable: the part of the error that
-leaves it is needed for the errors to have mean zero. Another way of adding errors (on another scale) may be
-given. Where the nature run itself is missing (NaN), there is no observation.
+Sites and errors are keyed by (seed, time, stream, variable), so a file is the same in every run, whatever other
+streams, variables or windows are drawn with it. All observations of a window are made at its end, the valid time,
+unless times inside it are given: each is then drawn as a window that ends there. Values are not clipped to the valid
+range of their variable: the part of the error that leaves it is needed for the errors to have mean zero. Another way of
+adding errors (on another scale) may be given. Where the nature run itself is missing (NaN), there is no observation.
 """
 
 from __future__ import annotations
@@ -99,30 +99,34 @@ def write_synthetic(
     operator: ObservationOperator | None = None,
     perturb: Perturb = add_errors,
     source: str = "",
+    times_of: Callable[[np.datetime64], np.ndarray] = lambda time: np.array([time]),
     on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Write one file for each valid time, `<stream>_<stamp>.nc`; only one window is held at a time.
 
-    `states_at` gives the true state at a time; `source` names the nature run in the files (see `source_of`);
-    `on_written` is called after each file (progress).
+    `states_at` gives the true state at a time, `times_of` the observing times of a window; `source` names the nature
+    run in the files (see `source_of`); `on_written` is called after each file (progress).
     """
     paths = []
     for valid_time in times:
-        batch = draw_observations(
-            states_at(valid_time),
-            layout,
-            valid_time,
-            network=network,
-            error=error,
-            noise=Noise.of_cycle(seed, valid_time),
-            stream=stream,
-            operator=operator,
-            perturb=perturb,
-        )
+        batches = [
+            draw_observations(
+                states_at(time),
+                layout,
+                time,
+                network=network,
+                error=error,
+                noise=Noise.of_cycle(seed, time),
+                stream=stream,
+                operator=operator,
+                perturb=perturb,
+            )
+            for time in times_of(valid_time)
+        ]
         path = Path(folder) / f"{stream}_{time_stamp(valid_time)}.nc"
         attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}
         attributes |= {_SOURCE: source} if source else {}
-        write_obs_file(path, layout, batches=[batch], attributes=attributes)
+        write_obs_file(path, layout, batches=batches, attributes=attributes)
         paths.append(path)
         on_written(path)
     return paths

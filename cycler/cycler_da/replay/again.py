@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from cycler_da.cycle import CycleWork
 from cycler_da.cycle.running import run_stage
+from cycler_da.cycle.work import FRAMES
 from cycler_da.products.manifest import array_hashes, check_files
 from cycler_da.products.provenance import code_version
 from cycler_da.replay.compare import differing_files, differing_origin
@@ -22,7 +23,8 @@ from cycler_da.replay.shadow import ArchivedCycle, shadow_work
 #: Stages that make what is compared.
 STAGES = ("background", "observations", "quality_control", "assimilate", "products")
 
-_COMPARED = ("background.nc", "analysis.nc", "increment.nc", "carry.safetensors", "diag/stats.json")
+_ENSEMBLES = ("background.nc", f"background{FRAMES}", "analysis.nc", f"analysis{FRAMES}")
+_COMPARED = (*_ENSEMBLES, "increment.nc", "carry.safetensors", "diag/stats.json")
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ import torch
 
 from cycler_da.cycle import CycleWork
 from cycler_da.cycle.fallback import FULL
-from cycler_da.cycle.work import Facts
-from cycler_da.ensemble import Ensemble
+from cycler_da.cycle.work import FRAMES, Facts
+from cycler_da.ensemble import Ensemble, append_times
 from cycler_da.errors import ConfigError, MissingProduct
+from cycler_da.layout import Layout
 from cycler_da.obs.base import Observations
 from cycler_da.products.dataset import read_ensemble
 from cycler_da.products.gridfile import open_file
@@ -35,7 +36,7 @@ class OpenAnalysis:
     archived: ArchivedCycle
     work: CycleWork
     checked: Observations  # after quality control, as the cycle had them
-    analysis: Ensemble  # as archived, physical units, at the cycle's time
+    analysis: Ensemble  # as archived, physical units, the cycle's time last
 
     def again(self, observations: Observations) -> Ensemble:
         """The analysis ensemble (physical units) from observations with flags; only used ones count."""
@@ -44,7 +45,7 @@ class OpenAnalysis:
         prior = Prior(work.background(), work.previous(), work.chain.model, work.executor.map)
         scheme, kind = work.chain.scheme, work.chain.scheme_kind
         found = checked_analysis(scheme, prior, usable, kind=kind, noise=work.noise, carry=work.carry())
-        return work.setting.control.from_control(found.ensemble.at_latest())
+        return work.setting.control.from_control(work.frames_of_window(found.ensemble))
 
     def require_same(self) -> None:
         """Raise MissingProduct unless the unchanged observations give the archived analysis bit for bit."""
@@ -62,14 +63,23 @@ def open_analysis(archived: ArchivedCycle, scratch: Path) -> Iterator[OpenAnalys
     if archived.manifest()["inputs"]["previous_manifest"] is None:
         raise ConfigError(f"{archived.name} is the start of its chain: it has no observations to change")
     with shadow_work(archived, scratch) as work:
-        _take(archived, "background.nc", work.folder)
+        for name in ("background.nc", f"background{FRAMES}"):
+            if name in archived.manifest()["files"]:
+                _take(archived, name, work.folder)
         for stream in archived.manifest()["inputs"]["observations"]:
             _take(archived, f"obs/in.{stream}.nc", work.folder)
         _mark_background(work)
-        analysis = read_ensemble(
-            archived.store.product(archived.time, "analysis.nc"), layout=work.setting.layout
-        ).at_latest()
+        analysis = work.frames_of_window(_archived_analysis(archived, work.setting.layout))
         yield OpenAnalysis(archived, work, work.checked(), analysis)
+
+
+def _archived_analysis(archived: ArchivedCycle, layout: Layout) -> Ensemble:
+    analysis = read_ensemble(archived.store.product(archived.time, "analysis.nc"), layout=layout)
+    if f"analysis{FRAMES}" not in archived.manifest()["files"]:
+        return analysis
+    return append_times(
+        read_ensemble(archived.store.product(archived.time, f"analysis{FRAMES}"), layout=layout), analysis
+    )
 
 
 def _mark_background(work: CycleWork) -> None:
@@ -78,7 +88,8 @@ def _mark_background(work: CycleWork) -> None:
         start = EPOCH + np.timedelta64(int(dataset["forecast_reference_time"][...]), "s")
         rung = getattr(dataset, "cycler_fallback", FULL)
     facts: Facts = {"start": iso_time(start), "rung": rung, "degraded": []}
-    work.store.mark_stage(work.time, "background", ["background.nc"], facts=facts, key=work.key, lock=work.lock)
+    files = sorted(path.name for path in work.folder.glob("background*.nc"))
+    work.store.mark_stage(work.time, "background", files, facts=facts, key=work.key, lock=work.lock)
 
 
 def _take(archived: ArchivedCycle, name: str, folder: Path) -> None:

@@ -34,6 +34,7 @@ from cycler_da.obs.base import QC, Observations
 from cycler_da.replay.analysis import OpenAnalysis, open_analysis
 from cycler_da.replay.shadow import ArchivedCycle
 from cycler_da.schemes.localization import gaspari_cohn, grid_distance
+from cycler_da.schemes.window_hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -87,10 +88,10 @@ def impact_list(archived: ArchivedCycle, event: Event, *, n_exact: int = 20) -> 
         target = _target(opened, event, channel)
         with_all = target(opened.analysis)
         used = opened.checked.used()
-        background = opened.work.setting.control.from_control(opened.work.background()).latest.to(torch.float64)
+        background = opened.work.setting.control.from_control(opened.work.background())
         expected = _expected(opened, event, used, with_all)
         order = torch.argsort(expected.abs(), descending=True, stable=True)[:n_exact].tolist()
-        innovation = used.values - used.hx(background).mean(0)
+        innovation = used.values - window_hx(background, used).mean(0)
         rows = _rows(used)
         impacts = []
         for j in order:
@@ -152,7 +153,7 @@ def _flat(cell: tuple[int, ...], shape: tuple[int, ...]) -> int:
 
 
 def _expected(opened: OpenAnalysis, event: Event, used: Observations, target: Tensor) -> Float[Tensor, "obs"]:
-    hx = used.hx(opened.analysis.latest.to(torch.float64))
+    hx = window_hx(opened.analysis, used)
     anomaly = hx - hx.mean(0)
     covariance = (target - target.mean()) @ anomaly / (len(target) - 1)
     # A spread in the analysis above the observation error (nonlinear, localized) has no such formula: leave it be.

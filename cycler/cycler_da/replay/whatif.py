@@ -31,6 +31,7 @@ from cycler_da.products.feedback import write_feedback
 from cycler_da.replay.analysis import OpenAnalysis, open_analysis
 from cycler_da.replay.change import Change, changed
 from cycler_da.replay.shadow import ArchivedCycle
+from cycler_da.schemes.window_hx import window_hx
 from cycler_da.times import time_stamp
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def _write(opened: OpenAnalysis, change: Change, observations: Observations, ana
     write_feedback(
         out / "feedback",
         observations,
-        background_hx=observations.hx(background.latest.to(torch.float64)),
-        analysis_hx=observations.hx(analysis.latest.to(torch.float64)),
+        background_hx=window_hx(background, observations),
+        analysis_hx=window_hx(analysis, observations),
         facts=opened.work.facts("feedback", title=title),
     )
 

@@ -30,13 +30,14 @@ class Needs:
     previous: bool = False  # reads the previous analysis and the forecast model
     linear_operators: bool = False
     n_members: int = 2
+    own_times: bool = False  # uses observations at their own times where the background has frames (not a need)
 
 
 @dataclass(frozen=True)
 class Prior:
     """Everything known before the observations of the window are used."""
 
-    background: Ensemble  # forecast valid at the cycle time, its last time
+    background: Ensemble  # forecast valid at the cycle time, its last; frames inside the window may come before it
     previous: Ensemble | None = None  # analysis (with history) the background started from
     model: ForecastModel | None = None
     mapper: Mapper = one_by_one  # who computes tiles of the analysis; the bytes do not depend on it

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import torch
+
 from cycler_da.ensemble import Ensemble
 from cycler_da.schemes.base import Analysis
 from cycler_da.schemes.diagnostics import field_diagnostics
@@ -20,7 +22,13 @@ def conclude(
     *,
     carry: Mapping[str, Tensor],
     report: Mapping[str, float],
+    earlier: Float[Tensor, "member time channel *space"] | None = None,
 ) -> Analysis:
-    """Analysis with these states at the last time of the background; spread and increment join the report."""
+    """Analysis with these states at the last time of the background; spread and increment join the report.
+
+    `earlier` are the frames before it as a smoother has them; without them they stay those of the background.
+    """
     fields = field_diagnostics(background.latest, analysed, channels=background.layout.channels)
-    return Analysis(background.with_latest(analysed), carry, {**report, **fields})
+    frames = background.values[:, :-1] if earlier is None else earlier
+    values = torch.cat([frames, analysed.unsqueeze(1)], dim=1)
+    return Analysis(background.with_values(values), carry, {**report, **fields})

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, n_members=2)
+NEEDS = Needs(couples_members=True, n_members=2, own_times=True)
 #: Most numbers of a dense localized matrix (state x obs): 0.5 GB in float64.
 MOST_NUMBERS = 2**26
 

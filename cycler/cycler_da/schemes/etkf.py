@@ -40,7 +40,7 @@ from cycler_da.schemes.settings import require_inflation
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, n_members=2)
+NEEDS = Needs(couples_members=True, n_members=2, own_times=True)
 
 
 @register("scheme", "etkf")
@@ -89,7 +89,8 @@ class Etkf:
             radius=None,
             inflation=self.settings.inflation,
         )
-        moved = transform.apply(background.latest)
+        frames = transform.apply(background.values)
+        moved = frames[:, -1]
         require_finite(moved, layout=self.layout, scheme="etkf")
         innovations = observations.values.to(hx.device) - hx.mean(dim=0)
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
@@ -98,4 +99,4 @@ class Etkf:
         moved = inflate_moved(moved, self.settings.analysis_inflation, is_moved=is_moved)
         if self.settings.rotation:
             moved = rotate(moved, noise=noise, stream="etkf.rotation")
-        return conclude(background, moved, carry=carry, report=report)
+        return conclude(background, moved, carry=carry, report=report, earlier=frames[:, :-1])

@@ -18,7 +18,7 @@ from cycler_da.schemes.diagnostics import field_diagnostics
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = Needs(couples_members=False, n_members=1)
+NEEDS = Needs(couples_members=False, n_members=1, own_times=True)
 
 
 @register("scheme", "free_run")

@@ -47,7 +47,7 @@ from cycler_da.schemes.rotation import rotate
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, n_members=2)
+NEEDS = Needs(couples_members=True, n_members=2, own_times=True)
 
 
 @register("scheme", "letkf")
@@ -141,14 +141,15 @@ class Letkf:
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         known = self._known_inflation(carry)
         inflation = self.settings.inflation if known is None else known.factor
-        moved = self.transform(hx, observations, inflation).apply(background.latest, mapper=prior.mapper)
+        frames = self.transform(hx, observations, inflation).apply(background.values, mapper=prior.mapper)
+        moved = frames[:, -1]
         require_finite(moved, layout=self.layout, scheme="letkf")
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)
         if known is not None:
             report.update(known.diagnostics())
             carry = {**carry, **self._learn(known, hx, observations).carried()}
         analysed = self._finish(moved, background.latest, noise)
-        return conclude(background, analysed, carry=carry, report=report)
+        return conclude(background, analysed, carry=carry, report=report, earlier=frames[:, :-1])
 
     def transform(self, hx: Tensor, observations: Observations, inflation: float | Tensor) -> LocalTransform:
         """Transform of the members given `hx (member, obs)` and inflation, with this scheme's localization."""

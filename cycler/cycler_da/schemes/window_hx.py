@@ -7,8 +7,7 @@ take that frame. With one frame all are taken to be at its time, as three-dimens
 An ensemble transform computed from such equivalents and applied to the last frame is the 4D-LETKF.
 Source: Hunt et al. (2004), Tellus 56A, 273-277; Hunt, Kostelich and Szunyogh (2007), Physica D 230, section 3.
 
-Limit: a cycle makes its background at the cycle time alone; frames inside the window come with a user's own ensemble
-file (`cycler assimilate`) or from a forecast with several valid times.
+Frames inside the window: `cycles.frames` of an experiment, or a user's own ensemble file (`cycler assimilate`).
 """
 
 from __future__ import annotations

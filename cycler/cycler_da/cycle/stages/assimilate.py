@@ -31,7 +31,7 @@ def assimilate(work: CycleWork) -> Facts:
     if len(usable) == 0:
         reasons.append("no usable observations: the analysis is the background")
         label = "analysis, NO OBSERVATIONS (background)"
-    physical = work.setting.control.from_control(analysis.ensemble.at_latest())
+    physical = work.setting.control.from_control(work.frames_of_window(analysis.ensemble))
     stages = ("background", "observations", "quality_control")
     earlier = [reason for stage in stages for reason in work.done_facts(stage).get("degraded", [])]
     all_reasons = [*earlier, *reasons]
@@ -43,7 +43,7 @@ def assimilate(work: CycleWork) -> Facts:
         title=_title(work, label),
         comment="; ".join(all_reasons) or None,
     )
-    write_ensemble(work.folder / "analysis.nc", physical, facts=facts)
+    work.write_frames("analysis", physical, facts)
     put_passport(work, work.folder / "analysis.nc", "analysis")
     if analysis.carry:
         carry = {name: value.contiguous() for name, value in analysis.carry.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cycler_da.cycle.calibrating import put_passport
 from cycler_da.cycle.fallback import forecast, level
 from cycler_da.cycle.work import CycleWork, Facts
-from cycler_da.products.dataset import write_ensemble
 from cycler_da.times import parse_time
 
 
@@ -22,7 +21,7 @@ def background(work: CycleWork) -> Facts:
         fallback=made.rung if level(made.rung) else None,
         comment="; ".join(reasons) or None,
     )
-    write_ensemble(work.folder / "background.nc", physical, facts=facts)
+    work.write_frames("background", physical, facts)
     put_passport(work, work.folder / "background.nc", "background")
     return {
         "n_members": made.ensemble.n_members,

@@ -8,6 +8,7 @@ from cycler_da.cycle.work import CycleWork, Facts, nonzero
 from cycler_da.obs.qc import flag_counts
 from cycler_da.products.dataset import write_field
 from cycler_da.products.feedback import write_feedback
+from cycler_da.schemes.window_hx import window_hx
 
 
 def products(work: CycleWork) -> Facts:
@@ -16,16 +17,14 @@ def products(work: CycleWork) -> Facts:
         return {}
     control, layout = work.setting.control, work.setting.layout
     before, after = control.from_control(work.background()), control.from_control(work.analysis())
-    increment = (after.mean() - before.mean()).to(torch.float32)
-    write_field(
-        work.folder / "increment.nc", increment[-1:], after.valid_times[-1:], layout, facts=work.facts("increment")
-    )
+    increment = (after.at_latest().mean() - before.at_latest().mean()).to(torch.float32)
+    write_field(work.folder / "increment.nc", increment, after.valid_times[-1:], layout, facts=work.facts("increment"))
     checked = work.checked()
     write_feedback(
         work.folder / "feedback",
         checked,
-        background_hx=checked.hx(before.latest.to(torch.float64)),
-        analysis_hx=checked.hx(after.latest.to(torch.float64)),
+        background_hx=window_hx(before, checked),
+        analysis_hx=window_hx(after, checked),
         facts=work.facts("feedback"),
     )
     done = work.done_facts("assimilate")
