@@ -9,7 +9,7 @@ For methods with a climatology alone (the start), that of the learned model is u
 
 Scores pool both variables in climatological standard deviations, over all cycles after the spin-up, with the jackknife
 interval over cycles. Seconds are of the processor, one thread, of one analysis and of one forecast of all members.
-About 40 minutes of processor time.
+About 30 minutes of processor time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ FRACTION, ERROR = 0.05, 0.1  # of all values; of the climatological standard dev
 START_SPREAD = 0.25  # of the climatology
 MODELS = ("true model", "learned model")
 METRICS = {"rmse": "RMSE", "fair_crps": "fair CRPS", "spread_skill": "spread/skill"}
-WORKERS = 6
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Size:
     """How much is done."""
 
     members: int = 24
-    tuning_cycles: int = 16
-    cycles: int = 30
-    spin_up: int = 10
+    tuning_cycles: int = 12
+    cycles: int = 20
+    spin_up: int = 8
     truths: tuple[int, ...] = (1, 2, 3)  # 0 is the tuning truth
     years: float = 1.5  # spin-up of every truth
 
