@@ -24,7 +24,7 @@ from cycler_da.forecast.interpolant import InterpolantSpec
 from cycler_da.generative.advected import AdvectedTransition
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
-from cycler_da.obs.base import Locations, ObsBatch, Observations
+from cycler_da.obs.base import Locations, ObsBatch, ObservationOperator, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import Prior
 from cycler_da.systems.radar_pairs import N_HISTORY, RadarSequence, read_sequence, scaled_frames
@@ -131,18 +131,36 @@ def pixels(case: Case, layout: Layout, *, fraction: float, error: float, seed: i
     draw = Noise(seed).generator(f"pixels.{fraction}", step=case.index)
     chosen = sites[torch.from_numpy(draw.permutation(len(sites))[: round(fraction * len(sites))])]
     n_x = layout.grid.shape[-1]
+    cells = torch.stack([chosen // n_x, chosen % n_x], dim=1)
+    noise, time = Noise(seed, case.index), START + np.timedelta64(STEP_MINUTES, "m")
+    return observed_at(cells, case.truth, CellSpec().build(layout), layout, time=time, error=error, noise=noise)
+
+
+def observed_at(
+    cells: torch.Tensor,
+    truth: torch.Tensor,
+    operator: ObservationOperator,
+    layout: Layout,
+    *,
+    time: np.datetime64,
+    error: float,
+    noise: Noise,
+) -> Observations:
+    """What an operator sees of a true state at some cells `(obs, 2)`, with Gaussian error."""
     axes = [torch.from_numpy(axis.centres()) for axis in layout.grid.axes]
-    places = torch.stack([axes[0][chosen // n_x], axes[1][chosen % n_x]], dim=1).to(torch.float64)
-    z = Noise(seed, case.index).shared_normal(f"pixels.{fraction}.error", (len(chosen),), dtype=torch.float64)
+    places = torch.stack([centres[cells[:, i]] for i, centres in enumerate(axes)], dim=1).to(torch.float64)
+    where = Locations(places, torch.zeros(len(cells), dtype=torch.int64))
+    exact = operator(truth[None].to(torch.float64), where, layout)[0]
+    z = noise.shared_normal("pixels.error", (len(cells),), dtype=torch.float64)
     batch = ObsBatch(
         stream="pixels",
-        operator=CellSpec().build(layout),
-        where=Locations(places, torch.zeros(len(chosen), dtype=torch.int64)),
-        values=case.truth.flatten()[chosen].to(torch.float64) + error * z,
-        error=torch.full((len(chosen),), error, dtype=torch.float64),
-        times=np.full(len(chosen), START + np.timedelta64(STEP_MINUTES, "m")),
-        ids=np.array([str(int(cell)) for cell in chosen]),
-        flags=torch.zeros(len(chosen), dtype=torch.int32),
+        operator=operator,
+        where=where,
+        values=exact + error * z,
+        error=torch.full((len(cells),), error, dtype=torch.float64),
+        times=np.full(len(cells), time),
+        ids=np.array([f"{row},{column}" for row, column in cells.tolist()]),
+        flags=torch.zeros(len(cells), dtype=torch.int32),
     )
     return Observations((batch,), layout)
 
