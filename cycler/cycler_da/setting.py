@@ -97,6 +97,8 @@ class Setting:
                     f"chains.{chain.name}: its model reads {chain.model.history} past states, so cycles.every must "
                     f"be one model step of {format_duration(self.layout.step)}, got {format_duration(every)}"
                 )
+            if chain.scheme.needs.linear_operators:
+                self._require_linear_operators(chain)
 
     @property
     def root(self) -> Path:
@@ -115,6 +117,16 @@ class Setting:
             if chain.name == name:
                 return chain
         raise ConfigError(f"no chain {name!r} in {self.config.name}; valid: {', '.join(c.name for c in self.chains)}")
+
+    def _require_linear_operators(self, chain: Chain) -> None:
+        for stream in self.streams:
+            curved = next((one.name for one in stream.operators.values() if not one.is_linear), None)
+            if curved is not None:
+                raise ConfigError(
+                    f"chains.{chain.name}: scheme {chain.scheme_kind} takes linear operators alone, and stream "
+                    f"{stream.name} is seen through {curved}; use letkf, enkf, a particle filter, the "
+                    "interpolant_filter, or var3d and envar with `solver: control`"
+                )
 
     def window(self, time: np.datetime64) -> Window:
         """Observing window of a cycle."""
