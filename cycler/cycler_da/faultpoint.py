@@ -30,5 +30,5 @@ def reach(point: str) -> None:
     if kind == "full":
         if _visits[point] == int(count or 1):
             raise OSError(errno.ENOSPC, f"No space left on device (fault point {point})")
-    elif _visits[point] >= int(count or 1):
+    elif _visits[point] == int(count or 1):
         os.kill(os.getpid(), signal.SIGKILL)

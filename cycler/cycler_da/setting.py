@@ -221,6 +221,11 @@ def _check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> Non
     headline, valid = config.verification.headline, (POOLED, *names)
     if headline not in valid:
         raise ConfigError(f"verification.headline: unknown variable {headline!r}; valid: {', '.join(valid)}")
+    if config.nature is not None and headline == POOLED and not scale:
+        raise ConfigError(
+            f"verification.scale is empty, and the closing table pools all variables by it (headline: {POOLED}); give "
+            f"the climatological standard deviation of {', '.join(names)}, or name one of them as verification.headline"
+        )
 
 
 def _physical_layout(system: Spec, nature: Spec | None) -> Layout:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from cycler_da.operations.journal import lines_sent_to
 from cycler_flows.server import QUIET_ENVIRONMENT, EmbeddedServer, OrchestratorFailed, is_healthy
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def prefect_session(root: Path) -> Iterator[Session]:
     with prefect_server(root) as session, ExitStack() as stack:
         stack.enter_context(quiet_terminal())
         stack.callback(_drain, session)
-        stack.enter_context(logs_to_server())
+        stack.enter_context(lines_sent_to(server_log()))
         yield session
 
 
@@ -181,19 +182,11 @@ def _settings(session: Session, home: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def logs_to_server() -> Iterator[None]:
-    """Send Cycler's log lines to the runs they belong to."""
+def server_log() -> logging.Handler:
+    """Sends log lines to the runs they belong to."""
     from prefect.logging.handlers import APILogHandler
 
-    handler, loggers = APILogHandler(), [logging.getLogger(name) for name in ("cycler_da", "cycler_flows")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+    return APILogHandler()
 
 
 def _tidy() -> None:

@@ -21,11 +21,12 @@ from prefect.states import Completed, Failed
 
 from cycler_da.cycle_plan import EXIT_TEMPORARY, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
+from cycler_da.operations.journal import LOGGERS, lines_sent_to
 from cycler_da.operations.serving import journal
 from cycler_da.priority import first_priority
 from cycler_flows.artifacts import ArtifactWriter
 from cycler_flows.run import LOADER, load_plan
-from cycler_flows.session import logs_to_server, quiet_terminal
+from cycler_flows.session import quiet_terminal, server_log
 from cycler_flows.shell import NOTHING_TO_DO, PrefectShell, stopped_state
 from cycler_flows.stopping import StopRequest
 
@@ -41,7 +42,7 @@ def run_name() -> str:
 @flow(name="cycler-look", flow_run_name=run_name, persist_result=False)
 def look(config_path: str, overrides: list[str] | None = None, loader: str = LOADER) -> State:
     """Run the cycles that are ready; the name of the final state says what there was to do."""
-    with quiet_terminal(), log_lines_to_stderr(), logs_to_server():
+    with quiet_terminal(), log_lines_to_stderr(), lines_sent_to(server_log()):
         try:
             with closing(load_plan(config_path, overrides or (), loader=loader)) as plan:
                 return run_ready(plan)
@@ -73,17 +74,16 @@ def run_ready(plan: ExperimentPlan) -> State:
 @contextmanager
 def log_lines_to_stderr() -> Iterator[None]:
     """Write Cycler's log lines where the service's journal reads them."""
-    handler, loggers = logging.StreamHandler(sys.stderr), [logging.getLogger(n) for n in ("cycler_da", "cycler_flows")]
+    handler, loggers = logging.StreamHandler(sys.stderr), [logging.getLogger(name) for name in LOGGERS]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:
-        logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
     try:
-        yield
+        with lines_sent_to(handler):
+            yield
     finally:
         for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
             logger.setLevel(level)
             logger.propagate = propagate

@@ -14,6 +14,7 @@ from cycler_da.bench.drill import drill_result
 from cycler_da.bench.shares import wilson
 from cycler_da.cli import app
 from cycler_da.drills.catalogue import DRILLS, NOT_DRILLED, chosen
+from cycler_da.drills.reading import read_cycle
 from cycler_da.drills.trials import Ground, judged, run_trials
 from cycler_da.errors import ConfigError
 
@@ -25,7 +26,9 @@ def ground(system: tiny.TinySystem, server: tiny.CommandServer, room: Path) -> G
     return Ground(system, server, room)
 
 
-@pytest.mark.parametrize("name", ["kill", "broken_file", "lying_file", "store_bit", "surroundings"])
+@pytest.mark.parametrize(
+    "name", ["kill", "broken_file", "lying_file", "store_bit", "surroundings", "late", "blow_up", "archive", "paused"]
+)
 def test_one_trial_of_a_drill_recovers_and_publishes_nothing_wrong(ground: Ground, name: str) -> None:
     (outcome,) = run_trials(chosen([name]), ground, trials=1, seed=5, on_trial=lambda name: None)[name]
     assert outcome.recovered and not outcome.wrong, outcome.told
@@ -52,6 +55,28 @@ def test_a_run_that_does_not_end_as_it_should_has_not_recovered(ground: Ground) 
         drill.obs_file().unlink()
         found = judged(drill, drill.run("cycles.count=1"), ground.without_insitu, code=0)
     assert not found.recovered and not found.wrong and "code 3, expected 0" in found.told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one.name for one in DRILLS])
+def test_two_trials_of_every_drill_recover(ground: Ground, name: str) -> None:
+    found = run_trials(chosen([name]), ground, trials=2, seed=3, on_trial=lambda name: None)[name]
+    assert [one.told for one in found if not one.recovered or one.wrong or one.lost] == []
+
+
+def test_a_reader_notices_a_file_that_is_not_the_one_of_the_manifest(ground: Ground) -> None:
+    with ground.drill() as drill:
+        drill.run("cycles.count=1")
+        latest, folder = drill.store().chain_folder / "latest", drill.store().cycle_folder(tiny.CYCLES[0])
+        assert read_cycle(latest) == read_cycle(folder) == "whole"
+        content = (folder / "analysis.nc").read_bytes()
+        (folder / "analysis.nc").write_bytes(content[:-1])
+        assert read_cycle(latest) == "partial"
+        (folder / "analysis.nc").unlink()
+        assert read_cycle(latest) == "partial"
+        (folder / "analysis.nc").write_bytes(content)
+        (folder / "_SUCCESS").unlink()
+        assert read_cycle(latest) == "replaced" and read_cycle(folder.parent / "none") == "none"
 
 
 def test_every_fault_of_the_list_is_drilled_or_named(ground: Ground) -> None:

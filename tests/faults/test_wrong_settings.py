@@ -136,6 +136,7 @@ WRONG = {
     "executor.kind=slurm": "serial",
     "verification.scale={q9: 1.0}": "q9",
     "verification.scale={q1: 1.0}": "q2",
+    "verification.scale={}": "verification.scale is empty",
     "verification.scale={q1: 1.0, q2: 0.0}": "verification.scale.q2",
     "verification.thresholds={q9: [1.0]}": "q9",
 }

@@ -15,8 +15,6 @@ About 3 CPU minutes, most of it waiting for the disk; `--quick` 20 s.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import tempfile
@@ -29,8 +27,9 @@ import numpy as np
 
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.shares import share_row
+from cycler_da.drills.reading import read_cycle
 from cycler_da.errors import CyclerError, LockedCycle
-from cycler_da.products.manifest import MANIFEST, SUCCESS, Inputs, build_manifest
+from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
 from cycler_da.tables.report import BenchResult
@@ -128,7 +127,7 @@ def _reads(root: Path, n_reads: int) -> Counter[str]:
     counts = _FORK.Array("l", 2)
     writer = _FORK.Process(target=_writer, args=(store, stop, counts))
     writer.start()
-    found = Counter(_read(store.chain_folder / "latest") for _ in range(n_reads))
+    found = Counter(read_cycle(store.chain_folder / "latest") for _ in range(n_reads))
     stop.set()
     writer.join(TIMEOUT)
     found["published"], found["revised"] = counts[0], counts[1]
@@ -147,28 +146,3 @@ def _writer(store: Store, stop: Any, counts: Any) -> None:
                 with store.lock(time) as lock:
                     _publish(store, time, lock, text=text, replace=replace)
                 counts[int(replace)] += 1
-
-
-def _read(latest: Path) -> str:
-    """Read everything of the cycle that `latest` leads to, and compare it with its manifest."""
-    folder = latest.resolve()
-    seal = _content(folder / SUCCESS)
-    manifest, *contents = [_content(folder / name) for name in (MANIFEST, *FILES)]
-    if not seal or _content(folder / SUCCESS) != seal:
-        return "replaced"
-    if not manifest:
-        return "partial"
-    listed = json.loads(manifest)["files"]
-    is_whole = json.loads(seal)["manifest_sha256"] == hashlib.sha256(manifest).hexdigest() and all(
-        listed[name]["sha256"] == hashlib.sha256(content).hexdigest()
-        for name, content in zip(FILES, contents, strict=True)
-    )
-    return "whole" if is_whole else "partial"
-
-
-def _content(path: Path) -> bytes:
-    """Bytes of a file, none where it is absent."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""

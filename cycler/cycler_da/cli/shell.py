@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cycler_da.errors import CyclerError
+from cycler_da.errors import EXIT_INTERNAL, CyclerError
 
 #: For people; results that a program may read go to standard output by `typer.echo`.
 console = Console(stderr=True, highlight=False)
@@ -33,6 +33,13 @@ def expected_errors() -> Iterator[None]:
         for note in getattr(error, "__notes__", []):
             typer.echo(f"  {note}", err=True)
         raise typer.Exit(error.exit_code) from error
+    except MemoryError as error:
+        typer.echo(
+            "FATAL ERROR: out of memory; the same command continues where this one stopped. Give it more memory, or "
+            "set a smaller ensemble.batch and fewer executor.workers",
+            err=True,
+        )
+        raise typer.Exit(EXIT_INTERNAL) from error
     except KeyboardInterrupt:
         typer.echo("interrupted; the same command continues where this one stopped", err=True)
         raise typer.Exit(130) from None

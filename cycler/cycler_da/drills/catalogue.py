@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from cycler_da.drills import arriving, ending, storing, surrounding
+from cycler_da.drills import arriving, ending, failing, keeping, serving, storing, surrounding
 from cycler_da.drills.trials import FaultDrill
 from cycler_da.errors import ConfigError
 
@@ -28,24 +28,25 @@ DRILLS = (
     FaultDrill("stop", 21, "SIGTERM and Ctrl-C", ending.asked_to_stop, 20),
     FaultDrill("setting", 25, "unknown keys and wrong values", surrounding.wrong_setting, 11),
     FaultDrill("surroundings", 28, "time zone, locale, file mode, home", surrounding.other_surroundings, 10),
+    FaultDrill("late", 12, "late files, a final pass, killed looks", serving.late_observations, 20),
+    FaultDrill("blow_up", 18, "an analysis that is not finite or has no spread", failing.blown_up, 25),
+    FaultDrill("outliers", 19, "one observation or one in twenty off by 20 errors", failing.outliers, 15),
+    FaultDrill("slow_disk", 20, "writes that stall or fail once", keeping.slow_disk, 40),
+    FaultDrill("paused", 21, "a run that is stopped and resumed beside another", serving.paused, 20),
+    FaultDrill("readers", 22, "readers during publication", keeping.read_meanwhile, 10),
+    FaultDrill("archive", 23, "an archive that fails or is killed", keeping.archived, 20),
+    FaultDrill("backfill", 24, "a backfill beside the service", serving.backfilled, 10),
+    FaultDrill("memory", 26, "no more memory", failing.short_of_memory, 20),
+    FaultDrill("no_maps", 27, "maps or page that fail", failing.nothing_is_drawn, 8),
     FaultDrill("store_bit", 29, "a flipped bit in a published file", storing.bit_in_the_store, 60),
 )
 
 #: Faults of the list that have no drill here: what tests them, or that nothing does.
 NOT_DRILLED = {
-    2: "the scheduler's server dies: tests/flows/test_embedded.py and the soak",
-    3: "a worker dies: tests/unit/test_executor.py; loss of a GPU is not tested",
+    2: "the scheduler's server dies: tests/flows/test_embedded.py",
+    3: "a worker dies: tests/unit/test_executor.py and the soak; loss of a GPU is not tested",
     4: "the dask scheduler dies: not tested against a real one, tests/unit/test_executor.py has the retry",
-    12: "late observations and the final pass: tests of the serving loop",
-    18: "an analysis that is not finite: tests/faults/test_failed_analyses.py; spread collapse: an alert only",
-    19: "outliers: with 7; a biased stream: an alert by drift, not drilled",
-    20: "a slow or partitioned store: not tested",
-    22: "readers during publishing: `cycler bench publication`",
-    23: "archive and retention: tests of retention",
-    24: "backfill beside real time: tests of the serving loop",
-    26: "a limit on memory: not tested; a batch that does not fit is an error",
-    27: "a map that fails: tests/faults/test_failed_analyses.py",
-    30: "a healthy run that the scheduler calls crashed: tests of the lock, tests/unit/products/test_lock.py",
+    30: "a healthy run that the scheduler calls crashed: as 21, a second run beside it; not with a scheduler",
 }
 
 

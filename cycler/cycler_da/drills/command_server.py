@@ -6,7 +6,8 @@ For each line of JSON on stdin, a list of runs (arguments of `run` below), it fo
 and answers with a list of {code, output}; code < 0 is the signal that ended it.
 
 A forked process is a real one: it can be killed, race another and meet a full disk. The heartbeat of the locks is
-shortened, so that the lock of a killed process is free after a fraction of a second.
+shortened, so that the lock of a killed process is free after a fraction of a second. The arguments `look CONFIG TIME
+[KEY=VALUE]...` are no command: one look of the service at a data time, the loop of `cycler serve` without its waiting.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
+import time as clock
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
@@ -27,12 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da import (
-    experiment,  # noqa: F401  (what commands import on first use)
-    faultpoint,
-)
+from cycler_da import experiment, faultpoint
+from cycler_da.clock import HandClock
+from cycler_da.drills import sabotage as breaking
+from cycler_da.operations.serving import look
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import Store
+from cycler_da.setting import load_setting
+from cycler_da.times import parse_time
 
 HEARTBEAT = np.timedelta64(50, "ms")
 LIMIT_SECONDS = 120.0
@@ -46,16 +51,28 @@ def run(
     environment: Mapping[str, str] = MappingProxyType({}),
     signal_number: int = signal.SIGKILL,
     file_limit: int | None = None,
+    memory_limit: int | None = None,
     umask: int | None = None,
+    sabotage: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> int:
-    """Run a command; at the fault point that the environment names, the process sends itself a signal."""
+    """Run a command; at the fault point that the environment names, the process sends itself a signal.
+
+    `memory_limit` is in bytes beyond what the process has, `sabotage` is by name and options (sabotage.py).
+    """
     os.environ.update(environment)
+    for way, options in sabotage.items():
+        breaking.apply(way, dict(options))
     faultpoint.signal = SimpleNamespace(SIGKILL=signal_number)  # type: ignore[assignment]
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    if memory_limit is not None:
+        most = _address_space() + memory_limit
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     if umask is not None:
         os.umask(umask)
     try:
+        if arguments[0] == "look":
+            return _look(*arguments[1:])
         importlib.import_module(PROGRAM).app(arguments, prog_name="cycler")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
@@ -65,7 +82,7 @@ def run(
     return 0
 
 
-def fork(output: Path, job: dict[str, Any], *, kill_after: float = LIMIT_SECONDS) -> int:
+def fork(output: Path, job: dict[str, Any], *, kill_after: float = LIMIT_SECONDS, start_after: float = 0.0) -> int:
     """Run a job in a new process, which SIGALRM ends at once when its time is up."""
     output.touch()
     child = os.fork()
@@ -80,12 +97,43 @@ def fork(output: Path, job: dict[str, Any], *, kill_after: float = LIMIT_SECONDS
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     code = 1
+    clock.sleep(start_after)
     try:
         code = run(**job)
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _timing(job: dict[str, Any]) -> dict[str, float]:
+    return {name: job.pop(name) for name in ("kill_after", "start_after") if name in job}
+
+
+def _wait(children: Sequence[int], paused: Sequence[bool]) -> list[int]:
+    """Exit codes; those that stop themselves (SIGSTOP) are told to go on when all others have ended."""
+    codes = dict.fromkeys(children, 0)
+    for child, _ in sorted(zip(children, paused, strict=True), key=lambda pair: pair[1]):
+        status = os.waitpid(child, os.WUNTRACED)[1]
+        while os.WIFSTOPPED(status):
+            os.kill(child, signal.SIGCONT)
+            status = os.waitpid(child, os.WUNTRACED)[1]
+        codes[child] = os.waitstatus_to_exitcode(status)
+    return list(codes.values())
+
+
+def _look(config: str, now: str, *overrides: str) -> int:
+    """What `cycler serve --orchestrator none` does every few minutes."""
+    setting = load_setting(Path(config), overrides)
+    with experiment.Experiment(setting, clock=HandClock(parse_time(now)), is_served=True) as plan:
+        plan.prepare()
+        done = look(plan, stop=threading.Event())
+    sys.stdout.write(f"{done.text}\n")
+    return done.exit_code
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def main() -> None:
@@ -97,8 +145,9 @@ def main() -> None:
     for line in sys.stdin:
         with tempfile.TemporaryDirectory() as folder:
             jobs = [(Path(folder) / str(k), job) for k, job in enumerate(json.loads(line))]
-            children = [fork(output, job, kill_after=job.pop("kill_after", LIMIT_SECONDS)) for output, job in jobs]
-            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            paused = [job.pop("is_paused", False) for _, job in jobs]
+            children = [fork(output, job, **_timing(job)) for output, job in jobs]
+            codes = _wait(children, paused)
             answers = [
                 {"code": code, "output": output.read_text()} for (output, _), code in zip(jobs, codes, strict=True)
             ]

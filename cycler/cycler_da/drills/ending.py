@@ -31,14 +31,14 @@ def killed_at_a_point(ground: Ground, draw: random.Random) -> Outcome:
     """`kill -9` at a named point of the start, the first or the second cycle."""
     with ground.drill() as drill:
         killed = drill.run(fault=f"{draw.choice(POINTS)}:{draw.randint(1, 3)}")
-        return _continued(ground, drill, killed)
+        return continued(ground, drill, killed)
 
 
 def killed_at_an_instant(ground: Ground, draw: random.Random) -> Outcome:
     """A kill in the middle of whatever it is: a write, a forecast, an analysis."""
     with ground.drill() as drill:
         killed = drill.run(kill_after=draw.uniform(0.02, LONGEST))
-        return _continued(ground, drill, killed)
+        return continued(ground, drill, killed)
 
 
 def killed_while_forced(ground: Ground, draw: random.Random) -> Outcome:
@@ -64,7 +64,7 @@ def asked_to_stop(ground: Ground, draw: random.Random) -> Outcome:
         stopped = drill.run(fault=f"{draw.choice(POINTS)}:{draw.randint(1, 3)}", signal_number=number)
         if stopped.code not in (0, 75, 130) or any(drill.store().lock_holder(time) for time in tiny.TIMES):
             return Outcome(False, told=f"ended with {stopped.code} or kept its lock")
-        return _continued(ground, drill, stopped)
+        return continued(ground, drill, stopped)
 
 
 def refused_by_the_disk(ground: Ground, draw: random.Random) -> Outcome:
@@ -73,7 +73,7 @@ def refused_by_the_disk(ground: Ground, draw: random.Random) -> Outcome:
         refused = drill.run(limit=draw.randint(1, 48) * 1024)
         if refused.code not in (0, 73) or "Traceback" in refused.output:
             return Outcome(False, not is_subset(drill, ground.undisturbed), told=f"ended with {refused.code}")
-        return _continued(ground, drill, refused)
+        return continued(ground, drill, refused)
 
 
 def raced(ground: Ground, draw: random.Random) -> Outcome:
@@ -84,10 +84,10 @@ def raced(ground: Ground, draw: random.Random) -> Outcome:
             return Outcome(False, told=f"ended with {[result.code for result in results]}")
         if (drill.store().chain_folder / "revisions").exists():
             return Outcome(False, True, told="a cycle was published twice")
-        return _continued(ground, drill, results[0])
+        return continued(ground, drill, results[0])
 
 
-def _continued(ground: Ground, drill: tiny.Drill, ended: tiny.Result) -> Outcome:
+def continued(ground: Ground, drill: tiny.Drill, ended: tiny.Result) -> Outcome:
     """The same command again; before it nothing but whole cycles may be seen."""
     wrong = not is_subset(drill, ground.undisturbed) or bool(drill.store().verify())
     before = set(drill.hashes())

@@ -21,6 +21,7 @@ TYPOS = (
     "observations.insitu.operator.kind=point",
     "executor.kind=slurm",
     "verification.scale={q9: 1.0}",
+    "verification.scale={}",
 )
 
 

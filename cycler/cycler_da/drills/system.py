@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import yaml
 
+from cycler_da.cold_starts import add_cold_start
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import WeightCard, save_weights
@@ -36,6 +37,7 @@ START = np.datetime64("2020-01-01T00:00:00", "s")
 DAY = np.timedelta64(86400, "s")
 CYCLES = (START + DAY, START + 2 * DAY)
 TIMES = (START, *CYCLES)
+LATER = CYCLES[-1] + np.timedelta64(3600, "s")  # data time at which all cycles are due
 STREAMS = ("insitu", "buoys")
 ERROR = {"q1": 8.0e-7, "q2": 1.0e-7}  # s-1
 
@@ -143,18 +145,29 @@ class Drill:
         signal_number: int = signal.SIGKILL,
         limit: int | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
-        umask: int | None = None,
-        **timing: float,
+        arguments: Sequence[str] | None = None,
+        **more_of_it: Any,
     ) -> dict[str, Any]:
-        """A run for the command server: `fault` and `signal_number` end it at a point, `kill_after` after seconds."""
+        """A run for the command server: `fault` and `signal_number` end it at a point, `kill_after` after seconds.
+
+        `arguments` are those of another command; what else there is goes to `command_server.run` as it is.
+        """
         return {
-            **timing,
-            "arguments": self.arguments(*more, options=options),
+            **more_of_it,
+            "arguments": self.arguments(*more, options=options) if arguments is None else list(arguments),
             "environment": {"CYCLER_FAULT": fault, "COLUMNS": "400", **environment},
             "signal_number": int(signal_number),
             "file_limit": limit,
-            "umask": umask,
         }
+
+    def look(self, now: np.datetime64, *more: str, **how: Any) -> dict[str, Any]:
+        """One look of the service at a data time, for the command server; `how` as for `job`."""
+        return self.job(arguments=["look", str(self.system.config), f"{now}Z", *self.settings(*more)], **how)
+
+    def cold_start(self) -> None:
+        """Let the experiment begin anew at the first cycle."""
+        setting = load_setting(self.system.config, self.settings())
+        add_cold_start(self.root / setting.config.name, CYCLES[0], valid_times=setting.valid_times)
 
     def run(self, *more: str, **how: Any) -> Result:
         """Run `cycler run` with `--set` values `more` in a process of its own; `how` as for `job`."""

@@ -82,6 +82,16 @@ class Ground:
         """The first cycles of the run for which the file of one stream never came."""
         return self._run(lambda drill: drill.obs_file().unlink(), "cycles.count=1", code=3)
 
+    @cached_property
+    def cold_started(self) -> tiny.Hashes:
+        """What a service makes that begins anew at the first cycle."""
+        with self.drill() as drill:
+            drill.cold_start()
+            result = drill.served.run_together([drill.look(tiny.LATER)])[0]
+            if result.code != 3:
+                raise RuntimeError(f"the undisturbed cold start ended with {result.code}: {result.output}")
+            return drill.hashes()
+
     def first(self, hashes: tiny.Hashes, count: int = 2) -> tiny.Hashes:
         """The start and the first cycles."""
         return dict(list(hashes.items())[:count])

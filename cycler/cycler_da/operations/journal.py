@@ -20,6 +20,9 @@ from pathlib import Path
 
 LARGEST, KEPT = 10_000_000, 5
 
+#: Loggers below which all lines of Cycler are.
+LOGGERS = ("cycler_da", "cycler_flows")
+
 _FIELD = re.compile(r"(?:^|\s)([a-z_]+)=(\S+)")
 _OWN = ("time", "level", "logger", "text", "traceback")
 
@@ -57,7 +60,14 @@ def journal_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _Quiet(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8", delay=True)
     handler.setFormatter(JsonLines())
-    loggers = [logging.getLogger(name) for name in ("cycler_da", "cycler_flows")]
+    with lines_sent_to(handler):
+        yield
+
+
+@contextmanager
+def lines_sent_to(handler: logging.Handler) -> Iterator[None]:
+    """Hand all log lines of Cycler to a handler meanwhile, and close it."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
     try:

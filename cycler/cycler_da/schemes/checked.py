@@ -3,9 +3,9 @@
 Every analysis of the system goes through here, whatever the scheme looks after by itself. Refused are too few
 members, members that are not finite, observations or errors that are not numbers, errors that make R singular (zero,
 negative, or so small that their square is zero), and more model equivalents H(x) than `MOST_EQUIVALENTS`. Matrices that
-cannot be decomposed and memory that runs out become the same kind of error. Gradients are off, but a scheme may
-switch them on for itself (inference mode would forbid it). Quality control flags bad observations
-before they come here; this is the second line. NaN is never replaced.
+cannot be decomposed, memory that runs out, and members that have all become the same are the same kind of error.
+Gradients are off, but a scheme may switch them on for itself (inference mode would forbid it). Quality control flags
+bad observations before they come here; this is the second line. NaN is never replaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cycler_da.schemes.base import Analysis, AnalysisScheme, Prior
 from cycler_da.schemes.checks import require_finite
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
 #: Most numbers of H(x), members x observations: 8.6 GB in float64, of which a scheme holds several copies.
@@ -53,7 +53,26 @@ def checked_analysis(
     with _failures_explained(kind, len(observations)), torch.no_grad():
         analysis = scheme.analyse(prior, observations, noise=noise, carry=carry)
     require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=kind)
+    _require_spread(prior.background, analysis.ensemble, kind)
     return analysis
+
+
+def _require_spread(background: Ensemble, analysis: Ensemble, kind: str) -> None:
+    """Refuse members that have become one and the same: such a filter believes no observation any more."""
+    lost = [
+        name
+        for i, name in enumerate(analysis.layout.channels)
+        if _is_one(analysis.latest[:, i]) and not _is_one(background.latest[:, i])
+    ]
+    if analysis.n_members > 1 and lost:
+        raise AnalysisFailed(
+            f"{kind}: all {analysis.n_members} members of the analysis of {', '.join(lost)} are the same, those of the "
+            "background are not; expected some spread. Look at observation errors, localization and inflation"
+        )
+
+
+def _is_one(members: Float[Tensor, "member *space"]) -> bool:
+    return bool((members == members[:1]).all())
 
 
 def _require_members(prior: Prior, n_needed: int, kind: str) -> None:

@@ -18,12 +18,12 @@ class Failing:
 
     needs = Needs(n_members=1)
 
-    def __init__(self, act) -> None:
-        self.act = act
+    def __init__(self, act, change=lambda ensemble: ensemble) -> None:
+        self.act, self.change = act, change
 
     def analyse(self, prior, observations, *, noise, carry) -> Analysis:
         self.act()
-        return Analysis(prior.background, carry)
+        return Analysis(self.change(prior.background), carry)
 
 
 @pytest.fixture
@@ -73,3 +73,22 @@ def test_a_member_that_is_not_finite_is_named_with_its_variable(case):
     values[2, 0, 1, 5] = torch.inf
     with pytest.raises(AnalysisFailed, match="toy: v of the background is not finite in member 12;"):
         analyse(Failing(lambda: None), background.with_values(values), observations)
+
+
+def collapsed(ensemble, channel: int):
+    """All members of a channel become the first one."""
+    values = ensemble.values.clone()
+    values[:, :, channel] = values[:1, :, channel]
+    return ensemble.with_values(values)
+
+
+def test_members_that_have_become_the_same_are_refused(case):
+    scheme = Failing(lambda: None, change=lambda ensemble: collapsed(ensemble, 1))
+    with pytest.raises(AnalysisFailed, match="toy: all 4 members of the analysis of v are the same"):
+        analyse(scheme, *case)
+
+
+def test_members_that_were_the_same_before_may_stay_so(case):
+    background, observations = case
+    calm = collapsed(background, 1)
+    assert torch.equal(analyse(Failing(lambda: None), calm, observations).ensemble.values, calm.values)
