@@ -41,7 +41,7 @@ from cycler_da.schemes.settings import require, require_share
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, previous=True, n_members=2)
+NEEDS = Needs(couples_members=True, previous=True, n_members=2, resamples=True)
 NAME = "auxiliary_particle"
 _SEEDS = 2**62
 

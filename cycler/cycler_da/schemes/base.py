@@ -31,6 +31,7 @@ class Needs:
     linear_operators: bool = False
     n_members: int = 2
     own_times: bool = False  # uses observations at their own times where the background has frames (not a need)
+    resamples: bool = False  # members may end as copies of one, told apart by the noise of the next forecast (no need)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,8 @@ def checked_analysis(
     with _failures_explained(kind, len(observations)), torch.no_grad():
         analysis = scheme.analyse(prior, observations, noise=noise, carry=carry)
     require_finite(analysis.ensemble.latest, layout=analysis.ensemble.layout, scheme=kind)
-    _require_spread(prior.background, analysis.ensemble, kind)
+    if not scheme.needs.resamples:
+        _require_spread(prior.background, analysis.ensemble, kind)
     return analysis
 
 

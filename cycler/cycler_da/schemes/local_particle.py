@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, n_members=2)
+NEEDS = Needs(couples_members=True, n_members=2, resamples=True)
 #: Halvings of the interval of beta: to about 1e-6.
 HALVINGS = 21
 

@@ -40,7 +40,7 @@ from cycler_da.schemes.last_step import last_step
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, previous=True, linear_operators=True, n_members=2)
+NEEDS = Needs(couples_members=True, previous=True, linear_operators=True, n_members=2, resamples=True)
 
 
 @runtime_checkable

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=True, n_members=2)
+NEEDS = Needs(couples_members=True, n_members=2, resamples=True)
 #: Name of the carried tensor `(member,)`: logarithms of the weights, whose sum is 1.
 LOG_WEIGHTS = "log_weights"
 #: One member carries all weight when the others have less than this together.

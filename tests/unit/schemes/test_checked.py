@@ -92,3 +92,9 @@ def test_members_that_were_the_same_before_may_stay_so(case):
     background, observations = case
     calm = collapsed(background, 1)
     assert torch.equal(analyse(Failing(lambda: None), calm, observations).ensemble.values, calm.values)
+
+
+def test_a_scheme_that_resamples_may_end_with_copies_of_one_member(case):
+    scheme = Failing(lambda: None, change=lambda ensemble: collapsed(ensemble, 1))
+    scheme.needs = Needs(n_members=1, resamples=True)
+    assert torch.equal(analyse(scheme, *case).ensemble.values, collapsed(case[0], 1).values)
