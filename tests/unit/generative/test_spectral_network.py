@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from cycler_da.generative.networks import NetworkSpec, QuadraticSpectralNet, build_network
+from cycler_da.generative.networks.spectral import RadialFilter
 from cycler_da.noise import Noise
 
 SPEC = NetworkSpec("quadratic_spectral", {"size": 16, "channels": 2, "products": 3, "stages": 2})
@@ -74,3 +75,37 @@ def test_advection_lies_in_the_family():
     result = network(torch.stack([u, f])[None])
     assert torch.allclose(result[0, 1], u * 2 * torch.cos(2 * x), rtol=0, atol=1e-12)
     assert float(result[0, 0].detach().abs().max()) < 1e-12
+
+
+def test_filters_that_are_kept_follow_every_change_of_the_profile():
+    bank, x = RadialFilter(8, 1, 2), torch.fft.rfft2(torch.randn(3, 1, 8, 8))
+    other = RadialFilter(8, 1, 2)
+    with torch.no_grad():
+        other.profile.normal_()
+        for change in (
+            lambda: bank.profile.normal_(),
+            lambda: bank.profile.mul_(2.0),
+            lambda: bank.load_state_dict(other.state_dict()),
+            lambda: setattr(bank.profile, "data", torch.ones_like(bank.profile)),
+        ):
+            change()
+            expected = torch.einsum("bi...,oi...->bo...", x, bank.weights())
+            assert torch.equal(bank(x), expected)
+            assert torch.equal(bank(x), expected)
+
+
+def test_filters_have_gradients_after_a_pass_without():
+    bank, x = RadialFilter(8, 1, 1), torch.fft.rfft2(torch.randn(2, 1, 8, 8))
+    with torch.no_grad():
+        bank.profile.fill_(1.0)
+        bank(x)
+    bank(x).abs().sum().backward()
+    assert bank.profile.grad.abs().sum() > 0
+
+
+def test_filters_kept_in_inference_mode_serve_passes_outside_of_it():
+    bank, x = RadialFilter(8, 1, 1), torch.fft.rfft2(torch.randn(2, 1, 8, 8))
+    with torch.inference_mode():
+        inside = bank(x)
+    with torch.no_grad():
+        assert torch.equal(bank(x), inside)

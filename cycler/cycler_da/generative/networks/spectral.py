@@ -18,7 +18,7 @@ Known limits: periodic square grids only; products are not de-aliased (the filte
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -53,6 +53,7 @@ class RadialFilter(nn.Module):
         self.register_buffer("_direction", direction.float(), persistent=False)
         self.register_buffer("radii", torch.arange(n_shells, dtype=torch.float32), persistent=False)
         self.profile = nn.Parameter(torch.zeros(n_parts, n_out, n_in, n_shells))
+        self._kept: tuple[tuple[Any, ...], Tensor] | None = None
 
     def weights(self) -> Complex[Tensor, "out inn y k"]:
         """Filter values on all modes."""
@@ -64,7 +65,16 @@ class RadialFilter(nn.Module):
 
     def forward(self, x: Complex[Tensor, "batch inn y k"]) -> Complex[Tensor, "batch out y k"]:
         """Apply all filters."""
-        return torch.einsum("bi...,oi...->bo...", x, self.weights())
+        return torch.einsum("bi...,oi...->bo...", x, self._values())
+
+    def _values(self) -> Tensor:
+        """The weights, kept between calls that need no gradient for as long as the profile is the same."""
+        if torch.is_grad_enabled() or self.profile.is_inference():
+            return self.weights()
+        state = (self.profile.data_ptr(), self.profile._version, self.profile.device, self.profile.dtype)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = (state, self.weights())
+        return self._kept[1]
 
 
 @network("quadratic_spectral")
