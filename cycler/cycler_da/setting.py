@@ -26,7 +26,7 @@ from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
-from cycler_da.schemes.base import AnalysisScheme, SchemeContext
+from cycler_da.schemes.base import AnalysisScheme, Needs, SchemeContext
 from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
 from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
@@ -178,12 +178,14 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"cycles.frames: the window of {format_duration(window)} is longer than a cycle of "
             f"{format_duration(every)}, and there is no forecast before the cycle began; shorten cycles.window"
         )
+    streams = tuple(_stream(block, layout, every, window) for block in config.observations)
+    operators = tuple(next(iter(stream.operators.values())) for stream in streams)
     return Setting(
         config=config,
         layout=layout,
         control=control,
-        chains=tuple(_chain(block, config, control) for block in config.chains),
-        streams=tuple(_stream(block, layout, every, window) for block in config.observations),
+        chains=tuple(_chain(block, config, control, operators) for block in config.chains),
+        streams=streams,
         nature=nature,
         start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
         executor=read_spec("executor", config.executor, where="executor"),
@@ -244,13 +246,16 @@ def _physical_layout(system: Spec, nature: Spec | None) -> Layout:
     return layout if system.has_position else nature.layout()
 
 
-def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Chain:
+def _chain(
+    block: ChainBlock, config: ExperimentConfig, control: Control, operators: tuple[ObservationOperator, ...]
+) -> Chain:
     where = f"chains.{block.name}"
     options: Mapping[str, Any] = config.forecast if block.forecast is None else block.forecast
     forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
     model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
-    scheme = scheme_spec.build(SchemeContext(control.layout, model, read_covariance))  # type: ignore[attr-defined]
+    scheme = scheme_spec.build(SchemeContext(control.layout, model, read_covariance, operators))  # type: ignore[attr-defined]
+    _check_needs(scheme.needs, config, control.layout, operators, where=f"{where}: scheme {block.scheme['kind']}")
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:
         raise ConfigError(
@@ -263,6 +268,30 @@ def _chain(block: ChainBlock, config: ExperimentConfig, control: Control) -> Cha
         )
     source = ModelSource(forecast, control.layout, model.digest)
     return Chain(block.name, block.scheme["kind"], scheme, model, source, members, _fallback(config, control, members))
+
+
+def _check_needs(
+    needs: Needs, config: ExperimentConfig, layout: Layout, operators: tuple[ObservationOperator, ...], *, where: str
+) -> None:
+    """Raise ConfigError where the cycles or the operators cannot give what a scheme needs."""
+    n_frames = int(parse_duration(config.cycles.every) / layout.step) + 1
+    if n_frames < needs.window:
+        raise ConfigError(
+            f"{where} smooths windows of {needs.window} frames or more, from one analysis to the next; cycles.every of "
+            f"{config.cycles.every} gives {n_frames}. Set cycles.every to "
+            f"{format_duration((needs.window - 1) * layout.step)}, or take a filter (interpolant_filter, letkf)"
+        )
+    if needs.longest_window is not None and n_frames > needs.longest_window:
+        raise ConfigError(
+            f"{where} takes windows of {needs.longest_window} frames at most; cycles.every of {config.cycles.every} "
+            f"gives {n_frames}. Set it to {format_duration((needs.longest_window - 1) * layout.step)} or less"
+        )
+    rough = [operator.name for operator in operators if not getattr(operator, "is_differentiable", True)]
+    if needs.gradient and rough:
+        raise ConfigError(
+            f"{where} differentiates observation operators, and {', '.join(rough)} has no derivative. Leave that "
+            "stream out, or take a scheme without gradients (letkf, enkf, particle)"
+        )
 
 
 def _fallback(config: ExperimentConfig, control: Control, members: int) -> AnalysisScheme | None:

@@ -22,6 +22,7 @@ from cycler_da.generative.weights import WeightCard, save_weights
 from cycler_da.radar_training import RadarProxies, train_radar
 from cycler_da.registry import read_strictly
 from cycler_da.state_training import SimulatedStates, train_states
+from cycler_da.window_training import SimulatedWindows, train_windows
 
 
 class Told(TypedDict):
@@ -39,7 +40,7 @@ class TrainConfig:
     name: str
     out: str  # folder of weights and card
     run_folder: str  # pairs and checkpoint
-    data: SimulatedData | RadarProxies | SimulatedStates
+    data: SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows
     scaling: Scaling
     network: NetworkSpec
     fit: Mapping[str, Any]
@@ -91,6 +92,8 @@ def run_training(
         trained = train_radar(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
         trained = train_states(data, scaling, settings, **told)
+    elif isinstance(data, SimulatedWindows):
+        trained = train_windows(data, scaling, settings, **told)
     else:
         trained = train_fields(data, scaling, settings, history=config.history, **told)
     card = WeightCard(
@@ -114,12 +117,14 @@ def run_training(
     return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
 
 
-def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies | SimulatedStates:
+def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows:
     options = dict(block)
     kind = options.pop("kind", "simulated")
     if kind not in _DATA:
         raise ConfigError(f"data.kind is {kind!r}; valid: {', '.join(sorted(_DATA))}")
-    built: SimulatedData | RadarProxies | SimulatedStates = read_strictly(_DATA[kind], options, where="data")
+    built: SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows = read_strictly(
+        _DATA[kind], options, where="data"
+    )
     return built
 
 
@@ -127,4 +132,5 @@ _DATA: Mapping[str, type] = {
     "simulated": SimulatedData,
     "radar_proxies": RadarProxies,
     "simulated_states": SimulatedStates,
+    "simulated_windows": SimulatedWindows,
 }

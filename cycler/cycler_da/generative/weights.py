@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load, save
+from torch import nn
 
 from cycler_da.errors import ConfigError, WeightsMismatch
 from cycler_da.generative.assembly import Parts, assemble
@@ -116,6 +117,14 @@ def load_transition(
     Raises WeightsMismatch or LayoutMismatch before any number is computed: for a damaged file, for another
     hash than asked for, for a layout that the kind of transition cannot serve.
     """
+    card, network, measured = load_parts(folder, sha256=sha256)
+    network.to(device)
+    parts = Parts(network, card.scaling, card.history, card.layout, layout or card.layout, measured, str(folder))
+    return assemble(card.transition, parts)
+
+
+def load_parts(folder: Path, *, sha256: str | None = None) -> tuple[WeightCard, nn.Module, dict[str, Tensor]]:
+    """Card, network with its weights, and what was measured with them; raises WeightsMismatch."""
     card = read_card(folder)
     tensors = load(_read(folder, card, sha256))
     try:
@@ -129,10 +138,8 @@ def load_transition(
         raise WeightsMismatch(
             f"weights {folder / WEIGHTS} do not fit network {card.network.kind!r}: {error}"
         ) from error
-    network.eval().to(device)
     measured = {name: value for name, value in tensors.items() if not name.startswith(_NETWORK)}
-    parts = Parts(network, card.scaling, card.history, card.layout, layout or card.layout, measured, str(folder))
-    return assemble(card.transition, parts)
+    return card, network.eval(), measured
 
 
 def _read(folder: Path, card: WeightCard, sha256: str | None) -> bytes:

@@ -2,9 +2,12 @@
 
     arctan    H(x) = atan(v / scale)         saturates: far values are hardly told apart
     cubic     H(x) = (v / scale)^3           flat at 0: small values are hardly told apart
+    sine      H(x) = a sin(v / scale)        many states for one value: |v| above scale pi / 2 folds back
+    exceeds   H(x) = 1 where v > threshold, else 0      a detection; it has no derivative
 
 v is the observed variable interpolated linearly to the position (`points`); `scale` has its units, H(x) has none.
-Used for Lorenz-63 and the double well in Chen et al. (2025), arXiv:2501.16642; there with `scale` 8 and 1.
+Used for Lorenz-63 and the double well in Chen et al. (2025), arXiv:2501.16642, with `scale` 8 and 1; arctan(3 x) and
+1.5 sin(3 x) of normalised x in SOAD, arXiv:2407.21314: there `scale` is a third of the climatological deviation.
 
 Limits: not linear, so there is no transpose; schemes that need one are refused with it. Gradients are those of
 automatic differentiation. Outside the grid H(x) is NaN, as for `points`.
@@ -38,6 +41,7 @@ class CurveOperator:
     curve: Callable[[Tensor], Tensor]
     scale: float
     is_linear: bool = False
+    is_differentiable: bool = True  # False: schemes that need H' are refused with it
 
     def __call__(
         self, x: Float[Tensor, "batch channel *space"], where: Locations, layout: Layout
@@ -84,6 +88,58 @@ class CubicSpec(Spec):
     def build(self, layout: Layout) -> CurveOperator:
         """Make the operator; it suits every grid."""
         return CurveOperator("cubic", PointsSpec().build(layout), _cube, self.scale)
+
+
+@register("operator", "sine")
+@dataclass(frozen=True, kw_only=True)
+class SineSpec(Spec):
+    """Settings of the sine."""
+
+    scale: float = 1.0  # units of the observed variable
+    amplitude: float = 1.5
+
+    def __post_init__(self) -> None:
+        _require_positive(self.scale, "sine")
+        if not self.amplitude > 0:
+            raise ConfigError(f"operator sine: amplitude is {self.amplitude}; expected a positive number")
+
+    def build(self, layout: Layout) -> CurveOperator:
+        """Make the operator; it suits every grid."""
+        return CurveOperator("sine", PointsSpec().build(layout), Sine(self.amplitude), self.scale)
+
+
+@dataclass(frozen=True)
+class Sine:
+    """a sin."""
+
+    amplitude: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply."""
+        return self.amplitude * torch.sin(x)
+
+
+@register("operator", "exceeds")
+@dataclass(frozen=True, kw_only=True)
+class ExceedsSpec(Spec):
+    """Settings of the detection."""
+
+    threshold: float = 0.0  # units of the observed variable
+
+    def build(self, layout: Layout) -> CurveOperator:
+        """Make the operator; it suits every grid."""
+        return CurveOperator("exceeds", PointsSpec().build(layout), Above(self.threshold), 1.0, is_differentiable=False)
+
+
+@dataclass(frozen=True)
+class Above:
+    """1 above a threshold, 0 elsewhere, NaN where the value is."""
+
+    threshold: float
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply."""
+        return torch.where(x.isnan(), x, (x > self.threshold).to(x.dtype))
 
 
 def _cube(x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from cycler_da.forecast import ForecastModel
 from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
-from cycler_da.obs.base import Observations
+from cycler_da.obs.base import ObservationOperator, Observations
 from cycler_da.schemes.mapper import Mapper, one_by_one
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ class Needs:
     couples_members: bool = True  # False: members may be analysed in separate batches
     previous: bool = False  # reads the previous analysis and the forecast model
     linear_operators: bool = False
+    gradient: bool = False  # differentiates the observation operators
     n_members: int = 2
     own_times: bool = False  # uses observations at their own times where the background has frames (not a need)
     resamples: bool = False  # members may end as copies of one, told apart by the noise of the next forecast (no need)
+    window: int = 1  # frames from the previous analysis to the cycle time, both counted; 1: a filter
+    longest_window: int | None = None  # most frames that it can take
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class SchemeContext:
     model: ForecastModel | None = None
     #: Reads a B file for a layout, `(path, layout, sha256 or None) -> (B, digest)`; None where there are no files.
     read_covariance: Callable[[str, Layout, str | None], tuple[StateCovariance, str]] | None = None
+    #: Of every stream of the experiment; empty where streams are not known.
+    operators: tuple[ObservationOperator, ...] = ()
 
 
 @runtime_checkable

@@ -15,6 +15,9 @@ from cycler_da.schemes import (
     observations_only,
     optimal_particle,
     particle,
+    pdediff,
+    sda,
+    soad,
     var3d,
 )
 
@@ -33,5 +36,8 @@ __all__ = [
     "observations_only",
     "optimal_particle",
     "particle",
+    "pdediff",
+    "sda",
+    "soad",
     "var3d",
 ]

@@ -60,3 +60,12 @@ def innovation_diagnostics(
 def dof_signal(analysis_hx: Float[Tensor, "member obs"], error_variance: Float[Tensor, "obs"]) -> float:
     """Degrees of freedom for signal, trace of H P_a H^T R^-1, from the analysis members."""
     return float((analysis_hx.to(torch.float64).var(dim=0).cpu() / error_variance.cpu()).sum())
+
+
+def used_share(innovation: Float[Tensor, "member obs"], change: Float[Tensor, "member obs"]) -> float:
+    """Share of the innovations that an analysis removed (regression through zero), held to [0, 1].
+
+    For methods without a gain matrix: dof_signal is this share times the number of observations.
+    """
+    share = (innovation * change).sum() / innovation.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
+    return float(share.clamp(0.0, 1.0))

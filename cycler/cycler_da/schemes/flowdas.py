@@ -41,6 +41,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import used_share
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
@@ -162,7 +163,7 @@ class Flowdas:
         members = MemberNoise(noise, background.members, "flowdas", device=prediction.mean.device)
         analysed = prediction.to_state(self.sample_residual(prediction, seen, members))
         require_finite(analysed, layout=background.layout, scheme="flowdas")
-        used = _used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
+        used = used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
         report = {"n_obs": float(len(observations)), "dof_signal": used * len(observations)}
         return conclude(background, analysed, carry=carry, report=report)
 
@@ -228,12 +229,3 @@ def climatological_scale(climatology: StateClimatology | None, observations: Obs
     moved = climatology.covariance.apply(units)
     std = torch.stack([moved[(channel, channel, *centre)] for channel in range(n_channels)]).sqrt()
     return std[observations.channels].to(observations.values.device)
-
-
-def _used_share(innovation: Float[Tensor, "member obs"], change: Float[Tensor, "member obs"]) -> float:
-    """Share of the innovations that the guidance removed (regression through zero), held to [0, 1].
-
-    There is no gain matrix here, so dof_signal is this share times the number of observations.
-    """
-    share = (innovation * change).sum() / innovation.square().sum().clamp(min=torch.finfo(torch.float64).tiny)
-    return float(share.clamp(0.0, 1.0))

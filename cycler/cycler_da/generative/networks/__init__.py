@@ -7,6 +7,7 @@ from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.networks.unet import UNet
+from cycler_da.generative.networks.window_unet import WindowUNet
 
 __all__ = [
     "FourierNeuralOperator",
@@ -17,5 +18,6 @@ __all__ = [
     "QuadraticRingNet",
     "QuadraticSpectralNet",
     "UNet",
+    "WindowUNet",
     "build_network",
 ]

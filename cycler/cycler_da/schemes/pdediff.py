@@ -1,0 +1,169 @@
+"""PDEDiff: autoregressive windows, each begun by frames that are known already, and guided by observations.
+
+Every member goes on from its own previous analysis. A window of the network's frames is drawn in which the first
+`n_given` frames are known and the others are guided by their observations; then the next, which begins with the last
+frames of this one, until the cycle time. One network forecasts (nothing observed) and assimilates.
+
+    universal   known frames enter through the network's input (it was trained with any number of them)
+    joint       known frames are observations with a small error: a network of windows is enough
+
+Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, n_steps: 16}` (joint:
+128).
+Departures by default: the likelihood's covariance of every wave (`sda`); second order on a grid in log(sigma / mu).
+Limits: members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an uncertain
+start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew). Observations
+of the first frame are not used: it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.denoiser import Denoiser
+from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.window_weights import WindowPrior
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+from cycler_da.registry import Spec, register
+from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window_measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_part
+from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
+from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+MODES = ("universal", "joint")
+#: Error of known frames in mode joint, scaled (arXiv:2410.16415).
+KNOWN_STD = 0.01
+
+
+@register("scheme", "pdediff")
+@dataclass(frozen=True, kw_only=True)
+class PdediffSpec(Spec):
+    """Options."""
+
+    weights: str | None = None  # folder of window weights; None: a Gaussian with the model's climatology
+    sha256: str | None = None
+    correlation: float = 0.9  # of that Gaussian, from frame to frame
+    mode: str = "universal"
+    n_given: int = 1  # frames that the second window, and those after it, begin with
+    likelihood: str = "known_covariance"
+    gamma: float = 0.1  # of likelihood sda
+    schedule: str = "cosine"
+    sampler: str = "second_order"
+    times: str = "ratio"
+    n_steps: int = 16
+
+    def __post_init__(self) -> None:
+        require_likelihood(self.likelihood, scheme="pdediff")
+        self.sampling()
+        if self.mode not in MODES:
+            raise ConfigError(f"scheme pdediff: mode is {self.mode!r}; valid: {', '.join(MODES)}")
+        if self.n_given < 1 or not self.gamma > 0:
+            raise ConfigError(
+                f"scheme pdediff: n_given is {self.n_given}, gamma {self.gamma}; expected 1 or more and above 0"
+            )
+
+    def sampling(self) -> Sampling:
+        """How windows are drawn."""
+        return Sampling(schedule=self.schedule, sampler=self.sampler, times=self.times, n_steps=self.n_steps)
+
+    def build(self, context: SchemeContext) -> Pdediff:
+        """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
+        known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="pdediff")
+        if self.n_given >= known.frames:
+            raise ConfigError(
+                f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.frames} frames of a window"
+            )
+        return Pdediff(self, known, window_needs(known))
+
+
+@dataclass(frozen=True)
+class Pdediff:
+    """The scheme with its prior."""
+
+    settings: PdediffSpec
+    known: WindowPrior
+    needs: Needs
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Continue every member to the cycle time; without observations the background, bit for bit.
+
+        Raises AnalysisFailed for a window that the prior does not cover, or a result that is not finite.
+        """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
+        window = window_of(prior, self.known, background_error=None, scheme="pdediff")
+        assert prior.previous is not None
+        dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
+        first = self.known.scaling.to_scaled(prior.previous.latest.to(torch.float64)).to(dtype)
+        by_frame = split_by_frame(observations, window.times)
+        windows = self.continue_from(first[:, None], by_frame, window.times, noise, prior.background.members)
+        scaling = self.known.scaling
+        return window_analysis(prior, observations, windows[:, -1], scaling, carry=carry, scheme="pdediff")
+
+    def continue_from(
+        self,
+        frames: Float[Tensor, "member given channel y x"],
+        by_frame: list[Observations],
+        times: np.ndarray,
+        noise: Noise,
+        members: tuple[int, ...],
+    ) -> Float[Tensor, "member frame channel y x"]:
+        """Frames up to the last time, from those that are known at the first times; all scaled."""
+        n_frames, done = len(times), frames
+        while done.shape[1] < n_frames:
+            n_given = min(self.settings.n_given, done.shape[1])
+            length = min(self.known.frames, n_frames - done.shape[1] + n_given)
+            if self.known.network is not None and length < self.known.frames:  # the last window overlaps more
+                length, n_given = self.known.frames, self.known.frames - (n_frames - done.shape[1])
+            first = done.shape[1] - n_given
+            keyed = MemberNoise(noise, members, f"pdediff.{first}", done.dtype)
+            rest = self._window(done[:, first:], by_frame[first + n_given : first + length], length, keyed)
+            done = torch.cat([done, rest], dim=1)
+        return done
+
+    def _window(
+        self,
+        given: Float[Tensor, "member given channel y x"],
+        by_frame: list[Observations],
+        length: int,
+        noise: MemberNoise,
+    ) -> Float[Tensor, "member frame channel y x"]:
+        """The frames of one window after those that are given."""
+        sampling, n_given = self.settings.sampling(), given.shape[1]
+        whole = self.known.denoiser(sampling.law, length)
+        is_joint = self.settings.mode == "joint"
+        n_frames, offset = (length, n_given) if is_joint else (length - n_given, 0)
+        shape = (n_frames, *given.shape[2:])
+        parts: list[Part] = [
+            state_part(offset + i, some, self.known.scaling, shape) for i, some in enumerate(by_frame) if len(some)
+        ]
+        denoiser: Denoiser
+        if is_joint:
+            variance = torch.full((given.shape[2],), KNOWN_STD**2, dtype=torch.float64)
+            for frame in range(n_given):
+                parts += frame_part(frame, given[:, frame], variance, shape)
+            denoiser = self._guided(whole, parts)
+            return sampling.draw(denoiser, shape, noise, dtype=noise.dtype)[:, n_given:]
+        conditional = whole.given(given)
+        denoiser = self._guided(conditional, parts) if parts else conditional
+        return sampling.draw(denoiser, shape, noise, dtype=noise.dtype)
+
+    def _guided(self, denoiser: WindowDenoiser | GivenFrames, parts: list[Part]) -> Denoiser:
+        settings = self.settings
+        measurement = WindowMeasurement(tuple(parts))
+        law = settings.sampling().law
+        return guided(denoiser, law, measurement, likelihood=settings.likelihood, gamma=settings.gamma)

@@ -1,0 +1,125 @@
+"""Score-based data assimilation: all frames of a window are drawn at once, given all its observations.
+
+A diffusion of windows of frames knows how states follow each other; a likelihood score brings in the observations of
+every frame and the background of the first one; samples are smoothed windows, and their last frames are the analysis.
+Windows longer than the network's are composed of its windows (the pseudo Markov blanket).
+
+Source: Rozet and Louppe (2023), arXiv:2306.10574 and 2310.01853 (two-layer QG). As published: `{likelihood: sda, gamma:
+0.01, sampler: exponential, times: linear, n_steps: 256, corrector_steps: 1}`, without a background, which it does not
+know.
+Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
+no backward pass through the network); a second-order sampler on a grid in log(sigma / mu); the background as one more
+observation (`window_prior`).
+Limits: needs a network (or its Gaussian) of this system, and several model steps between analyses. Cost: n_steps passes
+for each window of the composition. Observations are taken at the nearest frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.window_weights import WindowPrior
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+from cycler_da.registry import Spec, register
+from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window_measurement import WindowMeasurement, frame_part, split_by_frame, state_part
+from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
+from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@register("scheme", "sda")
+@dataclass(frozen=True, kw_only=True)
+class SdaSpec(Spec):
+    """Options."""
+
+    weights: str | None = None  # folder of window weights; None: a Gaussian with the model's climatology
+    sha256: str | None = None
+    correlation: float = 0.9  # of that Gaussian, from frame to frame
+    likelihood: str = "known_covariance"
+    gamma: float = 0.01  # of likelihood sda
+    background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
+    stride: int = 1  # between the network's windows in a longer one
+    schedule: str = "cosine_squared"
+    sampler: str = "second_order"
+    times: str = "ratio"
+    n_steps: int = 24
+    corrector_steps: int = 0
+    tau: float = 0.25
+
+    def __post_init__(self) -> None:
+        require_likelihood(self.likelihood, scheme="sda")
+        self.sampling()
+        if not self.gamma > 0 or (self.background_error is not None and not self.background_error > 0):
+            raise ConfigError(
+                f"scheme sda: gamma is {self.gamma}, background_error {self.background_error}; expected "
+                "positive numbers"
+            )
+
+    def sampling(self) -> Sampling:
+        """How windows are drawn."""
+        return Sampling(
+            schedule=self.schedule,
+            sampler=self.sampler,
+            times=self.times,
+            n_steps=self.n_steps,
+            corrector_steps=self.corrector_steps,
+            tau=self.tau,
+        )
+
+    def build(self, context: SchemeContext) -> Sda:
+        """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
+        known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
+        return Sda(self, known, window_needs(known))
+
+
+@dataclass(frozen=True)
+class Sda:
+    """The scheme with its prior."""
+
+    settings: SdaSpec
+    known: WindowPrior
+    needs: Needs
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Draw windows and keep their last frames; without observations the background, bit for bit.
+
+        Raises AnalysisFailed for a window that the prior does not cover, or a result that is not finite.
+        """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
+        window = window_of(prior, self.known, background_error=self.settings.background_error, scheme="sda")
+        shape = (window.n_frames, *prior.background.layout.state_shape)
+        parts = [
+            state_part(frame, some, self.known.scaling, shape)
+            for frame, some in enumerate(split_by_frame(observations, window.times))
+            if len(some)
+        ]
+        measurement = WindowMeasurement((*frame_part(0, window.mean, window.variance, shape), *parts))
+        dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
+        keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
+        windows = self.draw(measurement, shape, keyed)
+        scaling = self.known.scaling
+        return window_analysis(prior, observations, windows[:, -1], scaling, carry=carry, scheme="sda")
+
+    def draw(
+        self, measurement: WindowMeasurement, shape: tuple[int, ...], noise: MemberNoise
+    ) -> Float[Tensor, "member frame channel y x"]:
+        """Windows given a measurement, scaled; one for every member."""
+        settings, sampling = self.settings, self.settings.sampling()
+        denoiser = self.known.denoiser(sampling.law, shape[0], stride=settings.stride)
+        posterior = guided(denoiser, sampling.law, measurement, likelihood=settings.likelihood, gamma=settings.gamma)
+        return sampling.draw(posterior, shape, noise, dtype=noise.dtype)

@@ -1,0 +1,258 @@
+"""What was observed in a window of frames, as one measurement of the diffused window.
+
+The window is `(batch, frame, channel, y, x)`: scaled states and, for schemes that diffuse them, scaled fields of
+observations behind them. A measurement is a list of parts, each of one frame:
+
+    states    H(x_f) of the observation operators, in physical units, divided by a unit (below)
+    entries   values of single cells of one channel: a background, known frames, observations of a diffused field
+
+Every observation belongs to the nearest frame. Observations of the same cell are averaged (weights 1 / variance), which
+is the same likelihood. The unit of an observation is the deviation that H gives to scaled states of independent
+cells, exact for one observation of every variable and stream and taken for all; 1 for nonlinear operators. Scalar
+likelihoods (SDA, SOAD) add variances to R in these units, as published for normalised states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from cycler_da.errors import AnalysisFailed
+from cycler_da.generative.diffusion.likelihood import Slope
+from cycler_da.generative.scaling import Scaling
+from cycler_da.obs.base import ObsBatch, Observations
+from cycler_da.schemes.linearised import Linearised
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+
+class Part(Protocol):
+    """Observations of one frame."""
+
+    @property
+    def values(self) -> Float[Tensor, "*batch obs"]:
+        """Observed values."""
+        ...
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """Diagonal of R."""
+        ...
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """Model equivalents."""
+        ...
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> Slope:
+        """H at z."""
+        ...
+
+
+@dataclass(frozen=True)
+class EntryPart:
+    """Cells of one channel and frame; its own slope."""
+
+    frame: int
+    channel: int
+    cells: Int[Tensor, "obs"]  # flat, each once
+    values: Float[Tensor, "*batch obs"]
+    error_variance: Float[Tensor, "obs"]
+    shape: tuple[int, ...]  # of a window: frame, channel, y, x
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """The entries."""
+        return z[:, self.frame, self.channel].flatten(1)[:, self.cells].to(torch.float64)
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> EntryPart:
+        """Itself."""
+        return self
+
+    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """The entries."""
+        return self.hx(v)
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
+        """The entries put back."""
+        z = w.new_zeros((len(w), *self.shape))
+        z[:, self.frame, self.channel].flatten(1)[:, self.cells] = w
+        return z
+
+
+@dataclass(frozen=True)
+class StatePart:
+    """Observations of the states of one frame through their operators."""
+
+    frame: int
+    observations: Observations
+    scaling: Scaling
+    unit: Float[Tensor, "obs"]
+    shape: tuple[int, ...]
+
+    @property
+    def values(self) -> Float[Tensor, "obs"]:
+        """Values in their units."""
+        return self.observations.values / self.unit
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """R in their units."""
+        return self.observations.error_variance / self.unit**2
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """H(x) in their units."""
+        return self.observations.hx(self._physical(z)) / self.unit
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> StateSlope:
+        """H at the states of z."""
+        return StateSlope(self, Linearised(self.observations, self._physical(z.detach())))
+
+    def _physical(self, z: Tensor) -> Tensor:
+        return self.scaling.to_physical(z[:, self.frame, : self.n_states].to(torch.float64))
+
+    @property
+    def n_states(self) -> int:
+        """Channels that are states."""
+        return len(self.observations.layout.channels)
+
+
+@dataclass(frozen=True)
+class StateSlope:
+    """H of a `StatePart`."""
+
+    part: StatePart
+    linear: Linearised
+
+    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """H v."""
+        states = v[:, self.part.frame, : self.part.n_states].to(torch.float64)
+        return self.linear.forward(self.part.scaling.stretch(states)) / self.part.unit
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
+        """H^T w."""
+        z = w.new_zeros((len(w), *self.part.shape))
+        back = self.part.scaling.stretch(self.linear.transpose(w.to(torch.float64) / self.part.unit))
+        z[:, self.part.frame, : self.part.n_states] = back.to(w.dtype)
+        return z
+
+
+@dataclass(frozen=True)
+class WindowMeasurement:
+    """All parts, one after the other."""
+
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return sum(part.values.shape[-1] for part in self.parts)
+
+    @property
+    def values(self) -> Float[Tensor, "*batch obs"]:
+        """Observed values, float64."""
+        rows = [part.values for part in self.parts]
+        lead = torch.broadcast_shapes(*(row.shape[:-1] for row in rows))
+        return torch.cat([row.expand(*lead, -1) for row in rows], dim=-1)
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """Diagonal of R, float64."""
+        return torch.cat([part.error_variance for part in self.parts])
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """Model equivalents."""
+        return torch.cat([part.hx(z) for part in self.parts], dim=1)
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
+        """H at z."""
+        return WindowSlope(tuple(part.slope(z) for part in self.parts), [p.values.shape[-1] for p in self.parts])
+
+
+@dataclass(frozen=True)
+class WindowSlope:
+    """The slopes of all parts."""
+
+    slopes: tuple[Slope, ...]
+    sizes: Sequence[int]
+
+    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """H v."""
+        return torch.cat([slope.forward(v) for slope in self.slopes], dim=1)
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
+        """H^T w."""
+        parts = w.split(list(self.sizes), dim=1)
+        total = self.slopes[0].transpose(parts[0])
+        for slope, part in zip(self.slopes[1:], parts[1:], strict=True):
+            total = total + slope.transpose(part)
+        return total
+
+
+def split_by_frame(observations: Observations, times: np.ndarray) -> list[Observations]:
+    """Observations of each frame, by the nearest time; without a time they belong to the last frame."""
+    found: list[list[ObsBatch]] = [[] for _ in times]
+    frames = times.astype("datetime64[s]").astype(np.int64)
+    for batch in observations.batches:
+        stamps = batch.times.astype("datetime64[s]")
+        seconds = np.where(np.isnat(stamps), times[-1], stamps).astype("datetime64[s]").astype(np.int64)
+        nearest = np.abs(seconds[:, None] - frames[None, :]).argmin(axis=1)
+        for frame in np.unique(nearest):
+            found[frame].append(batch.select(torch.from_numpy(nearest == frame)))
+    return [Observations(tuple(batches), observations.layout) for batches in found]
+
+
+def state_part(frame: int, observations: Observations, scaling: Scaling, shape: tuple[int, ...]) -> StatePart:
+    """The part of observations of states; `shape` is that of a window."""
+    units = torch.cat([_units(batch, observations, scaling) for batch in observations.batches])
+    return StatePart(frame, observations, scaling, units, shape)
+
+
+def entry_part(
+    frame: int,
+    channel: int,
+    cells: Int[Tensor, "obs"],
+    values: Float[Tensor, "*batch obs"],
+    variance: Float[Tensor, "obs"],
+    shape: tuple[int, ...],
+) -> EntryPart:
+    """The part of single cells; those that are seen more than once are averaged."""
+    unique, where = torch.unique(cells, return_inverse=True)
+    weight = 1.0 / variance
+    total = torch.zeros(len(unique), dtype=torch.float64).index_add(0, where, weight)
+    sums = values.new_zeros((*values.shape[:-1], len(unique))).index_add(-1, where, values * weight)
+    return EntryPart(frame, channel, unique, sums / total, 1.0 / total, shape)
+
+
+def frame_part(
+    frame: int, states: Float[Tensor, "*batch channel y x"], variance: Float[Tensor, "channel"], shape: tuple[int, ...]
+) -> tuple[EntryPart, ...]:
+    """Parts for a whole frame of scaled states with one error variance for each channel."""
+    n = states.shape[-1] * states.shape[-2]
+    cells, flat = torch.arange(n), states.to(torch.float64).flatten(-2)
+    return tuple(
+        EntryPart(frame, c, cells, flat[..., c, :], variance[c].to(torch.float64).expand(n), shape)
+        for c in range(states.shape[-3])
+    )
+
+
+def _units(batch: ObsBatch, observations: Observations, scaling: Scaling) -> Float[Tensor, "obs"]:
+    units = torch.ones(len(batch), dtype=torch.float64)
+    if not batch.operator.is_linear:
+        return units
+    for channel in torch.unique(batch.where.channel):
+        here = batch.where.channel == channel
+        first = torch.zeros(len(batch), dtype=torch.bool)
+        first[int(here.nonzero()[0])] = True
+        one = batch.select(first)
+        row = one.operator.adjoint(torch.ones(1, 1, dtype=torch.float64), one.where, observations.layout)
+        size = scaling.stretch(row).norm()
+        if not float(size) > 0:
+            raise AnalysisFailed(
+                f"stream {batch.stream}: operator {batch.operator.name} sees nothing of any state at the position of "
+                f"{one.ids[0]}; flag it DOMAIN"
+            )
+        units[here] = size
+    return units

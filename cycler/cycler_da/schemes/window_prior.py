@@ -1,0 +1,94 @@
+"""What window schemes know of a window before its observations, and how its background enters.
+
+With weights: a window network and the covariances measured with it (`generative.window_weights`). Without: a Gaussian
+with the climatology of the forecast model, whose every frame keeps `correlation` of the one before (no dynamics at all;
+the baseline that says what a network is worth). Frames run from the previous analysis to the cycle time, one model step
+apart.
+
+The background is the mean of the previous analysis at the first frame, an observation of every cell with the variance
+of the ensemble there (one number for each variable); its own covariance over space is not used, and the prior counts
+beside it: right where the ensemble is much sharper than climatology. Members are independent samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.errors import AnalysisFailed, ConfigError
+from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
+from cycler_da.generative.covariance import SpectralCovariance
+from cycler_da.generative.diffusion.window_gaussian import persistent_lags
+from cycler_da.generative.window_weights import WindowPrior, load_window
+from cycler_da.schemes.base import Needs, Prior, SchemeContext
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+#: Most frames of a window without weights.
+LONGEST = 16
+#: Smallest deviation of a background, in climatological standard deviations: the sampler's own last noise.
+LEAST_STD = 1e-3
+
+
+def read_prior(
+    weights: str | None, sha256: str | None, correlation: float, context: SchemeContext, *, scheme: str
+) -> WindowPrior:
+    """The prior of a config; raises ConfigError, WeightsMismatch or LayoutMismatch."""
+    if weights is not None:
+        return load_window(Path(weights), layout=context.layout, sha256=sha256)
+    if not 0 <= correlation < 1:
+        raise ConfigError(f"scheme {scheme}: correlation is {correlation}; expected 0 or more and below 1")
+    climatology: StateClimatology | None = getattr(context.model, "climatology", None)
+    covariance = None if climatology is None else climatology.covariance
+    if not isinstance(covariance, ScaledCovariance) or not isinstance(covariance.scaled, SpectralCovariance):
+        raise ConfigError(
+            f"scheme {scheme}: without weights it needs a forecast model with a climatology by waves on a torus; got "
+            f"{type(context.model).__name__}. Set weights to a folder of window weights, such as "
+            "data/weights/two_layer_qg/window"
+        )
+    lags = persistent_lags(covariance.scaled.blocks(), correlation, LONGEST)
+    return WindowPrior(lags, covariance.scaling, len(context.layout.channels), frames=2)
+
+
+def window_needs(prior: WindowPrior) -> Needs:
+    """What a scheme with this prior cannot do without."""
+    return Needs(previous=True, gradient=True, n_members=2, window=prior.frames, longest_window=prior.longest)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The frames of a cycle and its background."""
+
+    times: np.ndarray  # datetime64[s], the first is that of the previous analysis
+    mean: Float[Tensor, "channel y x"]  # of the previous analysis, scaled, float64
+    variance: Float[Tensor, "channel"]  # of the previous analysis, scaled, float64
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames."""
+        return len(self.times)
+
+
+def window_of(prior: Prior, known: WindowPrior, *, background_error: float | None, scheme: str) -> Window:
+    """The window of a cycle; raises AnalysisFailed without a previous analysis or with too few or too many frames."""
+    if prior.previous is None:
+        raise AnalysisFailed(f"{scheme}: needs the previous analysis, where its window begins, and got none")
+    first, last, step = prior.previous.valid_time, prior.background.valid_time, prior.background.layout.step
+    n_frames = int((last - first) / step) + 1
+    if not known.frames <= n_frames <= known.longest:
+        raise AnalysisFailed(
+            f"{scheme}: the window has {n_frames} frames from {first} to {last}; expected {known.frames} to "
+            f"{known.longest}"
+        )
+    states = known.scaling.to_scaled(prior.previous.latest.to(torch.float64))
+    if background_error is None:
+        variance = states.var(dim=0).mean(dim=(-2, -1)).clamp(min=LEAST_STD**2)
+    else:
+        variance = torch.full((states.shape[1],), background_error**2, dtype=torch.float64)
+    return Window(first + step * np.arange(n_frames), states.mean(dim=0), variance)

@@ -1,0 +1,162 @@
+"""Drawing windows from a guided denoiser: what the window schemes share beside their prior.
+
+Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 16 to 32
+steps do what 256 do. The answer is the last denoised estimate. Members are keyed by their ids, so that a window is the
+same whatever batch it is drawn in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.corrector import Langevin
+from cycler_da.generative.diffusion.denoiser import Denoiser
+from cycler_da.generative.diffusion.likelihood import (
+    KnownCovariance,
+    Measurement,
+    MomentMatching,
+    WidenedLikelihood,
+    Widening,
+    dps_widening,
+    sda_widening,
+    soad_widening,
+)
+from cycler_da.generative.diffusion.sampler import (
+    Replacement,
+    draw_start,
+    sample,
+    sample_ancestral,
+    sample_second_order,
+)
+from cycler_da.generative.diffusion.schedule import Schedule, find_schedule, linear_times, ratio_times
+from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.scaling import Scaling
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+from cycler_da.schemes.base import Analysis, Prior
+from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import used_share
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+SAMPLERS = ("second_order", "exponential", "ancestral")
+GRIDS = ("ratio", "linear")
+LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
+#: Ends of the grid `ratio`: less than the error of any observation, more than any window's size.
+LOW, HIGH = 0.01, 30.0
+#: Relative residual at which the systems of a likelihood are solved well enough: its model of C_t is rougher.
+SOLVED, MOST_ITERATIONS = 1e-3, 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a window is drawn."""
+
+    schedule: str = "cosine_squared"
+    sampler: str = "second_order"
+    times: str = "ratio"
+    n_steps: int = 24
+    corrector_steps: int = 0
+    tau: float = 0.25
+    score: str = "fresh"
+
+    def __post_init__(self) -> None:
+        find_schedule(self.schedule)
+        for name, value, valid in (("sampler", self.sampler, SAMPLERS), ("times", self.times, GRIDS)):
+            if value not in valid:
+                raise ConfigError(f"{name} is {value!r}; valid: {', '.join(valid)}")
+        if self.corrector_steps and self.sampler != "exponential":
+            raise ConfigError(
+                f"corrector_steps is {self.corrector_steps} with sampler {self.sampler}; correctors go with exponential"
+            )
+        self.grid()
+        if self.corrector_steps:
+            Langevin(self.law, MemberNoise(Noise(0), (), "check"), self.corrector_steps, self.tau, self.score)
+
+    @property
+    def law(self) -> Schedule:
+        """The schedule."""
+        return find_schedule(self.schedule)
+
+    def grid(self) -> tuple[float, ...]:
+        """Times from noise to the window."""
+        if self.times == "linear":
+            return linear_times(self.n_steps)
+        return ratio_times(self.law, self.n_steps, low=LOW, high=HIGH)
+
+    def draw(
+        self,
+        denoiser: Denoiser,
+        shape: tuple[int, ...],
+        noise: MemberNoise,
+        *,
+        replacement: Replacement | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "member frame channel y x"]:
+        """One window of every member."""
+        times, start = self.grid(), draw_start(noise, shape, dtype=dtype)
+        if self.sampler == "second_order":
+            return sample_second_order(denoiser, self.law, times, start).clean
+        if self.sampler == "ancestral":
+            return sample_ancestral(denoiser, self.law, times, start, draws=noise).clean
+        langevin = None
+        if self.corrector_steps:
+            langevin = Langevin(self.law, noise, self.corrector_steps, self.tau, self.score, then=replacement)
+        return sample(denoiser, self.law, times, start, corrector=langevin, replacement=replacement).clean
+
+
+def guided(
+    denoiser: WindowDenoiser | GivenFrames,
+    schedule: Schedule,
+    measurement: Measurement,
+    *,
+    likelihood: str,
+    gamma: float = 0.01,
+    prior_std: float = 1.0,
+    clip: float | None = None,
+) -> Denoiser:
+    """The denoiser given the measurement, by the name of the likelihood score."""
+    if likelihood == "known_covariance":
+        return KnownCovariance(denoiser, measurement, denoiser.left, SOLVED, MOST_ITERATIONS)
+    if likelihood == "moment_matching":
+        return MomentMatching(denoiser, schedule, measurement, SOLVED, MOST_ITERATIONS)
+    widenings: Mapping[str, Widening] = {
+        "sda": sda_widening(gamma),
+        "soad": soad_widening(prior_std),
+        "dps": dps_widening(),
+    }
+    return WidenedLikelihood(denoiser, schedule, measurement, widenings[likelihood], clip)
+
+
+def require_likelihood(name: str, *, scheme: str) -> None:
+    """Raise ConfigError for an unknown likelihood score."""
+    if name not in LIKELIHOODS:
+        raise ConfigError(f"scheme {scheme}: likelihood is {name!r}; valid: {', '.join(LIKELIHOODS)}")
+
+
+def window_analysis(
+    prior: Prior,
+    observations: Observations,
+    last: Float[Tensor, "member channel y x"],
+    scaling: Scaling,
+    *,
+    carry: Mapping[str, Tensor],
+    scheme: str,
+) -> Analysis:
+    """The analysis whose members are the last frames of their windows (scaled)."""
+    background = prior.background
+    hx = finite_hx(background.latest, observations, scheme=scheme)
+    analysed = scaling.to_physical(last.to(torch.float64)).to(background.values.dtype)
+    require_finite(analysed, layout=background.layout, scheme=scheme)
+    share = used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
+    report = {"n_obs": float(len(observations)), "dof_signal": share * len(observations)}
+    return conclude(background, analysed, carry=carry, report=report)

@@ -1,0 +1,136 @@
+"""Training of a window network on a simulated system: trajectories, fields of observations beside them, fit, scores.
+
+The channels are the system's variables and, behind them, what operators would see at every grid cell, `observed`: one
+operator and variable for each channel. All are scaled by their mean and standard deviation over the training
+trajectories (variables by the config's scaling). What is measured with the weights is Gamma, the covariance of all
+channels at every lag and wave (`generative.diffusion.window_gaussian`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.window_gaussian import measure_lags
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.trained import TrainedTransition
+from cycler_da.generative.training import Progress, TrainSettings
+from cycler_da.generative.window_training import WindowData, WindowFit, score_window
+from cycler_da.generative.window_weights import GAMMA, pack_lags
+from cycler_da.noise import Noise
+from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
+from cycler_da.obs.fields import ObservedField, observed_fields
+from cycler_da.systems.base import ClimateSpec, noisy_step
+from cycler_da.systems.climate import climate_system
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedWindows:
+    """Trajectories of a numerical system, one layout step between frames."""
+
+    system: Mapping[str, Any]
+    seed: int
+    trajectories: int = 16
+    steps: int = 200
+    held_out: int = 4
+    spin_up_years: float | None = None
+    lags: int = 9  # of the covariances: the longest window
+    mirror: bool = False  # the law does not change under x(y) -> -x(-y)
+    observed: Sequence[Mapping[str, Any]] = ()  # {variable, operator}, one for each channel behind the states
+
+    def __post_init__(self) -> None:
+        spec = self.system_spec()
+        observed_fields(self.observed, spec.layout())
+        if self.lags < 1 or self.steps < self.lags:
+            raise ConfigError(f"data.lags is {self.lags}; expected 1 or more, and no more than steps ({self.steps})")
+
+    def system_spec(self) -> ClimateSpec:
+        """The numerical system; raises ConfigError for a kind that cannot be simulated or an unknown option."""
+        return climate_system(self.system, where="data.system")
+
+
+def train_windows(
+    data: SimulatedWindows,
+    scaling: Scaling,
+    settings: TrainSettings,
+    *,
+    run_folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None],
+) -> TrainedTransition:
+    """Make trajectories, fit and score; continues what an earlier call left."""
+    layout = data.system_spec().layout()
+    fields = observed_fields(data.observed, layout)
+    states = _trajectories(data, run_folder, on_message)
+    channels = torch.cat([scaling.to_scaled(states), *(field.of(states) for field in fields)], dim=2)
+    n_states, training = len(layout.channels), channels[: data.trajectories]
+    mean, std = _scale(training, n_states)
+    channels.sub_(mean).div_(std)
+    on_message(f"measure covariances at {data.lags} lags of {channels.shape[2]} channels")
+    lags = measure_lags(training, data.lags, mirror=data.mirror)
+    groups = {
+        name: tuple(n_states + i for i, field in enumerate(fields) if field.kind == name) for name in _kinds(fields)
+    }
+    fit = WindowFit(WindowData(training, channels[data.trajectories :], lags, n_states, groups, data.mirror), settings)
+    on_message(f"fit {settings.network.kind}: {training.shape[0]} trajectories of {data.steps} steps")
+    network, seconds = fit.run(folder=run_folder, on_progress=on_progress)
+    on_message("score on held-out trajectories")
+    return TrainedTransition(
+        network=network,
+        layout=layout,
+        transition={
+            "kind": "window",
+            "frames": fit.frames,
+            "mirror": data.mirror,
+            "observed": [dict(block) for block in data.observed],
+            "observed_mean": mean.flatten()[n_states:].tolist(),
+            "observed_std": std.flatten()[n_states:].tolist(),
+        },
+        measured={GAMMA: pack_lags(lags, mirror=data.mirror)},
+        scores=score_window(fit, network),
+        facts={"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed},
+        seconds=seconds,
+    )
+
+
+def _kinds(fields: Sequence[ObservedField]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(field.kind for field in fields))
+
+
+def _scale(training: Tensor, n_states: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of observed fields; states are scaled already."""
+    flat = training.transpose(0, 2).flatten(1)
+    mean, std = flat.mean(dim=1), flat.std(dim=1)
+    mean[:n_states], std[:n_states] = 0.0, 1.0
+    return mean[:, None, None], std[:, None, None]
+
+
+def _trajectories(
+    data: SimulatedWindows, folder: Path, on_message: Callable[[str], None]
+) -> Float[Tensor, "trajectory time channel y x"]:
+    spec, path = data.system_spec(), folder / "trajectories.safetensors"
+    wanted = json.dumps([repr(spec), data.seed, data.trajectories, data.steps, data.held_out, data.spin_up_years])
+    if path.is_file() and path.with_suffix(".json").is_file() and path.with_suffix(".json").read_text() == wanted:
+        return load_file(path)["states"]
+    members = range(data.trajectories + data.held_out)
+    on_message(f"simulate {len(members)} trajectories of {data.steps} steps")
+    dynamics, noise = spec.build(), Noise(data.seed)
+    states = [spec.spun_up(noise, members=members, years=data.spin_up_years).to(torch.float32)]
+    for step in range(1, data.steps):
+        states.append(noisy_step(dynamics, states[-1], noise, members=members, step=step))
+    found = torch.stack(states, dim=1)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"states": found}, path)
+    path.with_suffix(".json").write_text(wanted)
+    return found

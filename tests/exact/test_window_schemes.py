@@ -1,0 +1,269 @@
+"""Window schemes on a Gaussian prior and linear observations, against dense Bayes over all frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cycler_da.ensemble import Ensemble
+from cycler_da.errors import AnalysisFailed, ConfigError
+from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
+from cycler_da.generative.covariance import spectral_from_shells
+from cycler_da.generative.diffusion.gaussian import GaussianDenoiser
+from cycler_da.generative.diffusion.schedule import COSINE
+from cycler_da.generative.diffusion.window_gaussian import window_gaussian
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.scaling import Scaling
+from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Locations, ObsBatch, Observations
+from cycler_da.obs.nonlinear import ArctanSpec
+from cycler_da.obs.points import CellSpec, PointsSpec
+from cycler_da.schemes import window_sampling
+from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.pdediff import PdediffSpec
+from cycler_da.schemes.sda import SdaSpec
+from cycler_da.schemes.soad import SoadSpec
+from cycler_da.schemes.window_measurement import WindowMeasurement, split_by_frame, state_part
+
+N, FRAMES, CORRELATION = 4, 3, 0.8
+STEP, START = np.timedelta64(3600, "s"), np.datetime64("2020-01-01T00:00:00", "s")
+STD = (2.0, 0.5)
+LAYOUT = Layout(
+    "toy",
+    (Variable("q1", "1", "first"), Variable("q2", "1", "second")),
+    Grid((Axis("y", N, periodic=True), Axis("x", N, periodic=True))),
+    STEP,
+)
+SCALING = Scaling((1.0, -1.0), STD)
+BLOCK = torch.tensor([[1.0, -0.4], [-0.4, 1.0]], dtype=torch.float64)
+SHELLS = torch.stack([BLOCK * power for power in (3.0, 2.0, 1.0, 0.5, 0.3, 0.2)])
+MODEL = SimpleNamespace(
+    climatology=StateClimatology(
+        torch.tensor(SCALING.mean, dtype=torch.float64), ScaledCovariance(SCALING, spectral_from_shells(SHELLS, N))
+    )
+)
+CONTEXT = SchemeContext(LAYOUT, MODEL)
+PRECISE = {"n_steps": 60, "correlation": CORRELATION}
+
+
+def observations(operator=None, *, error=0.3, n_obs=9, frames=(1, 2)):
+    """Some cells of some frames."""
+    generator = torch.Generator().manual_seed(2)
+    cells = torch.randperm(N * N, generator=generator)[:n_obs]
+    where = Locations(
+        torch.stack([cells // N, cells % N], dim=1).to(torch.float64),
+        torch.randint(0, 2, (n_obs,), generator=generator),
+    )
+    batches = [
+        ObsBatch(
+            stream="toy",
+            operator=operator or PointsSpec().build(LAYOUT),
+            where=where,
+            values=torch.randn(n_obs, generator=generator, dtype=torch.float64),
+            error=torch.full((n_obs,), error, dtype=torch.float64),
+            times=np.repeat(START + frame * STEP, n_obs),
+            ids=np.array([f"o{frame}.{i}" for i in range(n_obs)]),
+            flags=torch.zeros(n_obs, dtype=torch.int32),
+        )
+        for frame in frames
+    ]
+    return Observations(tuple(batches), LAYOUT)
+
+
+def prior(n_members=6):
+    members = tuple(range(n_members))
+    values = SCALING.to_physical(0.3 * Noise(3).normal("x", (1, 2, N, N), members=members, dtype=torch.float64))
+    previous = Ensemble(values, np.array([START]), members, LAYOUT)
+    background = Ensemble(values, np.array([START + (FRAMES - 1) * STEP]), members, LAYOUT)
+    return Prior(background, previous)
+
+
+def dense_prior(frames=FRAMES):
+    known = SdaSpec(correlation=CORRELATION).build(CONTEXT).known
+    gaussian = window_gaussian(known.lags, frames)
+    n = frames * 2 * N * N
+    units = torch.eye(n, dtype=torch.float64).view(n, frames, 2, N, N)
+    return GaussianDenoiser(torch.zeros(n).double(), gaussian.left(units, 1e8).flatten(1), COSINE)
+
+
+def dense_observations(seen, frames=FRAMES):
+    """Values, matrix and variances of observations of the flattened scaled window."""
+    n = frames * 2 * N * N
+    zero = torch.zeros(1, frames, 2, N, N, dtype=torch.float64)
+    units = torch.cat([zero, torch.eye(n, dtype=torch.float64).view(n, frames, 2, N, N)])
+    times = START + STEP * np.arange(frames)
+    columns = [some.hx(SCALING.to_physical(units[:, f])) for f, some in enumerate(split_by_frame(seen, times))]
+    hx = torch.cat(columns, dim=1)
+    values = torch.cat([some.values for some in split_by_frame(seen, times)])
+    return values - hx[0], (hx[1:] - hx[:1]).mT, seen.error_variance
+
+
+def posterior(seen, with_background):
+    """The dense answer: prior, background at the first frame, observations."""
+    answer, before = dense_prior(), prior()
+    if with_background:
+        states = SCALING.to_scaled(before.previous.latest)
+        n = 2 * N * N
+        matrix = torch.eye(answer.mean.shape[0], dtype=torch.float64)[:n]
+        variance = states.var(dim=0).mean(dim=(-2, -1)).repeat_interleave(N * N)
+        answer = answer.given(states.mean(dim=0).flatten(), matrix, variance)
+    return answer.given(*dense_observations(seen))
+
+
+class Fixed:
+    """Draws that start from given noise, the same for any member."""
+
+    def __init__(self, start):
+        self.start, self.dtype = start, torch.float64
+
+    def normal(self, name, shape, *, step):
+        assert name == "start"
+        return self.start
+
+
+def draw_with(monkeypatch, scheme, start, seen, before):
+    """Windows that the scheme draws from given starts."""
+    kept = {}
+    original = window_sampling.Sampling.draw
+
+    def watched(self, denoiser, shape, noise, **options):
+        kept["windows"] = original(self, denoiser, shape, Fixed(start.view(-1, *shape)), **options)
+        return kept["windows"][: before.background.n_members]
+
+    monkeypatch.setattr(window_sampling.Sampling, "draw", watched)
+    scheme.analyse(before, seen, noise=Noise(1), carry={})
+    return kept["windows"].flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "operator"), [(SdaSpec, PointsSpec()), (SoadSpec, CellSpec())], ids=["sda points", "soad cell"]
+)
+def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, operator):
+    """The guided flow of a Gaussian is linear: mean goes to mean, and the matrix of the flow is a root of P."""
+    seen, n, some = observations(operator.build(LAYOUT)), FRAMES * 2 * N * N, slice(40, 50)
+    expected, scheme = posterior(seen, with_background=True), spec(**PRECISE).build(CONTEXT)
+    sampling = scheme.settings.sampling()
+    middle = sampling.law.mu(sampling.grid()[0]) * expected.mean
+    start = middle + torch.cat([torch.zeros(1, n), torch.eye(n)[some]]).double()
+    end = draw_with(monkeypatch, scheme, start, seen, prior())
+    # The root of P that the flow is made of is symmetric; the grid ends at r = 0.01, systems are solved to 1e-3.
+    values, vectors = torch.linalg.eigh(expected.covariance)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+    torch.testing.assert_close(end[0], expected.mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(end[1:] - end[:1], root[some], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize("mode", ["universal", "joint"])
+def test_pdediff_is_the_conditional_of_its_first_frame(monkeypatch, mode):
+    seen, before = observations(), prior(2)
+    scheme = PdediffSpec(mode=mode, **PRECISE).build(CONTEXT)
+    known = SCALING.to_scaled(before.previous.latest).flatten(1)
+    n = known.shape[1]
+    matrix = torch.eye(FRAMES * n, dtype=torch.float64)[:n]
+    expected = dense_prior().given(known, matrix, torch.full((n,), 1e-4 if mode == "joint" else 1e-9).double())
+    expected = expected.given(*dense_observations(seen)).mean
+    # With the whole window at once the network's length does not matter; without a network it is 2 frames.
+    longer = dataclasses.replace(scheme, known=dataclasses.replace(scheme.known, frames=FRAMES))
+    drawn = expected if mode == "joint" else expected[:, n:]
+    start = COSINE.mu(scheme.settings.sampling().grid()[0]) * drawn
+    end = draw_with(monkeypatch, longer, start, seen, before)
+    torch.testing.assert_close(end[:, -n:], expected[:, -n:], rtol=0, atol=0.01)
+
+
+def test_pdediff_goes_on_window_by_window():
+    """With two frames a window, as without a network, the third frame starts from the second."""
+    before, seen = prior(), observations(frames=(2,))
+    scheme = PdediffSpec(correlation=CORRELATION).build(CONTEXT)
+    analysis = scheme.analyse(before, seen, noise=Noise(1), carry={})
+    hx = seen.hx(analysis.ensemble.latest)
+    misfit = (seen.values - hx).square().mean(dim=1)
+    assert bool((misfit < (seen.values - seen.hx(before.background.latest)).square().mean(dim=1)).all())
+
+
+def test_published_soad_draws_near_the_posterior_but_not_from_it():
+    """What the replacement and the stale score cost on a linear problem; the corrected scheme is exact (above)."""
+    seen, before = observations(), prior(40)
+    scheme = SoadSpec(variant="published", n_steps=32, correlation=CORRELATION).build(CONTEXT)
+    analysis = scheme.analyse(before, seen, noise=Noise(1), carry={})
+    states = SCALING.to_scaled(analysis.ensemble.latest).flatten(1)
+    answer = posterior(seen, with_background=True)
+    n = states.shape[1]
+    mean, std = answer.mean[-n:], answer.covariance.diagonal()[-n:].sqrt()
+    assert float(((states.mean(dim=0) - mean) / std).square().mean().sqrt()) < 1.0
+    assert bool((states.std(dim=0) > 0.3 * std).all())
+
+
+def test_observations_are_taken_at_the_nearest_frame_and_at_the_last_without_a_time():
+    (batch,) = observations(frames=(1,), n_obs=4).batches
+    times = START + np.array([100, 1700, 1900, 7300], dtype="m8[s]")
+    times[3] = np.datetime64("NaT")
+    seen = Observations((dataclasses.replace(batch, times=times),), LAYOUT)
+    assert [len(some) for some in split_by_frame(seen, START + STEP * np.arange(FRAMES))] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("spec", [SdaSpec, SoadSpec, PdediffSpec], ids=["sda", "soad", "pdediff"])
+def test_a_window_scheme_needs_the_previous_analysis_and_says_so(spec):
+    before = dataclasses.replace(prior(), previous=None)
+    with pytest.raises(AnalysisFailed, match="needs the previous analysis"):
+        spec().build(CONTEXT).analyse(before, observations(), noise=Noise(1), carry={})
+
+
+def test_without_weights_a_climatology_by_waves_is_needed():
+    with pytest.raises(ConfigError, match=r"without weights it needs a forecast model with a climatology"):
+        SdaSpec().build(SchemeContext(LAYOUT, None))
+
+
+def test_soad_refuses_an_operator_that_its_weights_do_not_know():
+    context = dataclasses.replace(CONTEXT, operators=(ArctanSpec().build(LAYOUT),))
+    with pytest.raises(ConfigError, match=r"not made for the operator arctan .* they know linear operators alone"):
+        SoadSpec().build(context)
+    with pytest.raises(AnalysisFailed, match="are of no field that the weights know"):
+        SoadSpec().build(CONTEXT).analyse(prior(), observations(ArctanSpec().build(LAYOUT)), noise=Noise(1), carry={})
+
+
+def test_sda_takes_any_operator_that_can_be_differentiated():
+    seen = observations(ArctanSpec(scale=0.5).build(LAYOUT), error=0.1)
+    before = prior()
+    analysis = (
+        SdaSpec(correlation=CORRELATION, n_steps=8).build(CONTEXT).analyse(before, seen, noise=Noise(1), carry={})
+    )
+    after, first = (seen.values - seen.hx(x.latest).mean(dim=0) for x in (analysis.ensemble, before.background))
+    assert float(after.square().mean()) < 0.5 * float(first.square().mean())
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SdaSpec(likelihood="none"), "likelihood is 'none'"),
+        (lambda: SdaSpec(sampler="euler"), "sampler is 'euler'"),
+        (lambda: SdaSpec(times="log"), "times is 'log'"),
+        (lambda: SdaSpec(corrector_steps=2), "correctors go with exponential"),
+        (lambda: SdaSpec(gamma=0.0), "gamma is 0.0"),
+        (lambda: SdaSpec(correlation=1.0).build(CONTEXT), "correlation is 1.0"),
+        (lambda: SoadSpec(variant="old"), "variant is 'old'"),
+        (lambda: SoadSpec(replaced="observed"), "goes with sampler exponential"),
+        (lambda: PdediffSpec(mode="plain"), "mode is 'plain'"),
+        (lambda: PdediffSpec(n_given=2).build(CONTEXT), "fewer than the 2 frames"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_members_do_not_depend_on_the_others_noise():
+    """Keyed by id: the window of a member is the same whoever else is drawn, up to rounding."""
+    scheme, seen = SdaSpec(correlation=CORRELATION, n_steps=4).build(CONTEXT), observations()
+    shape = (FRAMES, 2, N, N)
+    times = START + STEP * np.arange(FRAMES)
+    parts = [state_part(f, some, SCALING, shape) for f, some in enumerate(split_by_frame(seen, times)) if len(some)]
+    draws = [
+        scheme.draw(WindowMeasurement(tuple(parts)), shape, MemberNoise(Noise(1), members, "sda"))
+        for members in ((3, 7, 9), (7,))
+    ]
+    torch.testing.assert_close(draws[0][1:2], draws[1], rtol=0, atol=1e-9)

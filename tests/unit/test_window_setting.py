@@ -1,0 +1,106 @@
+"""Experiments that window schemes or gradients make impossible are refused when they are read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cycler_da.errors import ConfigError, WeightsMismatch
+from cycler_da.generative.diffusion.window_gaussian import persistent_lags
+from cycler_da.generative.networks import NetworkSpec, build_network
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.weights import WeightCard, save_weights
+from cycler_da.generative.window_weights import GAMMA, load_window, pack_lags
+from cycler_da.setting import load_setting
+from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
+
+NETWORK = NetworkSpec("window_unet", {"frames": 3, "channels": 3, "widths": [4, 4], "patch": 2})
+OBSERVED = [{"variable": "q1", "operator": {"kind": "arctan", "scale": 2.0e-6}}]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Untrained weights of windows of three to five frames that know one arctangent."""
+    folder, eye = tmp_path_factory.mktemp("window"), torch.eye(3, dtype=torch.complex128)
+    lags = persistent_lags(eye.expand(64, 33, 3, 3), 0.9, 5)
+    card = WeightCard(
+        name="test",
+        layout=TwoLayerQGSpec().layout(),
+        network=NETWORK,
+        scaling=Scaling((0.0, 0.0), (8.2e-6, 1.06e-6)),
+        history=1,
+        transition={
+            "kind": "window",
+            "frames": 3,
+            "mirror": True,
+            "observed": OBSERVED,
+            "observed_mean": [0.0],
+            "observed_std": [0.8],
+        },
+    )
+    state = build_network(NETWORK).state_dict()
+    save_weights(folder, card, state=state, measured={GAMMA: pack_lags(lags, mirror=True)})
+    return folder
+
+
+def setting(repository, monkeypatch, scheme, *more):
+    monkeypatch.chdir(repository)
+    chains = f"chains=[{{name: it, scheme: {scheme}}}]"
+    return load_setting(repository / "config/experiments/qg_sda.yaml", [chains, *more])
+
+
+@pytest.mark.parametrize("kind", ["sda", "pdediff", "soad"])
+def test_window_weights_serve_the_scheme_and_say_how_long_windows_are(repository, monkeypatch, weights, kind):
+    (chain,) = setting(repository, monkeypatch, f"{{kind: {kind}, weights: {weights}}}").chains
+    assert (chain.scheme.needs.window, chain.scheme.needs.longest_window) == (3, 5)
+
+
+def test_a_smoother_in_a_window_of_one_step_is_refused(repository, monkeypatch, weights):
+    with pytest.raises(ConfigError, match=r"3 frames or more.* cycles.every of 24h gives 2. Set cycles.every to 48h"):
+        setting(repository, monkeypatch, f"{{kind: sda, weights: {weights}}}", "cycles.every=24h")
+
+
+def test_a_window_longer_than_the_covariances_is_refused(repository, monkeypatch, weights):
+    with pytest.raises(ConfigError, match=r"5 frames at most; cycles.every of 120h gives 6. Set it to 96h or less"):
+        setting(repository, monkeypatch, f"{{kind: sda, weights: {weights}}}", "cycles.every=120h")
+
+
+@pytest.mark.parametrize(
+    ("operator", "is_known"), [("{kind: arctan, scale: 2.0e-6}", True), ("{kind: arctan, scale: 3.0e-6}", False)]
+)
+def test_soad_takes_the_operator_of_its_weights_and_no_other(repository, monkeypatch, weights, operator, is_known):
+    scheme, change = f"{{kind: soad, weights: {weights}}}", f"observations.insitu.operator={operator}"
+    if is_known:
+        assert setting(repository, monkeypatch, scheme, change).chains
+        return
+    with pytest.raises(ConfigError, match=r"not made for the operator arctan .* they know arctan of q1"):
+        setting(repository, monkeypatch, scheme, change)
+
+
+@pytest.mark.parametrize("kind", ["sda", "pdediff", "soad"])
+def test_an_operator_without_a_derivative_is_refused(repository, monkeypatch, kind):
+    change = "observations.insitu.operator={kind: exceeds, threshold: 1.0e-6}"
+    with pytest.raises(ConfigError, match=r"exceeds"):
+        setting(repository, monkeypatch, f"{{kind: {kind}}}", change)
+
+
+def test_a_filter_takes_such_an_operator(repository, monkeypatch):
+    change = "observations.insitu.operator={kind: exceeds, threshold: 1.0e-6}"
+    assert setting(repository, monkeypatch, "{kind: letkf}", change).chains
+
+
+def test_weights_of_a_transition_are_no_weights_of_windows(repository, monkeypatch):
+    with pytest.raises(WeightsMismatch, match="window schemes"):
+        setting(repository, monkeypatch, "{kind: sda, weights: data/weights/two_layer_qg/quadratic_spectral}")
+
+
+def test_weights_of_windows_are_no_forecast_model(repository, monkeypatch, weights):
+    with pytest.raises(WeightsMismatch):
+        setting(repository, monkeypatch, "{kind: letkf}", f"forecast.weights={weights}")
+
+
+def test_what_is_saved_is_loaded(weights):
+    known = load_window(weights, layout=TwoLayerQGSpec().layout())
+    eye = torch.eye(3, dtype=torch.complex128)
+    torch.testing.assert_close(known.lags, persistent_lags(eye.expand(64, 33, 3, 3), 0.9, 5), rtol=0, atol=1e-12)
+    assert (known.frames, known.longest, known.n_states) == (3, 5, 2)
