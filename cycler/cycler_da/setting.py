@@ -26,12 +26,12 @@ from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
-from cycler_da.schemes.base import AnalysisScheme, Needs, SchemeContext
+from cycler_da.schemes.base import AnalysisScheme, SchemeContext
+from cycler_da.setting_checks import check_needs, check_verification, step_within
 from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
 from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
 from cycler_da.times import Window, format_duration, parse_duration
-from cycler_da.verification.sums import POOLED
 
 if TYPE_CHECKING:
     from cycler_da.obs.networks import SiteNetwork
@@ -97,8 +97,6 @@ class Setting:
                     f"chains.{chain.name}: its model reads {chain.model.history} past states, so cycles.every must "
                     f"be one model step of {format_duration(self.layout.step)}, got {format_duration(every)}"
                 )
-            if chain.scheme.needs.linear_operators:
-                self._require_linear_operators(chain)
 
     @property
     def root(self) -> Path:
@@ -117,16 +115,6 @@ class Setting:
             if chain.name == name:
                 return chain
         raise ConfigError(f"no chain {name!r} in {self.config.name}; valid: {', '.join(c.name for c in self.chains)}")
-
-    def _require_linear_operators(self, chain: Chain) -> None:
-        for stream in self.streams:
-            curved = next((one.name for one in stream.operators.values() if not one.is_linear), None)
-            if curved is not None:
-                raise ConfigError(
-                    f"chains.{chain.name}: scheme {chain.scheme_kind} takes linear operators alone, and stream "
-                    f"{stream.name} is seen through {curved}; use letkf, enkf, a particle filter, the "
-                    "interpolant_filter, or var3d and envar with `solver: control`"
-                )
 
     def window(self, time: np.datetime64) -> Window:
         """Observing window of a cycle."""
@@ -170,9 +158,9 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"cycles.every is {format_duration(every)}, not a whole number of model steps of "
             f"{format_duration(layout.step)}"
         )
-    _check_verification(config, verified_variables(control))
+    check_verification(config, verified_variables(control))
     window = every if config.cycles.window is None else parse_duration(config.cycles.window)
-    frame_step = _step_within(config.cycles.frames, window, layout, where="cycles.frames")
+    frame_step = step_within(config.cycles.frames, window, layout, where="cycles.frames")
     if frame_step is not None and window > every:
         raise ConfigError(
             f"cycles.frames: the window of {format_duration(window)} is longer than a cycle of "
@@ -193,41 +181,6 @@ def build_setting(config: ExperimentConfig) -> Setting:
         window_length=window,
         frame_step=frame_step,
     )
-
-
-def _step_within(text: str | None, window: np.timedelta64, layout: Layout, *, where: str) -> np.timedelta64 | None:
-    """A spacing of times inside the window; raises ConfigError unless it is of whole model steps."""
-    if text is None:
-        return None
-    step = parse_duration(text)
-    if step % layout.step or step > window:
-        raise ConfigError(
-            f"{where} is {format_duration(step)}; expected whole model steps of {format_duration(layout.step)}, "
-            f"at most the window of {format_duration(window)}"
-        )
-    return step
-
-
-def _check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None:
-    scale, thresholds = config.verification.scale, config.verification.thresholds
-    for key, named in (("scale", scale), ("thresholds", thresholds)):
-        unknown = ", ".join(sorted(set(named) - set(names)))
-        if unknown:
-            raise ConfigError(f"verification.{key}: unknown variable {unknown}; valid: {', '.join(names)}")
-    absent = set(names) - set(scale)
-    if scale and absent:
-        raise ConfigError(f"verification.scale: no scale for {', '.join(sorted(absent))}; give all variables or none")
-    for name, value in scale.items():
-        if not value > 0:
-            raise ConfigError(f"verification.scale.{name}: got {value}, expected a standard deviation > 0")
-    headline, valid = config.verification.headline, (POOLED, *names)
-    if headline not in valid:
-        raise ConfigError(f"verification.headline: unknown variable {headline!r}; valid: {', '.join(valid)}")
-    if config.nature is not None and headline == POOLED and not scale:
-        raise ConfigError(
-            f"verification.scale is empty, and the closing table pools all variables by it (headline: {POOLED}); give "
-            f"the climatological standard deviation of {', '.join(names)}, or name one of them as verification.headline"
-        )
 
 
 def _physical_layout(system: Spec, nature: Spec | None) -> Layout:
@@ -255,43 +208,14 @@ def _chain(
     model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
     scheme = scheme_spec.build(SchemeContext(control.layout, model, read_covariance, operators))  # type: ignore[attr-defined]
-    _check_needs(scheme.needs, config, control.layout, operators, where=f"{where}: scheme {block.scheme['kind']}")
+    check_needs(scheme.needs, config, control.layout, operators, where=f"{where}: scheme {block.scheme['kind']}")
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:
         raise ConfigError(
             f"{where}: scheme {block.scheme['kind']} needs {scheme.needs.n_members} members, got {members}"
         )
-    if config.cycles.frames is not None and not scheme.needs.own_times:
-        raise ConfigError(
-            f"{where}: scheme {block.scheme['kind']} takes all observations of a window to be at its end; leave "
-            "cycles.frames out, or use a scheme that takes them at their own times: letkf, etkf, enkf"
-        )
     source = ModelSource(forecast, control.layout, model.digest)
     return Chain(block.name, block.scheme["kind"], scheme, model, source, members, _fallback(config, control, members))
-
-
-def _check_needs(
-    needs: Needs, config: ExperimentConfig, layout: Layout, operators: tuple[ObservationOperator, ...], *, where: str
-) -> None:
-    """Raise ConfigError where the cycles or the operators cannot give what a scheme needs."""
-    n_frames = int(parse_duration(config.cycles.every) / layout.step) + 1
-    if n_frames < needs.window:
-        raise ConfigError(
-            f"{where} smooths windows of {needs.window} frames or more, from one analysis to the next; cycles.every of "
-            f"{config.cycles.every} gives {n_frames}. Set cycles.every to "
-            f"{format_duration((needs.window - 1) * layout.step)}, or take a filter (interpolant_filter, letkf)"
-        )
-    if needs.longest_window is not None and n_frames > needs.longest_window:
-        raise ConfigError(
-            f"{where} takes windows of {needs.longest_window} frames at most; cycles.every of {config.cycles.every} "
-            f"gives {n_frames}. Set it to {format_duration((needs.longest_window - 1) * layout.step)} or less"
-        )
-    rough = [operator.name for operator in operators if not getattr(operator, "is_differentiable", True)]
-    if needs.gradient and rough:
-        raise ConfigError(
-            f"{where} differentiates observation operators, and {', '.join(rough)} has no derivative. Leave that "
-            "stream out, or take a scheme without gradients (letkf, enkf, particle)"
-        )
 
 
 def _fallback(config: ExperimentConfig, control: Control, members: int) -> AnalysisScheme | None:
@@ -337,5 +261,5 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         error=block.draw.error,
         error_scale=block.draw.error_scale,
         seed=block.draw.seed,
-        every=_step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),
+        every=step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),
     )

@@ -1,0 +1,87 @@
+"""Checks of a config that need its blocks built: what schemes ask for, times inside a window, names of variables.
+
+All raise ConfigError that names the key, what it is, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cycler_da.config import ExperimentConfig
+from cycler_da.errors import ConfigError
+from cycler_da.layout import Layout
+from cycler_da.obs.base import ObservationOperator
+from cycler_da.schemes.base import Needs
+from cycler_da.times import format_duration, parse_duration
+from cycler_da.verification.sums import POOLED
+
+
+def check_needs(
+    needs: Needs, config: ExperimentConfig, layout: Layout, operators: tuple[ObservationOperator, ...], *, where: str
+) -> None:
+    """Raise ConfigError where the cycles or the operators cannot give what a scheme needs."""
+    n_frames = int(parse_duration(config.cycles.every) / layout.step) + 1
+    if n_frames < needs.window:
+        raise ConfigError(
+            f"{where} smooths windows of {needs.window} frames or more, from one analysis to the next; cycles.every of "
+            f"{config.cycles.every} gives {n_frames}. Set cycles.every to "
+            f"{format_duration((needs.window - 1) * layout.step)}, or take a filter (interpolant_filter, letkf)"
+        )
+    if needs.longest_window is not None and n_frames > needs.longest_window:
+        raise ConfigError(
+            f"{where} takes windows of {needs.longest_window} frames at most; cycles.every of {config.cycles.every} "
+            f"gives {n_frames}. Set it to {format_duration((needs.longest_window - 1) * layout.step)} or less"
+        )
+    rough = [operator.name for operator in operators if not getattr(operator, "is_differentiable", True)]
+    if needs.gradient and rough:
+        raise ConfigError(
+            f"{where} differentiates observation operators, and {', '.join(rough)} has no derivative. Leave that "
+            "stream out, or take a scheme without gradients (letkf, enkf, particle)"
+        )
+    curved = [operator.name for operator in operators if not operator.is_linear]
+    if needs.linear_operators and curved:
+        raise ConfigError(
+            f"{where} takes linear operators alone, and a stream is seen through {', '.join(curved)}; use letkf, enkf, "
+            "a particle filter, the interpolant_filter, or var3d and envar with `solver: control`"
+        )
+    if config.cycles.frames is not None and not needs.own_times:
+        raise ConfigError(
+            f"{where} takes all observations of a window to be at its end; leave cycles.frames out, or use a scheme "
+            "that takes them at their own times: letkf, etkf, enkf"
+        )
+
+
+def step_within(text: str | None, window: np.timedelta64, layout: Layout, *, where: str) -> np.timedelta64 | None:
+    """A spacing of times inside the window; raises ConfigError unless it is of whole model steps."""
+    if text is None:
+        return None
+    step = parse_duration(text)
+    if step % layout.step or step > window:
+        raise ConfigError(
+            f"{where} is {format_duration(step)}; expected whole model steps of {format_duration(layout.step)}, "
+            f"at most the window of {format_duration(window)}"
+        )
+    return step
+
+
+def check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None:
+    """Raise ConfigError for scales, thresholds and a headline of variables that are not verified."""
+    scale, thresholds = config.verification.scale, config.verification.thresholds
+    for key, named in (("scale", scale), ("thresholds", thresholds)):
+        unknown = ", ".join(sorted(set(named) - set(names)))
+        if unknown:
+            raise ConfigError(f"verification.{key}: unknown variable {unknown}; valid: {', '.join(names)}")
+    absent = set(names) - set(scale)
+    if scale and absent:
+        raise ConfigError(f"verification.scale: no scale for {', '.join(sorted(absent))}; give all variables or none")
+    for name, value in scale.items():
+        if not value > 0:
+            raise ConfigError(f"verification.scale.{name}: got {value}, expected a standard deviation > 0")
+    headline, valid = config.verification.headline, (POOLED, *names)
+    if headline not in valid:
+        raise ConfigError(f"verification.headline: unknown variable {headline!r}; valid: {', '.join(valid)}")
+    if config.nature is not None and headline == POOLED and not scale:
+        raise ConfigError(
+            f"verification.scale is empty, and the closing table pools all variables by it (headline: {POOLED}); give "
+            f"the climatological standard deviation of {', '.join(names)}, or name one of them as verification.headline"
+        )
