@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import subprocess
 import sys
 import types
@@ -31,8 +32,11 @@ from cycler_da.executor import (
 from cycler_da.executor import cuda as cuda_module
 from cycler_da.executor import workers as workers_module
 from cycler_da.executor.address import require_same_versions, versions
+from cycler_da.forecast.interpolant import InterpolantSpec
+from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
 from cycler_da.registry import lookup
+from cycler_da.systems.lorenz96 import Lorenz96Spec
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers inherit it and find the toy by name
 import toy_forecast
@@ -334,3 +338,14 @@ def _own_and_children() -> set[int]:
         if above in family:
             family.add(pid)
     return family
+
+
+def test_a_recipe_builds_in_a_process_that_has_imported_nothing_else() -> None:
+    """A worker that is started anew knows only what unpickling imports; a soak of the service found it wanting."""
+    learned, layout = Path("data/weights/lorenz96/step"), Lorenz96Spec().layout()
+    specs = (NumericalSpec(system={"kind": "lorenz96"}), InterpolantSpec(weights=str(learned)))
+    recipes = [ModelSource(spec, layout, spec.build(layout).digest) for spec in specs]
+    code = "import pickle, sys\nfor recipe in pickle.load(sys.stdin.buffer): print(recipe.build().digest)"
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(recipes), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().split() == [recipe.digest for recipe in recipes]

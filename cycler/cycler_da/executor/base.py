@@ -14,6 +14,7 @@ from cycler_da.forecast import ForecastModel
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec
+from cycler_da.systems import catalogue as _systems  # noqa: F401  (a recipe may name a system, and a worker knows only this)
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
