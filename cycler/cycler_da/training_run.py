@@ -19,10 +19,14 @@ from cycler_da.generative.networks import NetworkSpec
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
+from cycler_da.masked_training import MaskedClimate, train_masked
 from cycler_da.radar_training import RadarProxies, train_radar
 from cycler_da.registry import read_strictly
 from cycler_da.state_training import SimulatedStates, train_states
 from cycler_da.window_training import SimulatedWindows, train_windows
+
+#: What a config may train on, by `data.kind`.
+TrainingData = SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows | MaskedClimate
 
 
 class Told(TypedDict):
@@ -40,7 +44,7 @@ class TrainConfig:
     name: str
     out: str  # folder of weights and card
     run_folder: str  # pairs and checkpoint
-    data: SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows
+    data: TrainingData
     scaling: Scaling
     network: NetworkSpec
     fit: Mapping[str, Any]
@@ -90,6 +94,8 @@ def run_training(
     told: Told = {"run_folder": run_folder, "on_progress": on_progress, "on_message": on_message}
     if isinstance(data, RadarProxies):
         trained = train_radar(data, scaling, settings, **told)
+    elif isinstance(data, MaskedClimate):
+        trained = train_masked(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
         trained = train_states(data, scaling, settings, **told)
     elif isinstance(data, SimulatedWindows):
@@ -117,14 +123,12 @@ def run_training(
     return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
 
 
-def _read_data(block: Mapping[str, Any]) -> SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows:
+def _read_data(block: Mapping[str, Any]) -> TrainingData:
     options = dict(block)
     kind = options.pop("kind", "simulated")
     if kind not in _DATA:
         raise ConfigError(f"data.kind is {kind!r}; valid: {', '.join(sorted(_DATA))}")
-    built: SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows = read_strictly(
-        _DATA[kind], options, where="data"
-    )
+    built: TrainingData = read_strictly(_DATA[kind], options, where="data")
     return built
 
 
@@ -133,4 +137,5 @@ _DATA: Mapping[str, type] = {
     "radar_proxies": RadarProxies,
     "simulated_states": SimulatedStates,
     "simulated_windows": SimulatedWindows,
+    "masked_climate": MaskedClimate,
 }

@@ -1,6 +1,7 @@
 """Networks behind one protocol: scaled fields in, scaled increments out."""
 
 from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec, build_network
+from cycler_da.generative.networks.bridge_unet import BridgeUNet
 from cycler_da.generative.networks.fno import FourierNeuralOperator
 from cycler_da.generative.networks.incompressible import IncompressibleSpectralNet
 from cycler_da.generative.networks.mlp import Mlp
@@ -10,6 +11,7 @@ from cycler_da.generative.networks.unet import UNet
 from cycler_da.generative.networks.window_unet import WindowUNet
 
 __all__ = [
+    "BridgeUNet",
     "FourierNeuralOperator",
     "IncompressibleSpectralNet",
     "MeanAndRoot",

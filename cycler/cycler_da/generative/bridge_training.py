@@ -1,0 +1,148 @@
+"""Training of the denoiser of the mask bridge: once on the climate, and again on the members of a cycle.
+
+    loss = mean of | F - target |^2 (bridge_denoiser), log of a / (sigma sqrt(1 - a^2)) uniform over RATIOS, and a = 0
+    for a tenth of the samples, where every chain begins
+
+`train_bridge` shows it masks of several strides, each shifted at random, with up to a tenth of the sites missing: so it
+serves them all, and a cycle in which observations were rejected. Adam with warm-up and cosine decay; the moving average
+of the weights is kept. `fine_tuned` goes on from given weights with the members of one cycle and one mask, by AdamW, as
+published (120 steps of all members but a tenth, learning rate 3e-4); noise is keyed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cycler_da.generative.bridge_denoiser import RATIOS, NetworkDenoiser
+from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.mask_bridge import MaskBridge
+from cycler_da.generative.networks import build_network
+from cycler_da.generative.training import Progress, TrainSettings
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+#: Part of the samples at a = 0, and the largest part of the sites of a mask that are left out.
+AT_END, MISSING = 0.1, 0.1
+
+
+@dataclass(frozen=True)
+class MaskedStates:
+    """Scaled states, and what is observed of them."""
+
+    states: Float[Tensor, "sample channel y x"]
+    noise_std: float  # of an observation, scaled
+    strides: tuple[int, ...]
+
+    def batch(self, picked: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Clean states, masks, sigma^2, a and standard normal noise of some samples."""
+        clean = self.states[picked]
+        mask = torch.stack([self._mask(clean.shape[1:], generator) for _ in picked])
+        a = draw_signals(len(picked), self.noise_std, generator)
+        xi = torch.randn(clean.shape, generator=generator)
+        return clean, mask, torch.full_like(clean, self.noise_std**2), a, xi
+
+    def _mask(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        stride = self.strides[int(torch.randint(len(self.strides), (1,), generator=generator))]
+        offset = torch.randint(stride, (2,), generator=generator).tolist()
+        sites = torch.zeros(shape[1:])
+        sites[offset[0] :: stride, offset[1] :: stride] = 1.0
+        missing = MISSING * torch.rand((), generator=generator)
+        kept = torch.rand(sites.shape, generator=generator) >= missing
+        return (sites * kept).expand(shape)
+
+
+def draw_signals(count: int, noise_std: float, generator: torch.Generator) -> Float[Tensor, "count"]:
+    """Values of a for as many samples."""
+    low, high = (math.log(ratio) for ratio in RATIOS)
+    part = torch.rand(count, 2, generator=generator)
+    ratio = torch.exp(low + (high - low) * part[:, 0]) * noise_std
+    return torch.where(part[:, 1] < AT_END, 0.0, ratio / torch.sqrt(1.0 + ratio**2))
+
+
+def train_bridge(
+    training: MaskedStates,
+    held_out: MaskedStates,
+    settings: TrainSettings,
+    *,
+    folder: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[NetworkDenoiser, float]:
+    """Fit a denoiser; with a folder, continue from the checkpoint there. Returns it and the seconds spent."""
+    model, average = (NetworkDenoiser(build_network(settings.network, seed=settings.seed)) for _ in range(2))
+    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
+    running = Checkpoint(folder, repr((settings, training.noise_std, training.strides)), model, average, optimiser)
+    done, spent = running.resume()
+    began = time.monotonic()
+    for step in range(done, settings.steps):
+        generator = torch.Generator().manual_seed((settings.seed << 32) + step)
+        picked = torch.randint(len(training.states), (settings.batch,), generator=generator)
+        _set_rate(optimiser, settings.rate(step))
+        last = _descend(model, optimiser, training.batch(picked, generator), clip=settings.clip)
+        follow(average, model, settings.decay(step))
+        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
+            seconds = spent + time.monotonic() - began
+            running.keep(step + 1, seconds)
+            if on_progress is not None:
+                check = held_out_loss(average, held_out) ** 0.5
+                on_progress(Progress(step + 1, settings.steps, last, check, 1.0, seconds))
+    return average.eval(), spent + time.monotonic() - began
+
+
+@torch.no_grad()
+def held_out_loss(model: NetworkDenoiser, held_out: MaskedStates) -> float:
+    """The loss on held-out states, with one fixed mask, level and noise for each."""
+    generator, losses = torch.Generator().manual_seed(0), []
+    for picked in torch.arange(len(held_out.states)).split(32):
+        losses.append(float(model.loss(*held_out.batch(picked, generator))) * len(picked))
+    return sum(losses) / len(held_out.states)
+
+
+def fine_tuned(
+    model: NetworkDenoiser,
+    bridge: MaskBridge,
+    members: Float[Tensor, "member channel *space"],
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> NetworkDenoiser:
+    """A copy of the model, fitted to members of one cycle and to its mask."""
+    tuned = copy.deepcopy(model)
+    clean, generator = members.to(torch.float32), torch.Generator().manual_seed(seed)
+    noise_std = float(bridge.noise.mean().sqrt())
+    optimiser = torch.optim.AdamW(tuned.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+    size = max(1, math.ceil(0.9 * len(clean)))
+    with torch.inference_mode(False), torch.enable_grad():
+        for _ in range(steps):
+            batch = clean[torch.randperm(len(clean), generator=generator)[:size]].clone()
+            mask, noise = (field.to(batch).expand_as(batch) for field in (bridge.mask, bridge.noise))
+            a = draw_signals(size, noise_std, generator)
+            _descend(tuned, optimiser, (batch, mask, noise, a, torch.randn(batch.shape, generator=generator)), clip=1.0)
+    return tuned.eval()
+
+
+def _descend(
+    model: NetworkDenoiser, optimiser: torch.optim.Optimizer, batch: Sequence[Tensor], *, clip: float
+) -> float:
+    loss = model.loss(*batch)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate

@@ -1,0 +1,38 @@
+"""Reading the weights of a mask-bridge denoiser, with everything that must agree before they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cycler_da.errors import WeightsMismatch
+from cycler_da.generative.bridge_denoiser import NetworkDenoiser
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.weights import load_parts
+from cycler_da.layout import Layout
+
+#: Kind of `transition` in the card of such weights.
+TRANSITION = "mask_bridge"
+
+
+@dataclass(frozen=True)
+class BridgeWeights:
+    """A trained denoiser, its scaling, and the observation error it knows."""
+
+    model: NetworkDenoiser
+    scaling: Scaling
+    error: float  # scaled
+    source: str
+
+
+def load_bridge(folder: Path, *, layout: Layout, sha256: str | None = None) -> BridgeWeights:
+    """Read weights for a layout; raises WeightsMismatch for another kind, LayoutMismatch for other states."""
+    card, network, _ = load_parts(folder, sha256=sha256)
+    kind = card.transition.get("kind")
+    if kind != TRANSITION:
+        raise WeightsMismatch(
+            f"weights {folder} are a transition of kind {kind!r}; masf needs a denoiser of kind {TRANSITION!r}, which "
+            "`cycler train` makes from data.kind masked_climate"
+        )
+    layout.require_same(card.layout, what=f"weights {folder}")
+    return BridgeWeights(NetworkDenoiser(network), card.scaling, float(card.transition["error"]), str(folder))

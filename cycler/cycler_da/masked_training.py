@@ -1,0 +1,125 @@
+"""Training of the denoiser of MASF from a config: climate of a simulated system, fit, held-out scores.
+
+Scores of the card, on states of other trajectories: the root of the loss (1: nothing is known beyond the variance of
+every cell), and for every stride the RMSE of E[x_0 | y], scaled: what the observations of one window tell without any
+forecast.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser
+from cycler_da.generative.bridge_training import MaskedStates, held_out_loss, train_bridge
+from cycler_da.generative.bridge_weights import TRANSITION
+from cycler_da.generative.mask_bridge import MaskBridge
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.trained import TrainedTransition
+from cycler_da.generative.training import Progress, TrainSettings
+from cycler_da.noise import Noise
+from cycler_da.systems.base import ClimateSpec, noisy_step
+from cycler_da.systems.climate import climate_system
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedClimate:
+    """States of a system's climate, and the masks through which they are seen."""
+
+    system: Mapping[str, Any]  # kind and options of a numerical system
+    seed: int
+    error: float  # of an observation, scaled units
+    strides: tuple[int, ...]
+    trajectories: int = 24
+    states: int = 40  # of one trajectory
+    spacing: int = 4  # model steps between them
+    held_out: int = 4  # trajectories
+
+    def __post_init__(self) -> None:
+        self.system_spec()
+        if not self.error > 0 or not self.strides or min(self.strides) < 1:
+            raise ConfigError(
+                f"data: error is {self.error}, strides {self.strides}; expected a positive number and strides from 1"
+            )
+
+    def system_spec(self) -> ClimateSpec:
+        """The numerical system; raises ConfigError for a kind that cannot be simulated."""
+        return climate_system(self.system, where="data.system")
+
+
+def train_masked(
+    data: MaskedClimate,
+    scaling: Scaling,
+    settings: TrainSettings,
+    *,
+    run_folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None],
+) -> TrainedTransition:
+    """Make the states, fit and score; continues what an earlier call left."""
+    states = scaling.to_scaled(_states(data, run_folder, on_message)).to(torch.float32)
+    split = data.held_out * data.states
+    parts = {"training": states[split:], "held_out": states[:split]}
+    training, held_out = (MaskedStates(part, data.error, data.strides) for part in parts.values())
+    on_message(f"fit {settings.network.kind}: {len(training.states)} states, {settings.steps} steps")
+    model, seconds = train_bridge(training, held_out, settings, folder=run_folder, on_progress=on_progress)
+    scores = {
+        "loss_root": held_out_loss(model, held_out) ** 0.5,
+        "rmse_given_observations": {
+            str(stride): rmse_given_observations(model, held_out.states, data.error, stride) for stride in data.strides
+        },
+        "rmse_of_climatology": float(held_out.states.square().mean().sqrt()),
+    }
+    return TrainedTransition(
+        network=model.network,
+        layout=data.system_spec().layout(),
+        transition={"kind": TRANSITION, "error": data.error, "strides": list(data.strides)},
+        measured={},
+        scores=scores,
+        facts={"n_states": len(training.states), "seed": data.seed},
+        seconds=seconds,
+    )
+
+
+def rmse_given_observations(
+    model: NetworkDenoiser, states: Float[Tensor, "sample channel y x"], error: float, stride: int
+) -> float:
+    """RMSE of E[x_0 | y] at once, where every n-th cell is observed."""
+    mask = torch.zeros_like(states[0])
+    mask[:, ::stride, ::stride] = 1.0
+    bridge = MaskBridge(mask, torch.full_like(mask, error**2))
+    xi = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+    clean = bound_denoiser(model, bridge)(bridge.forward(states, 0.0, xi), 0.0)
+    return float((clean - states).square().mean().sqrt())
+
+
+def _states(data: MaskedClimate, folder: Path, on_message: Callable[[str], None]) -> Tensor:
+    path, wanted = folder / "states.safetensors", json.dumps([repr(data.system_spec()), repr(data)])
+    note = path.with_suffix(".json")
+    if path.is_file() and note.is_file() and note.read_text() == wanted:
+        return load_file(path)["states"]
+    n_members = data.trajectories + data.held_out
+    on_message(f"simulate {n_members} trajectories of {data.states * data.spacing} steps")
+    spec, members = data.system_spec(), range(n_members)
+    dynamics, noise = spec.build(), Noise(data.seed)
+    state, kept = spec.spun_up(noise, members=members), []
+    for step in range(1, data.states * data.spacing + 1):
+        state = noisy_step(dynamics, state, noise, members=members, step=step)
+        if step % data.spacing == 0:
+            kept.append(state)
+    states = torch.stack(kept, dim=1).flatten(0, 1).contiguous()
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({"states": states}, path)
+    note.write_text(wanted)
+    return states

@@ -1,0 +1,247 @@
+"""MASF: a diffusion that ends in the observation, for observations of single cells.
+
+The state is carried to its own observation by a forward process that depends on the mask (`generative/mask_bridge.py`),
+and its reverse gives the analysis. Two samplers:
+
+    bridge    starts at the observation and runs the unguided reverse: Bayes for the denoiser's prior, small steps
+    guided    as published: starts at the members carried forward and adds a likelihood score, which counts the
+              observation twice; its published multipliers of both scores may be left out (`multipliers: none`)
+
+and two priors, each E[x_0 | x_a]:
+
+    no weights   the Gaussian of the forecast members, in closed form: the analysis of a global ETKF, perturbed
+    weights      a network trained on the climate (`cycler train`, data.kind masked_climate). As it is it knows nothing
+                 of the forecast (amortised). With `fine_tune` it goes on, in every cycle after the first, from the
+                 network of the cycle before, on the members of this one; it is carried from cycle to cycle
+
+Source: arXiv:2604.02889 and its published code (steps, multipliers, fine-tuning). One network serves all masks, here
+(docs/decisions/0025). Limits: observations of single cells (operator `cell`, or `points` at centres); with weights, of
+the one error of their training. Nonlinear operators and those of another shape than the state are refused: the
+published form for them (two heads, guidance through the network) is not built. Without weights there is no
+localization: a few members see false correlations everywhere. Fine-tuning on ten members learns those by heart.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from cycler_da.errors import AnalysisFailed
+from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser, ensemble_denoiser
+from cycler_da.generative.bridge_training import fine_tuned
+from cycler_da.generative.bridge_weights import BridgeWeights, load_bridge
+from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.mask_bridge import (
+    PUBLISHED_GUIDANCE,
+    PUBLISHED_PRIOR,
+    BridgeDenoiser,
+    MaskBridge,
+    Multiplier,
+    bridge_signals,
+    sample_bridge,
+    sample_guided,
+)
+from cycler_da.generative.scaling import Scaling
+from cycler_da.layout import Layout
+from cycler_da.noise import Noise
+from cycler_da.obs.base import Observations
+from cycler_da.registry import Spec, register
+from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.observed_cells import ObservedCells, observed_cells, require_mask
+from cycler_da.schemes.settings import require
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+NEEDS = Needs(couples_members=True, linear_operators=True, n_members=2)
+#: Steps of the samplers where none are given; those of the guided one are published.
+STEPS = {"bridge": 60, "guided": 150}
+CARRIED = "masf."
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuneSpec:
+    """How the network of the cycle before goes on; the defaults are published."""
+
+    steps: int = 120
+    learning_rate: float = 3e-4
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "fine_tune.steps", self.steps, expected="1 or more", scheme="masf")
+        expected = "a positive number"
+        require(self.learning_rate > 0, "fine_tune.learning_rate", self.learning_rate, expected=expected, scheme="masf")
+
+
+@register("scheme", "masf")
+@dataclass(frozen=True, kw_only=True)
+class MasfSpec(Spec):
+    """Options of MASF."""
+
+    sampler: Literal["bridge", "guided"] = "bridge"
+    steps: int | None = None  # None: 60 of the bridge, 150 of the guided sampler
+    multipliers: Literal["published", "none"] = "published"  # of the guided sampler
+    weights: str | None = None  # folder; None: the Gaussian of the members
+    sha256: str | None = None
+    fine_tune: FineTuneSpec | None = None
+    scale: tuple[float, ...] = (1.0,)  # without weights: unit of the process, one number or one for each variable
+
+    def __post_init__(self) -> None:
+        require(self.sampler in STEPS, "sampler", self.sampler, expected="bridge or guided", scheme="masf")
+        require(
+            self.multipliers in ("published", "none"),
+            "multipliers",
+            self.multipliers,
+            expected="published or none",
+            scheme="masf",
+        )
+        require(self.steps is None or self.steps >= 1, "steps", self.steps, expected="1 or more", scheme="masf")
+        is_positive = len(self.scale) > 0 and min(self.scale) > 0
+        require(is_positive, "scale", self.scale, expected="positive numbers", scheme="masf")
+        if self.fine_tune is not None:
+            require(
+                self.weights is not None, "weights", None, expected="a folder, where fine_tune is set", scheme="masf"
+            )
+
+    def build(self, context: SchemeContext) -> Masf:
+        """Build the scheme.
+
+        Raises ConfigError for operators that are no masks and scales of other variables, WeightsMismatch for weights
+        of another kind, LayoutMismatch for those of other states.
+        """
+        layout = context.layout
+        for operator in context.operators:
+            require_mask(operator, layout, scheme="masf")
+        if self.weights is not None:
+            weights = load_bridge(Path(self.weights), layout=layout, sha256=self.sha256)
+            return Masf(self, layout, weights.scaling, weights)
+        names = layout.channels
+        expected = f"one number, or one for each of {', '.join(names)}"
+        require(len(self.scale) in (1, len(names)), "scale", self.scale, expected=expected, scheme="masf")
+        scale = self.scale if len(self.scale) == len(names) else self.scale * len(names)
+        return Masf(self, layout, Scaling((0.0,) * len(names), scale), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Masf:
+    """MASF with fixed settings."""
+
+    settings: MasfSpec
+    layout: Layout
+    scaling: Scaling
+    weights: BridgeWeights | None
+    needs: Needs = NEEDS
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Sample the analysis; without observations return the background bit for bit.
+
+        Raises AnalysisFailed for observations that are not of single cells, errors that the weights do not know, and
+        numbers that are not finite.
+        """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
+        background = prior.background
+        hx = finite_hx(background.latest, observations, scheme="masf")
+        innovations = observations.values.to(hx.device) - hx.mean(dim=0)
+        report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
+        cells = observed_cells(observations, scheme="masf")
+        members = self.scaling.to_scaled(background.latest.to(torch.float64))
+        bridge = self._bridge(cells)
+        denoiser, carried = self._denoiser(bridge, members, noise, carry)
+        sample = self.scaling.to_physical(self._sample(bridge, denoiser, cells, members, background.members, noise))
+        moved = sample.to(background.values.dtype)
+        require_finite(moved, layout=self.layout, scheme="masf")
+        # An estimate: the sampler is no Kalman analysis. Each observation counts once at most.
+        ratio = observations.hx(sample).var(dim=0) / observations.error_variance.to(hx.device)
+        report["dof_signal"] = float(ratio.clamp_max(1).sum())
+        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
+        result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
+        return Analysis(background.with_values(result), {**carry, **carried}, {**report, **fields})
+
+    def _bridge(self, cells: ObservedCells) -> MaskBridge:
+        """The forward process, scaled; cells that are not observed have the mean error variance of those that are."""
+        if self.weights is not None:
+            self._require_error(cells)
+            return MaskBridge(cells.mask, torch.full_like(cells.mask, self.weights.error**2))
+        variance = self.scaling.shrink(self.scaling.shrink(cells.variance[None]))[0]
+        common = variance[cells.mask > 0].mean()
+        return MaskBridge(cells.mask, torch.where(cells.mask > 0, variance, common))
+
+    def _require_error(self, cells: ObservedCells) -> None:
+        assert self.weights is not None
+        scaled = self.scaling.shrink(cells.error[None])[0][cells.mask > 0]
+        low, high = float(scaled.min()), float(scaled.max())
+        if max(abs(low - self.weights.error), abs(high - self.weights.error)) > 0.01 * self.weights.error:
+            raise AnalysisFailed(
+                f"masf: observation errors are {low:.4g} to {high:.4g} in units of the weights' scaling; "
+                f"weights {self.weights.source} know {self.weights.error:.4g} alone. Set the error of the stream, or "
+                "train weights for it (data.error)"
+            )
+
+    def _denoiser(
+        self, bridge: MaskBridge, members: Tensor, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> tuple[BridgeDenoiser, dict[str, Tensor]]:
+        """The prior of this cycle, and the network to be carried on."""
+        if self.weights is None:
+            return ensemble_denoiser(bridge, members), {}
+        tuning = self.settings.fine_tune
+        if tuning is None:
+            return bound_denoiser(self.weights.model, bridge), {}
+        model = self.weights.model
+        earlier = {name.removeprefix(CARRIED): value for name, value in carry.items() if name.startswith(CARRIED)}
+        if earlier:  # the first cycle uses the network as it is
+            model = _with_state(self.weights.model, earlier)
+            seed = int(noise.generator("masf.fine_tune").integers(2**31))
+            model = fine_tuned(
+                model, bridge, members, steps=tuning.steps, learning_rate=tuning.learning_rate, seed=seed
+            )
+        return bound_denoiser(model, bridge), {
+            f"{CARRIED}{name}": value.detach().clone() for name, value in model.state_dict().items()
+        }
+
+    def _sample(
+        self,
+        bridge: MaskBridge,
+        denoiser: BridgeDenoiser,
+        cells: ObservedCells,
+        members: Float[Tensor, "member channel *space"],
+        ids: tuple[int, ...],
+        noise: Noise,
+    ) -> Float[Tensor, "member channel *space"]:
+        settings = self.settings
+        steps = settings.steps or STEPS[settings.sampler]
+        keyed = MemberNoise(noise, ids, "masf")
+        observed = self.scaling.to_scaled(cells.values[None])[0]
+        if settings.sampler == "bridge":
+            signals = bridge_signals(steps, noise_std=float(bridge.noise.mean().sqrt()))
+            variance = members.var(dim=0) if self.weights is None else torch.ones_like(observed)
+            return sample_bridge(bridge, denoiser, observed, signals, prior_variance=variance, noise=keyed)
+        blank = bridge.noise.sqrt() * noise.shared_normal("masf.blank", tuple(observed.shape), dtype=torch.float64)
+        published = settings.multipliers == "published"
+        return sample_guided(
+            bridge,
+            denoiser,
+            torch.where(bridge.mask > 0, observed, blank),
+            members,
+            noise=keyed,
+            n_steps=steps,
+            prior=PUBLISHED_PRIOR if published else Multiplier(),
+            guidance=PUBLISHED_GUIDANCE if published else Multiplier(),
+        )
+
+
+def _with_state(model: NetworkDenoiser, state: Mapping[str, Tensor]) -> NetworkDenoiser:
+    """A copy of a model with other weights."""
+    copied = copy.deepcopy(model)
+    copied.load_state_dict(dict(state))
+    return copied
