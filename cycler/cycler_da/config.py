@@ -20,11 +20,12 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from cycler_da.errors import ConfigError
+from cycler_da.forecasts_block import ForecastsBlock
 from cycler_da.operations_blocks import Block, FallbackBlock, OperationsBlock, require_duration
 from cycler_da.registry import Spec, lookup
 from cycler_da.times import parse_duration, parse_time
 
-_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations", "fallback")
+_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations", "fallback", "forecasts")
 
 
 class EnsembleBlock(Block):
@@ -111,6 +112,7 @@ class ExperimentConfig(Block):
     verification: VerificationBlock = VerificationBlock()
     on_failed_analysis: str = Field("stop", pattern="^(stop|use_background|ladder)$")
     fallback: FallbackBlock = FallbackBlock()
+    forecasts: ForecastsBlock | None = Field(None, description="forecasts from every analysis; None: none")
     plots: bool = True
     operations: OperationsBlock = OperationsBlock()
 

@@ -27,7 +27,7 @@ from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
 from cycler_da.schemes.base import AnalysisScheme, SchemeContext
-from cycler_da.setting_checks import check_needs, check_verification, step_within
+from cycler_da.setting_checks import check_forecasts, check_needs, check_verification, step_within
 from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
 from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
@@ -159,6 +159,7 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"{format_duration(layout.step)}"
         )
     check_verification(config, verified_variables(control))
+    check_forecasts(config, layout)
     window = every if config.cycles.window is None else parse_duration(config.cycles.window)
     frame_step = step_within(config.cycles.frames, window, layout, where="cycles.frames")
     if frame_step is not None and window > every:

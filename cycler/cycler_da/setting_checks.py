@@ -85,3 +85,18 @@ def check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None
             f"verification.scale is empty, and the closing table pools all variables by it (headline: {POOLED}); give "
             f"the climatological standard deviation of {', '.join(names)}, or name one of them as verification.headline"
         )
+
+
+def check_forecasts(config: ExperimentConfig, layout: Layout) -> None:
+    """Raise ConfigError for leads, chains or thresholds of forecasts that do not fit the experiment."""
+    block = config.forecasts
+    if block is None:
+        return
+    block.leads(layout.step)
+    for what, named, valid in (
+        ("chains", block.chains, [chain.name for chain in config.chains]),
+        ("thresholds", list(block.thresholds), list(layout.channels)),
+    ):
+        unknown = [name for name in named if name not in valid]
+        if unknown:
+            raise ConfigError(f"forecasts.{what}: unknown {', '.join(unknown)}; valid: {', '.join(valid)}")

@@ -92,7 +92,8 @@ def config_of(folder: Path, *chains: str) -> Path:
     """The default experiment with some chains alone."""
     lines = [f"  - {{name: {name}, scheme: {CHAINS[name]}}}\n" for name in chains]
     path = folder / "radar.yaml"
-    path.write_text(f"extends: {CONFIG}\nchains:\n{''.join(lines)}")
+    forecasts = "" if "interpolant_filter" in chains else "forecasts: null\n"
+    path.write_text(f"extends: {CONFIG}\n{forecasts}chains:\n{''.join(lines)}")
     return path
 
 
@@ -193,3 +194,35 @@ def test_the_default_experiment_cycles_the_real_storm(realdata, tmp_path):
     members = read_ensemble(cycle_of(done) / "analysis.nc").values[:, -1, 0]
     assert float(members[:, is_clear].mean()) < 0.03
     assert float((members[:, is_clear] == 0.0).float().mean()) > 0.7
+
+
+def test_an_hour_is_forecast_from_every_analysis_and_scored_where_frames_came(experiment):
+    made, _ = experiment
+    chain = made.setting.chains[0]
+    store = made.store(chain.name)
+    time = np.datetime64("2019-06-01T00:40", "s")
+    if chain.name != "interpolant_filter":
+        assert "forecast.nc" not in store.manifest(time)["files"]
+        return
+    ensemble = read_ensemble(store.product(time, "forecast.nc"), layout=made.setting.layout)
+    assert ensemble.valid_times.tolist() == [time + np.timedelta64(10 * k, "m") for k in range(1, 7)]
+    with netCDF4.Dataset(store.product(time, "forecast_products.nc")) as file:
+        assert file["leadtime"][:].tolist() == [600 * k for k in range(7)]
+        near = np.asarray(file["vil_probability_within"][:, 0, 6])
+        assert (np.diff(near, axis=0) >= 0).all() and near.max() == 1.0
+    scores = json.loads(store.product(time, "diag/forecast_scores.json").read_text())
+    assert sorted(scores, key=int) == ["10", "20", "30", "40", "50", "60"]
+    # Storms that move as one are followed by advection: most of the strong echo is still placed well in an hour.
+    difference, reference = scores["60"]["fss"]["vil 3.53 16km"]
+    assert 1 - difference / reference > 0.5
+
+
+def test_forecasts_that_do_not_fit_the_experiment_are_refused_by_key():
+    for wrong, said in (
+        ("forecasts.lead=65min", "whole"),
+        ("forecasts.chains=[nobody]", "interpolant_filter"),
+        ("forecasts.thresholds={rain: [1.0]}", "valid: vil"),
+        ("forecasts.percentiles=[90, 10]", "increasing"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            load_setting(CONFIG, [f"forecast.weights={RELEASED}", wrong])

@@ -39,7 +39,7 @@ def score_cycle(work: CycleWork, nature: Nature) -> dict[str, Any]:
     write_observed_field(work.folder / "diag" / "truth.nc", truth.float(), times, layout, facts=work.facts("truth"))
     sums: dict[str, ScoreSums] = {}
     for kind, ensemble in _ensembles(work).items():
-        sums[kind] = _sums(work, ensemble, truth[0])
+        sums[kind] = member_sums(work, ensemble.latest, truth[0])
     work.write_json("diag/scores.json", {kind: part.to_json() for kind, part in sums.items()})
     return {kind: flat_scores(part) for kind, part in sums.items()}
 
@@ -61,9 +61,10 @@ def _ensembles(work: CycleWork) -> dict[str, Ensemble]:
     return {"background": control.from_control(work.background()), "analysis": analysis, "persistence": persistence}
 
 
-def _sums(work: CycleWork, ensemble: Ensemble, truth: Tensor) -> ScoreSums:
+def member_sums(work: CycleWork, members: Tensor, truth: Tensor) -> ScoreSums:
+    """Score sums of members `(member, channel, *space)` in physical units, also in the control variable."""
     verification, control = work.setting.config.verification, work.setting.control
-    names, members, known = verified_variables(control), ensemble.latest, truth
+    names, known = verified_variables(control), truth
     if len(names) > len(control.physical.channels):
         members = torch.cat([members, _transformed(members, control)], dim=1)
         known = torch.cat([known, _transformed(known[None], control)[0]])

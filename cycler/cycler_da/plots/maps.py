@@ -24,6 +24,7 @@ from cycler_da.plots import canvas, style
 from cycler_da.plots.captions import Caption, map_text, rms, write_captions
 from cycler_da.plots.departures import departure_text, draw_departures
 from cycler_da.plots.fields import CycleFields, VariableFields, read_cycle
+from cycler_da.plots.forecasts import plot_forecasts
 from cycler_da.plots.frames import Frame, frame_of, height_over_width
 from cycler_da.plots.limits import Limits, VariableLimits, experiment_folder, limits_for
 from cycler_da.plots.lines import draw_lines, line_text
@@ -49,6 +50,7 @@ def plot_cycle(cycle_folder: Path, out: Path, *, limits: Limits | None = None) -
     out.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(style.RC):
         captions = [_save(drawing, out) for drawing in _drawings(fields, limits)]
+        captions += plot_forecasts(fields.folder, out, limits=limits)
     written = [out / name for one in captions for name in (one.file, one.safe_file) if name]
     return [*written, write_captions(out, captions, fields)]
 

@@ -29,6 +29,8 @@ PREFIX = "cycler_"
 KINDS = {
     "background": "background ensemble (forecast used as prior)",
     "analysis": "analysis ensemble",
+    "forecast": "forecast ensemble from the analysis",
+    "forecast_products": "products of the forecast ensemble from the analysis",
     "increment": "analysis increment (analysis mean minus background mean)",
     "truth": "truth of the twin experiment",
     "nature": "nature run",

@@ -113,6 +113,8 @@ def array_hashes(path: Path) -> dict[str, Any]:
         if "cycler_layout" not in dataset.ncattrs() or "time" not in dataset.dimensions:
             return {}
         channels = [variable["name"] for variable in json.loads(dataset.cycler_layout)["variables"]]
+        if getattr(dataset, "cycler_kind", "") == "forecast_products":  # made of the variables, which it does not hold
+            channels = [name for name, v in dataset.variables.items() if "time" in v.dimensions and v.ndim > 1]
         hashes: dict[str, Any] = {}
         for name in channels:
             variable = dataset.variables.get(name)

@@ -1,9 +1,10 @@
-"""Products: increment, feedback and statistics of the analysis."""
+"""Products: increment, feedback and statistics of the analysis, and the forecasts that the config asks for."""
 
 from __future__ import annotations
 
 import torch
 
+from cycler_da.cycle.forecasting import make_forecasts
 from cycler_da.cycle.work import CycleWork, Facts, nonzero
 from cycler_da.obs.qc import flag_counts
 from cycler_da.products.dataset import write_field
@@ -12,7 +13,7 @@ from cycler_da.schemes.window_hx import window_hx
 
 
 def products(work: CycleWork) -> Facts:
-    """Write increment, feedback and statistics."""
+    """Write increment, feedback and statistics, then forecasts."""
     if work.is_start:
         return {}
     control, layout = work.setting.control, work.setting.layout
@@ -29,4 +30,5 @@ def products(work: CycleWork) -> Facts:
     )
     done = work.done_facts("assimilate")
     work.write_json("diag/stats.json", {"counts": nonzero(flag_counts(checked)), "scheme": done.get("diagnostics", {})})
+    make_forecasts(work)
     return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cycler_da.cycle.calibrating import calibrate_cycle
+from cycler_da.cycle.forecasting import score_forecasts
 from cycler_da.cycle.scoring import score_cycle
 from cycler_da.cycle.work import CycleWork, Facts
 
@@ -10,4 +11,6 @@ from cycler_da.cycle.work import CycleWork, Facts
 def verify(work: CycleWork) -> Facts:
     """Calibrate on observations; score background and analysis against nature, beside persistence."""
     facts = calibrate_cycle(work)
-    return facts if work.nature is None else {**facts, "scores": score_cycle(work, work.nature)}
+    if work.nature is None:
+        return facts
+    return {**facts, "scores": score_cycle(work, work.nature), **score_forecasts(work, work.nature)}
