@@ -2,7 +2,7 @@
 
 Scores of the card, on states of other trajectories: the root of the loss (1: nothing is known beyond the variance of
 every cell), and for every stride the RMSE of E[x_0 | y], scaled: what the observations of one window tell without any
-forecast.
+forecast, by the network and by optimal interpolation with the covariance of the same states.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from cycler_da.errors import ConfigError
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser
 from cycler_da.generative.bridge_training import MaskedStates, held_out_loss, train_bridge
 from cycler_da.generative.bridge_weights import TRANSITION
-from cycler_da.generative.mask_bridge import MaskBridge
+from cycler_da.generative.cell_interpolation import CellInterpolation, cell_interpolation
+from cycler_da.generative.covariance import blocks_from_residuals, spectral_from_blocks
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
@@ -29,7 +30,6 @@ from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
 
@@ -70,38 +70,47 @@ def train_masked(
     """Make the states, fit and score; continues what an earlier call left."""
     states = scaling.to_scaled(_states(data, run_folder, on_message)).to(torch.float32)
     split = data.held_out * data.states
-    parts = {"training": states[split:], "held_out": states[:split]}
-    training, held_out = (MaskedStates(part, data.error, data.strides) for part in parts.values())
+    blocks = blocks_from_residuals(states[split:])
+    masks = tuple(stride_interpolation(blocks, stride, data.error) for stride in data.strides)
+    training, held_out = (MaskedStates(part, masks) for part in (states[split:], states[:split]))
     on_message(f"fit {settings.network.kind}: {len(training.states)} states, {settings.steps} steps")
     model, seconds = train_bridge(training, held_out, settings, folder=run_folder, on_progress=on_progress)
     scores = {
         "loss_root": held_out_loss(model, held_out) ** 0.5,
-        "rmse_given_observations": {
-            str(stride): rmse_given_observations(model, held_out.states, data.error, stride) for stride in data.strides
-        },
+        "rmse_given_observations": rmse_given_observations(model, held_out, data.strides),
         "rmse_of_climatology": float(held_out.states.square().mean().sqrt()),
     }
     return TrainedTransition(
         network=model.network,
         layout=data.system_spec().layout(),
         transition={"kind": TRANSITION, "error": data.error, "strides": list(data.strides)},
-        measured={},
+        measured={"climatology.real": blocks.real, "climatology.imag": blocks.imag},
         scores=scores,
         facts={"n_states": len(training.states), "seed": data.seed},
         seconds=seconds,
     )
 
 
-def rmse_given_observations(
-    model: NetworkDenoiser, states: Float[Tensor, "sample channel y x"], error: float, stride: int
-) -> float:
-    """RMSE of E[x_0 | y] at once, where every n-th cell is observed."""
-    mask = torch.zeros_like(states[0])
+def stride_interpolation(blocks: Tensor, stride: int, error: float) -> CellInterpolation:
+    """Where every n-th cell along both axes is observed, all variables; `blocks` of the scaled climate."""
+    size, channels = blocks.shape[0], blocks.shape[-1]
+    mask = torch.zeros(channels, size, size, dtype=torch.float64)
     mask[:, ::stride, ::stride] = 1.0
-    bridge = MaskBridge(mask, torch.full_like(mask, error**2))
-    xi = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
-    clean = bound_denoiser(model, bridge)(bridge.forward(states, 0.0, xi), 0.0)
-    return float((clean - states).square().mean().sqrt())
+    return cell_interpolation(spectral_from_blocks(blocks), mask, noise_std=error)
+
+
+def rmse_given_observations(
+    model: NetworkDenoiser, held_out: MaskedStates, strides: tuple[int, ...]
+) -> dict[str, dict[str, float]]:
+    """RMSE of E[x_0 | y] at once for every stride, by the network and by interpolation alone."""
+    rows: dict[str, dict[str, float]] = {}
+    for stride, seen in zip(strides, held_out.masks, strict=True):
+        states = held_out.states
+        xi = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+        x = seen.mask.to(states) * states + seen.noise_std * xi
+        answers = {"network": bound_denoiser(model, seen)(x, 0.0), "interpolation": seen.mean(x)}
+        rows[str(stride)] = {name: float((answer - states).square().mean().sqrt()) for name, answer in answers.items()}
+    return rows
 
 
 def _states(data: MaskedClimate, folder: Path, on_message: Callable[[str], None]) -> Tensor:

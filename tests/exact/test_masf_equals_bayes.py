@@ -17,6 +17,8 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError, WeightsMismatch
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser, ensemble_denoiser
 from cycler_da.generative.bridge_training import fine_tuned
+from cycler_da.generative.cell_interpolation import cell_interpolation
+from cycler_da.generative.covariance import WhiteCovariance, blocks_from_residuals, spectral_from_blocks
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import MaskBridge, Multiplier, bridge_signals, cosine_signal, sample_bridge
 from cycler_da.generative.networks import NetworkSpec, build_network
@@ -159,28 +161,47 @@ def network_denoiser(seed=0) -> NetworkDenoiser:
     return NetworkDenoiser(build_network(NetworkSpec("bridge_unet", arguments), seed=seed))
 
 
-def test_an_untrained_network_is_the_denoiser_of_independent_cells_of_variance_one():
-    mask = torch.zeros(2, 8, 8)
+def grid_mask():
+    mask = torch.zeros(2, 8, 8, dtype=torch.float64)
     mask[:, ::4, ::4] = 1.0
+    return mask
+
+
+def test_an_untrained_network_is_the_denoiser_of_independent_cells():
+    mask, prior = grid_mask(), 0.7
     bridge = MaskBridge(mask, torch.full_like(mask, 0.04))
-    x = Noise(5).normal("x", (2, 8, 8), members=range(3), dtype=torch.float32)
+    seen = cell_interpolation(WhiteCovariance(prior), mask, noise_std=0.2)
+    x = Noise(5).normal("x", (2, 8, 8), members=range(3), dtype=torch.float64)
     for a in (0.0, 0.1, 0.9):
         factor, variance = bridge.factor(a), bridge.variance(a)
-        expected = factor * x / (factor**2 + variance)
-        torch.testing.assert_close(bound_denoiser(network_denoiser(), bridge)(x, a), expected)
+        expected = prior * factor * x / (prior * factor**2 + variance)
+        # The network's arithmetic is in single precision.
+        torch.testing.assert_close(bound_denoiser(network_denoiser(), seen)(x, a), expected, rtol=0, atol=1e-5)
+
+
+def test_at_its_end_an_untrained_network_is_optimal_interpolation():
+    mask, n = grid_mask(), 128
+    states = Noise(6).normal("x", (2, 8, 8), members=range(50), dtype=torch.float64)
+    covariance = spectral_from_blocks(blocks_from_residuals(states + states.roll(1, -1)))
+    seen = cell_interpolation(covariance, mask, noise_std=0.3)
+    c = covariance.apply(torch.eye(n, dtype=torch.float64).view(n, 2, 8, 8)).flatten(1)
+    h = torch.eye(n, dtype=torch.float64)[mask.flatten() > 0]
+    gain = c @ h.mT @ torch.linalg.inv(h @ c @ h.mT + 0.09 * torch.eye(len(h), dtype=torch.float64))
+    x = Noise(7).normal("x", (2, 8, 8), members=range(3), dtype=torch.float64)
+    expected = (x.flatten(1) @ h.mT @ gain.mT).view(x.shape)
+    torch.testing.assert_close(bound_denoiser(network_denoiser(), seen)(x, 0.0), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen.variance.flatten(), (c - gain @ h @ c).diagonal(), rtol=0, atol=1e-12)
 
 
 def test_fine_tuning_learns_the_members_and_leaves_the_network_as_it_was():
-    model, mask = network_denoiser(), torch.zeros(2, 8, 8)
-    mask[:, ::4, ::4] = 1.0
-    bridge = MaskBridge(mask, torch.full_like(mask, 0.04))
+    model, seen = network_denoiser(), cell_interpolation(WhiteCovariance(1.0), grid_mask(), noise_std=0.2)
     members = torch.ones(4, 2, 8, 8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    tuned, again = (fine_tuned(model, bridge, members, steps=40, learning_rate=1e-2, seed=3) for _ in range(2))
+    tuned, again = (fine_tuned(model, seen, members, steps=40, learning_rate=1e-2, seed=3) for _ in range(2))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in tuned.state_dict().items())
     blind = 0.2 * torch.randn(3, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    errors = [float((bound_denoiser(one, bridge)(blind, 0.0) - 1.0).square().mean()) for one in (model, tuned)]
+    errors = [float((bound_denoiser(one, seen)(blind, 0.0) - 1.0).square().mean()) for one in (model, tuned)]
     assert errors[1] < 0.5 * errors[0]
 
 

@@ -7,25 +7,28 @@
 
 which is exact for that Gaussian; with it the bridge samples the analysis of the global ETKF. No training.
 
-`NetworkDenoiser`: D = c_skip x + c_out F(c_in x, mask, level) with, for a prior of variance 1 in every cell,
+`NetworkDenoiser`: an interpolation of the observed cells, what each cell tells itself, and a network F,
 
-    c_in = 1 / sqrt(A^2 + Sigma),   c_skip = A / (A^2 + Sigma),   c_out = sqrt(Sigma / (A^2 + Sigma))
+    D = mu + s (x_a - A mu) + c F,   mu = G x_a,obs and r^2 from cell_interpolation
+    v = sigma^2 (1 - a^2),   s = r^2 (a^2 / A) / (v + r^2 a^2),   c = sqrt(r^2 v / (v + r^2 a^2))
 
-so that the target of F has unit variance at every a (Karras et al. 2022, arXiv:2206.00364, for cells with different A).
-level = log of a / (sigma sqrt(1 - a^2)). The mask is an input: one network serves every mask it was shown, and a mask
-with a hole where an observation was rejected. The published networks see neither mask nor preconditioning.
-Limits: scaled states of mean 0 and deviation near 1; one sigma, that of the training.
+The interpolation takes x_a at observed cells for an observation of error sigma; what x_a tells beyond that has the
+precision a^2 / v in every cell, observed or not. With F = 0, as it starts, D is optimal interpolation at a = 0, and
+exact at every a for independent cells; the target of F has unit variance (as in Karras et al. 2022, arXiv:2206.00364).
+F sees (x_a - A mu) / sqrt(v + r^2 a^2), mu, the mask, and log of a / (sigma sqrt(1 - a^2)). The mask is an input: one
+network serves every mask, and one with a hole where an observation was rejected. The published networks see x_a alone.
+Limits: scaled states of mean 0; one sigma, that of the training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from cycler_da.generative.cell_interpolation import CellInterpolation
 from cycler_da.generative.mask_bridge import BridgeDenoiser, MaskBridge
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Signal over noise between which a network is trained; beyond them the level stays.
 RATIOS = (0.02, 100.0)
+#: Of 1 - a^2, against a division by 0 at the end.
+_LEAST_NOISE = 1e-8
 
 
 def ensemble_denoiser(bridge: MaskBridge, members: Float[Tensor, "member channel *space"]) -> BridgeDenoiser:
@@ -55,61 +60,58 @@ def ensemble_denoiser(bridge: MaskBridge, members: Float[Tensor, "member channel
 
 
 class NetworkDenoiser(nn.Module):
-    """A network with its preconditioning, for bridges of any mask."""
+    """A network on top of an interpolation."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(
-        self,
-        x: Float[Tensor, "batch channel *space"],
-        mask: Float[Tensor, "batch channel *space"],
-        noise: Float[Tensor, "batch channel *space"],
-        a: Float[Tensor, "batch"],
+        self, x: Float[Tensor, "batch channel *space"], a: Float[Tensor, "batch"], seen: CellInterpolation
     ) -> Float[Tensor, "batch channel *space"]:
-        """E[x_0 | x_a]; every state has its own a and mask. `noise` is sigma^2."""
-        skip, out, answer = self._parts(x, mask, noise, a)
-        return skip * x + out * answer
+        """E[x_0 | x_a]; every state has its own a, all have the mask of `seen`."""
+        base, out, answer = self._parts(x, a, seen)
+        return base + out * answer
 
-    def loss(self, clean: Tensor, mask: Tensor, noise: Tensor, a: Tensor, xi: Tensor) -> Float[Tensor, ""]:
-        """Mean square of what F misses; 1 where it knows nothing."""
-        factor, variance = _diagonals(mask, noise, a)
-        x = factor * clean + variance.sqrt() * xi
-        skip, out, answer = self._parts(x, mask, noise, a)
-        return (((clean - skip * x) / out - answer) ** 2).mean()
+    def loss(self, clean: Tensor, a: Tensor, xi: Tensor, seen: CellInterpolation) -> Float[Tensor, ""]:
+        """Mean square of what F misses, with standard normal noise xi."""
+        factor, wide = _factor(a, seen, clean)
+        x = factor * clean + seen.noise_std * (1.0 - wide**2).clamp(min=0.0).sqrt() * xi
+        base, out, answer = self._parts(x, a, seen)
+        return (((clean - base) / out - answer) ** 2).mean()
 
-    def _parts(self, x: Tensor, mask: Tensor, noise: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        factor, variance = _diagonals(mask, noise, a)
-        total = factor**2 + variance
-        level = torch.log(signal_ratio(a, noise.flatten(1).mean(dim=1)).clamp(*RATIOS)) / math.log(RATIOS[1])
+    def _parts(self, x: Tensor, a: Tensor, seen: CellInterpolation) -> tuple[Tensor, Tensor, Tensor]:
+        factor, wide = _factor(a, seen, x)
+        prior = seen.variance.to(x)
+        noise = seen.noise_std**2 * (1.0 - wide**2).clamp(min=_LEAST_NOISE)
+        total, mean = noise + prior * wide**2, seen.mean(x)
+        # a^2 / A is a where A is a, without a division by 0.
+        skip = prior * (seen.mask.to(x) * wide**2 + (1.0 - seen.mask.to(x)) * wide) / total
+        rest = x - factor * mean
+        level = torch.log(signal_ratio(a, seen.noise_std).clamp(*RATIOS)) / math.log(RATIOS[1])
         constant = level.reshape(-1, *(1,) * (x.ndim - 1)).expand(-1, 1, *x.shape[2:])
-        answer = self.network(torch.cat([x / total.sqrt(), mask, constant], dim=1))
-        return factor / total, (variance / total).sqrt(), answer
+        inputs = [rest / total.sqrt(), mean, seen.mask.to(x).expand_as(x), constant]
+        answer = self.network(torch.cat(inputs, dim=1))
+        return mean + skip * rest, (prior * noise / total).sqrt(), answer
 
 
-def bound_denoiser(model: NetworkDenoiser, bridge: MaskBridge, *, at_once: int = 8) -> BridgeDenoiser:
-    """A network for the mask of a bridge; arithmetic in float32, `at_once` states together whatever the batch."""
+def bound_denoiser(model: NetworkDenoiser, seen: CellInterpolation, *, at_once: int = 8) -> BridgeDenoiser:
+    """A network for one mask; arithmetic in float32, `at_once` states together whatever the batch."""
 
     def denoise(x: Tensor, a: float) -> Tensor:
         with torch.no_grad():
-            return torch.cat([_apply(model, bridge, part, a) for part in x.to(torch.float32).split(at_once)]).to(
-                x.dtype
-            )
+            parts = x.to(torch.float32).split(at_once)
+            return torch.cat([model(part, part.new_full((len(part),), a), seen) for part in parts]).to(x.dtype)
 
     return denoise
 
 
-def signal_ratio(a: Float[Tensor, "batch"], noise: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+def signal_ratio(a: Float[Tensor, "batch"], noise_std: float) -> Float[Tensor, "batch"]:
     """a / (sigma sqrt(1 - a^2))."""
-    return a / (noise * (1.0 - a**2)).clamp(min=1e-12).sqrt()
+    return a / (noise_std * (1.0 - a**2).clamp(min=_LEAST_NOISE).sqrt())
 
 
-def _apply(model: Callable[..., Tensor], bridge: MaskBridge, x: Tensor, a: float) -> Tensor:
-    mask, noise = (field.to(x).expand_as(x) for field in (bridge.mask, bridge.noise))
-    return model(x, mask, noise, x.new_full((len(x),), a))
-
-
-def _diagonals(mask: Tensor, noise: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    wide = a.reshape(-1, *(1,) * (mask.ndim - 1))
-    return mask + wide * (1.0 - mask), noise * (1.0 - wide**2).clamp(min=1e-8)
+def _factor(a: Tensor, seen: CellInterpolation, like: Tensor) -> tuple[Tensor, Tensor]:
+    wide = a.to(like).reshape(-1, *(1,) * (like.ndim - 1))
+    mask = seen.mask.to(like)
+    return mask + wide * (1.0 - mask), wide

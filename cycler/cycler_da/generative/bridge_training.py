@@ -3,10 +3,10 @@
     loss = mean of | F - target |^2 (bridge_denoiser), log of a / (sigma sqrt(1 - a^2)) uniform over RATIOS, and a = 0
     for a tenth of the samples, where every chain begins
 
-`train_bridge` shows it masks of several strides, each shifted at random, with up to a tenth of the sites missing: so it
-serves them all, and a cycle in which observations were rejected. Adam with warm-up and cosine decay; the moving average
-of the weights is kept. `fine_tuned` goes on from given weights with the members of one cycle and one mask, by AdamW, as
-published (120 steps of all members but a tenth, learning rate 3e-4); noise is keyed.
+`train_bridge` shows it masks of several strides, one in each step, with the states shifted at random. Adam with warm-up
+and cosine decay; the moving average of the weights is kept. `fine_tuned` goes on from given weights with the members of
+one cycle and one mask, by AdamW, as published (120 steps of all members but a tenth, learning rate 3e-4); its noise is
+keyed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from cycler_da.generative.bridge_denoiser import RATIOS, NetworkDenoiser
+from cycler_da.generative.cell_interpolation import CellInterpolation
 from cycler_da.generative.checkpoint import Checkpoint, follow
-from cycler_da.generative.mask_bridge import MaskBridge
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import Progress, TrainSettings
 
@@ -32,34 +32,24 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-#: Part of the samples at a = 0, and the largest part of the sites of a mask that are left out.
-AT_END, MISSING = 0.1, 0.1
+#: Part of the samples at a = 0.
+AT_END = 0.1
 
 
 @dataclass(frozen=True)
 class MaskedStates:
-    """Scaled states, and what is observed of them."""
+    """Scaled states of a torus, and the masks through which they are seen."""
 
     states: Float[Tensor, "sample channel y x"]
-    noise_std: float  # of an observation, scaled
-    strides: tuple[int, ...]
+    masks: tuple[CellInterpolation, ...]
 
-    def batch(self, picked: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Clean states, masks, sigma^2, a and standard normal noise of some samples."""
-        clean = self.states[picked]
-        mask = torch.stack([self._mask(clean.shape[1:], generator) for _ in picked])
-        a = draw_signals(len(picked), self.noise_std, generator)
-        xi = torch.randn(clean.shape, generator=generator)
-        return clean, mask, torch.full_like(clean, self.noise_std**2), a, xi
-
-    def _mask(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
-        stride = self.strides[int(torch.randint(len(self.strides), (1,), generator=generator))]
-        offset = torch.randint(stride, (2,), generator=generator).tolist()
-        sites = torch.zeros(shape[1:])
-        sites[offset[0] :: stride, offset[1] :: stride] = 1.0
-        missing = MISSING * torch.rand((), generator=generator)
-        kept = torch.rand(sites.shape, generator=generator) >= missing
-        return (sites * kept).expand(shape)
+    def batch(self, picked: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, CellInterpolation]:
+        """Clean states, a and standard normal noise of some samples, and one mask for all."""
+        seen = self.masks[int(torch.randint(len(self.masks), (1,), generator=generator))]
+        shifts = [int(torch.randint(size, (1,), generator=generator)) for size in self.states.shape[2:]]
+        clean = self.states[picked].roll(shifts, (2, 3))
+        a = draw_signals(len(picked), seen.noise_std, generator)
+        return clean, a, torch.randn(clean.shape, generator=generator), seen
 
 
 def draw_signals(count: int, noise_std: float, generator: torch.Generator) -> Float[Tensor, "count"]:
@@ -81,7 +71,9 @@ def train_bridge(
     """Fit a denoiser; with a folder, continue from the checkpoint there. Returns it and the seconds spent."""
     model, average = (NetworkDenoiser(build_network(settings.network, seed=settings.seed)) for _ in range(2))
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-    running = Checkpoint(folder, repr((settings, training.noise_std, training.strides)), model, average, optimiser)
+    running = Checkpoint(
+        folder, repr((settings, [len(seen.cells) for seen in training.masks])), model, average, optimiser
+    )
     done, spent = running.resume()
     began = time.monotonic()
     for step in range(done, settings.steps):
@@ -110,7 +102,7 @@ def held_out_loss(model: NetworkDenoiser, held_out: MaskedStates) -> float:
 
 def fine_tuned(
     model: NetworkDenoiser,
-    bridge: MaskBridge,
+    seen: CellInterpolation,
     members: Float[Tensor, "member channel *space"],
     *,
     steps: int,
@@ -120,20 +112,30 @@ def fine_tuned(
     """A copy of the model, fitted to members of one cycle and to its mask."""
     tuned = copy.deepcopy(model)
     clean, generator = members.to(torch.float32), torch.Generator().manual_seed(seed)
-    noise_std = float(bridge.noise.mean().sqrt())
     optimiser = torch.optim.AdamW(tuned.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     size = max(1, math.ceil(0.9 * len(clean)))
     with torch.inference_mode(False), torch.enable_grad():
         for _ in range(steps):
             batch = clean[torch.randperm(len(clean), generator=generator)[:size]].clone()
-            mask, noise = (field.to(batch).expand_as(batch) for field in (bridge.mask, bridge.noise))
-            a = draw_signals(size, noise_std, generator)
-            _descend(tuned, optimiser, (batch, mask, noise, a, torch.randn(batch.shape, generator=generator)), clip=1.0)
+            a = draw_signals(size, seen.noise_std, generator)
+            xi = torch.randn(batch.shape, generator=generator)
+            _descend(tuned, optimiser, (batch, a, xi, seen), clip=1.0)
     return tuned.eval()
 
 
+def with_state(model: NetworkDenoiser, state: Mapping[str, Tensor]) -> NetworkDenoiser:
+    """A copy of a model with other weights."""
+    copied = copy.deepcopy(model)
+    copied.load_state_dict(dict(state))
+    return copied
+
+
 def _descend(
-    model: NetworkDenoiser, optimiser: torch.optim.Optimizer, batch: Sequence[Tensor], *, clip: float
+    model: NetworkDenoiser,
+    optimiser: torch.optim.Optimizer,
+    batch: tuple[Tensor, Tensor, Tensor, CellInterpolation],
+    *,
+    clip: float,
 ) -> float:
     loss = model.loss(*batch)
     optimiser.zero_grad(set_to_none=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser
+from cycler_da.generative.covariance import Covariance, spectral_from_blocks
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
 from cycler_da.layout import Layout
@@ -17,17 +20,18 @@ TRANSITION = "mask_bridge"
 
 @dataclass(frozen=True)
 class BridgeWeights:
-    """A trained denoiser, its scaling, and the observation error it knows."""
+    """A trained denoiser, its scaling, the covariance of the scaled climate, and the observation error it knows."""
 
     model: NetworkDenoiser
     scaling: Scaling
+    covariance: Covariance
     error: float  # scaled
     source: str
 
 
 def load_bridge(folder: Path, *, layout: Layout, sha256: str | None = None) -> BridgeWeights:
     """Read weights for a layout; raises WeightsMismatch for another kind, LayoutMismatch for other states."""
-    card, network, _ = load_parts(folder, sha256=sha256)
+    card, network, measured = load_parts(folder, sha256=sha256)
     kind = card.transition.get("kind")
     if kind != TRANSITION:
         raise WeightsMismatch(
@@ -35,4 +39,6 @@ def load_bridge(folder: Path, *, layout: Layout, sha256: str | None = None) -> B
             "`cycler train` makes from data.kind masked_climate"
         )
     layout.require_same(card.layout, what=f"weights {folder}")
-    return BridgeWeights(NetworkDenoiser(network), card.scaling, float(card.transition["error"]), str(folder))
+    covariance = spectral_from_blocks(torch.complex(measured["climatology.real"], measured["climatology.imag"]))
+    error = float(card.transition["error"])
+    return BridgeWeights(NetworkDenoiser(network), card.scaling, covariance, error, str(folder))

@@ -23,7 +23,6 @@ localization: a few members see false correlations everywhere. Fine-tuning on te
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from cycler_da.errors import AnalysisFailed
-from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser, ensemble_denoiser
-from cycler_da.generative.bridge_training import fine_tuned
+from cycler_da.generative.bridge_denoiser import bound_denoiser, ensemble_denoiser
+from cycler_da.generative.bridge_training import fine_tuned, with_state
 from cycler_da.generative.bridge_weights import BridgeWeights, load_bridge
+from cycler_da.generative.cell_interpolation import cell_interpolation
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import (
     PUBLISHED_GUIDANCE,
@@ -130,6 +130,15 @@ class MasfSpec(Spec):
         return Masf(self, layout, Scaling((0.0,) * len(names), scale), None)
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """E[x_0 | x_a] of one cycle, the variance of its cells, and the network to be carried on."""
+
+    denoiser: BridgeDenoiser
+    variance: Tensor
+    carried: Mapping[str, Tensor]
+
+
 @dataclass(frozen=True, eq=False)
 class Masf:
     """MASF with fixed settings."""
@@ -157,8 +166,8 @@ class Masf:
         cells = observed_cells(observations, scheme="masf")
         members = self.scaling.to_scaled(background.latest.to(torch.float64))
         bridge = self._bridge(cells)
-        denoiser, carried = self._denoiser(bridge, members, noise, carry)
-        sample = self.scaling.to_physical(self._sample(bridge, denoiser, cells, members, background.members, noise))
+        known = self._prior(bridge, members, noise, carry)
+        sample = self.scaling.to_physical(self._sample(bridge, known, cells, members, background.members, noise))
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="masf")
         # An estimate: the sampler is no Kalman analysis. Each observation counts once at most.
@@ -166,7 +175,7 @@ class Masf:
         report["dof_signal"] = float(ratio.clamp_max(1).sum())
         fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
         result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), {**carry, **carried}, {**report, **fields})
+        return Analysis(background.with_values(result), {**carry, **known.carried}, {**report, **fields})
 
     def _bridge(self, cells: ObservedCells) -> MaskBridge:
         """The forward process, scaled; cells that are not observed have the mean error variance of those that are."""
@@ -188,31 +197,27 @@ class Masf:
                 "train weights for it (data.error)"
             )
 
-    def _denoiser(
-        self, bridge: MaskBridge, members: Tensor, noise: Noise, carry: Mapping[str, Tensor]
-    ) -> tuple[BridgeDenoiser, dict[str, Tensor]]:
-        """The prior of this cycle, and the network to be carried on."""
+    def _prior(self, bridge: MaskBridge, members: Tensor, noise: Noise, carry: Mapping[str, Tensor]) -> _Prior:
+        """The prior of this cycle."""
         if self.weights is None:
-            return ensemble_denoiser(bridge, members), {}
-        tuning = self.settings.fine_tune
+            return _Prior(ensemble_denoiser(bridge, members), members.var(dim=0), {})
+        weights, tuning = self.weights, self.settings.fine_tune
+        seen = cell_interpolation(weights.covariance, bridge.mask, noise_std=weights.error)
         if tuning is None:
-            return bound_denoiser(self.weights.model, bridge), {}
-        model = self.weights.model
+            return _Prior(bound_denoiser(weights.model, seen), seen.variance, {})
+        model = weights.model
         earlier = {name.removeprefix(CARRIED): value for name, value in carry.items() if name.startswith(CARRIED)}
         if earlier:  # the first cycle uses the network as it is
-            model = _with_state(self.weights.model, earlier)
             seed = int(noise.generator("masf.fine_tune").integers(2**31))
-            model = fine_tuned(
-                model, bridge, members, steps=tuning.steps, learning_rate=tuning.learning_rate, seed=seed
-            )
-        return bound_denoiser(model, bridge), {
-            f"{CARRIED}{name}": value.detach().clone() for name, value in model.state_dict().items()
-        }
+            steps, rate = tuning.steps, tuning.learning_rate
+            model = fine_tuned(with_state(model, earlier), seen, members, steps=steps, learning_rate=rate, seed=seed)
+        carried = {f"{CARRIED}{name}": value.detach().clone() for name, value in model.state_dict().items()}
+        return _Prior(bound_denoiser(model, seen), seen.variance, carried)
 
     def _sample(
         self,
         bridge: MaskBridge,
-        denoiser: BridgeDenoiser,
+        known: _Prior,
         cells: ObservedCells,
         members: Float[Tensor, "member channel *space"],
         ids: tuple[int, ...],
@@ -224,13 +229,12 @@ class Masf:
         observed = self.scaling.to_scaled(cells.values[None])[0]
         if settings.sampler == "bridge":
             signals = bridge_signals(steps, noise_std=float(bridge.noise.mean().sqrt()))
-            variance = members.var(dim=0) if self.weights is None else torch.ones_like(observed)
-            return sample_bridge(bridge, denoiser, observed, signals, prior_variance=variance, noise=keyed)
+            return sample_bridge(bridge, known.denoiser, observed, signals, prior_variance=known.variance, noise=keyed)
         blank = bridge.noise.sqrt() * noise.shared_normal("masf.blank", tuple(observed.shape), dtype=torch.float64)
         published = settings.multipliers == "published"
         return sample_guided(
             bridge,
-            denoiser,
+            known.denoiser,
             torch.where(bridge.mask > 0, observed, blank),
             members,
             noise=keyed,
@@ -238,10 +242,3 @@ class Masf:
             prior=PUBLISHED_PRIOR if published else Multiplier(),
             guidance=PUBLISHED_GUIDANCE if published else Multiplier(),
         )
-
-
-def _with_state(model: NetworkDenoiser, state: Mapping[str, Tensor]) -> NetworkDenoiser:
-    """A copy of a model with other weights."""
-    copied = copy.deepcopy(model)
-    copied.load_state_dict(dict(state))
-    return copied

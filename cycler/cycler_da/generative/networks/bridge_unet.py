@@ -1,4 +1,4 @@
-"""U-Net that denoises a partly observed state: noisy fields, the mask of each, and one level for all (bridge_denoiser).
+"""U-Net that denoises a partly observed state: its inputs are those of `bridge_denoiser`.
 
 The U-Net is `unet`; it gives as many fields as it takes, of which the first ones are the answer. It knows no position,
 so that a force that stands still is not seen.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @network("bridge_unet")
 class BridgeUNet(nn.Module):
-    """F: scaled noisy states, the mask and the level, `(batch, 2 fields + 1, y, x)` to `(batch, fields, y, x)`."""
+    """F: noisy states, interpolation, mask and level, `(batch, 3 fields + 1, y, x)` to `(batch, fields, y, x)`."""
 
     def __init__(
         self, *, fields: int, channels: Sequence[int] = (64, 96), blocks: int = 1, patch: int = 4, padding: str
@@ -29,7 +29,7 @@ class BridgeUNet(nn.Module):
         super().__init__()
         self.fields = fields
         self.unet = UNet(
-            history=1, fields=2 * fields + 1, channels=channels, blocks=blocks, patch=patch, padding=padding
+            history=1, fields=3 * fields + 1, channels=channels, blocks=blocks, patch=patch, padding=padding
         )
 
     def initialise(self) -> None:
