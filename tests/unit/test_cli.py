@@ -19,7 +19,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 import fault_system as tiny
 
 COMMANDS = {"run", "serve", "check", "status", "verify", "version", "nature", "observe", "train", "plot", "assimilate"}
-COMMANDS |= {"bench", "calibrate-b", "drill", "impact", "innovations", "replay", "single-observation", "tune", "whatif"}
+COMMANDS |= {
+    "bench",
+    "calibrate-b",
+    "data",
+    "drill",
+    "impact",
+    "innovations",
+    "replay",
+    "single-observation",
+    "tune",
+    "whatif",
+}
 
 
 def cycler(*arguments: object, code: int = 0) -> str:

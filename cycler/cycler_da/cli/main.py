@@ -7,7 +7,21 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cycler_da.cli import assimilate, bench, calibrate, drill, inspect, make, replay, retain, run, serve, tune, whatif
+from cycler_da.cli import (
+    assimilate,
+    bench,
+    calibrate,
+    data,
+    drill,
+    inspect,
+    make,
+    replay,
+    retain,
+    run,
+    serve,
+    tune,
+    whatif,
+)
 from cycler_da.errors import EXIT_USAGE
 
 _USAGE_OF_CLICK = 2
@@ -60,3 +74,4 @@ for command in (
     tune.innovations,
 ):
     app.command(name=command.__name__.replace("_", "-"))(command)
+app.add_typer(data.app)
