@@ -123,3 +123,17 @@ def test_persistent_lags_lose_the_same_part_in_every_frame():
 def test_more_frames_than_lags_are_refused(frames):
     with pytest.raises(ConfigError, match="needs covariances at lags up to"):
         window_gaussian(lags(), frames)
+
+
+def test_the_root_and_the_damped_inverse_are_those_of_the_matrix():
+    gaussian, ratio = window_gaussian(lags(), FRAMES), 0.7
+    left, shape = gaussian.left_covariance(ratio), (FRAMES, CHANNELS, ROWS, COLUMNS)
+    n = FRAMES * CHANNELS * ROWS * COLUMNS
+    units, x = torch.eye(n, dtype=torch.float64).view(n, *shape), torch.randn(3, *shape, dtype=torch.float64)
+    root, c = left.root(units).flatten(1), gaussian.left(units, ratio).flatten(1)
+    torch.testing.assert_close(root @ root, c, rtol=0, atol=1e-10)
+    information = torch.rand(FRAMES, CHANNELS, dtype=torch.float64)
+    every_cell = information.flatten().repeat_interleave(ROWS * COLUMNS)
+    matrix = torch.eye(n, dtype=torch.float64) + root @ (every_cell[:, None] * root)
+    expected = torch.linalg.solve(matrix, x.flatten(1).mT).mT
+    torch.testing.assert_close(left.damped(x, information).flatten(1), expected, rtol=0, atol=1e-10)

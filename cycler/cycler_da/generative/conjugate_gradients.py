@@ -28,18 +28,23 @@ def solve(
     system: Callable[[Tensor], Tensor],
     right: Float[Tensor, "batch n"],
     *,
-    diagonal: Float[Tensor, "batch n"],
+    diagonal: Float[Tensor, "batch n"] | None = None,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    size: float | None = None,
     tolerance: float = TOLERANCE,
     most_iterations: int = MOST_ITERATIONS,
 ) -> Float[Tensor, "batch n"]:
     """Solve S x = right for every row; `system` applies S row by row.
 
-    `diagonal` > 0 is about the diagonal of S. Raises AnalysisFailed, with residuals, after `most_iterations`.
+    `diagonal` > 0 is about the diagonal of S, `precondition` about its inverse; give one of them or none. A row is
+    solved when its residual is `tolerance` times `size`, by default its right-hand side's. Raises AnalysisFailed, with
+    residuals, after `most_iterations`.
     """
     right = right.to(torch.float64)
     x, residual = torch.zeros_like(right), right
-    limit = tolerance * right.norm(dim=1, keepdim=True)
-    preconditioned = residual / diagonal
+    limit = tolerance * (right.norm(dim=1, keepdim=True) if size is None else right.new_full((len(right), 1), size))
+    easier = precondition or (lambda v: v if diagonal is None else v / diagonal)
+    preconditioned = easier(residual)
     direction, power = preconditioned, _dot(residual, preconditioned)
     for _ in range(most_iterations):
         going = residual.norm(dim=1, keepdim=True) > limit
@@ -48,7 +53,7 @@ def solve(
         applied = system(direction)
         step = torch.where(going, power / _positive(_dot(direction, applied)), 0.0)
         x, residual = x + step * direction, residual - step * applied
-        preconditioned = residual / diagonal
+        preconditioned = easier(residual)
         next_power = _dot(residual, preconditioned)
         direction = torch.where(going, preconditioned + next_power / _positive(power) * direction, direction)
         power = torch.where(going, next_power, power)

@@ -54,7 +54,7 @@ class SdaSpec(Spec):
     schedule: str = "cosine_squared"
     sampler: str = "second_order"
     times: str = "ratio"
-    n_steps: int = 24
+    n_steps: int = 16
     corrector_steps: int = 0
     tau: float = 0.25
 

@@ -73,7 +73,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "replaced": "none",
         "sampler": "second_order",
         "times": "ratio",
-        "n_steps": 24,
+        "n_steps": 16,
         "corrector_steps": 0,
         "score": "fresh",
     },

@@ -36,6 +36,11 @@ class Part(Protocol):
     """Observations of one frame."""
 
     @property
+    def frame(self) -> int:
+        """Its place in the window."""
+        ...
+
+    @property
     def values(self) -> Float[Tensor, "*batch obs"]:
         """Observed values."""
         ...
@@ -165,6 +170,20 @@ class WindowMeasurement:
     def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
         """Model equivalents."""
         return torch.cat([part.hx(z) for part in self.parts], dim=1)
+
+    def information(self, like: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "frame channel"]:
+        """Mean over cells of the diagonal of H^T R^-1 H at the climatological mean, from one probe of every channel."""
+        zero = torch.zeros_like(like[:1])
+        signs = 1.0 - 2.0 * (torch.arange(like.shape[-1] * like.shape[-2]) * 2654435761 % 2**32 // 2**31)
+        found = torch.zeros(like.shape[1:3], dtype=torch.float64)
+        for part in self.parts:
+            slope = part.slope(zero)
+            for channel in range(like.shape[2]):
+                probe = zero.clone()
+                probe[:, part.frame, channel] = signs.view(like.shape[-2:]).to(probe)
+                seen = slope.forward(probe)[0].to(torch.float64)
+                found[part.frame, channel] += (seen**2 / part.error_variance).sum() / len(signs)
+        return found
 
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
         """H at z."""

@@ -17,8 +17,8 @@ from cycler_da.errors import ConfigError
 from cycler_da.generative.diffusion.corrector import Langevin
 from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.likelihood import (
+    InformedMeasurement,
     KnownCovariance,
-    Measurement,
     MomentMatching,
     WidenedLikelihood,
     Widening,
@@ -53,8 +53,9 @@ GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: Ends of the grid `ratio`: less than the error of any observation, more than any window's size.
 LOW, HIGH = 0.01, 30.0
-#: Relative residual at which the systems of a likelihood are solved well enough: its model of C_t is rougher.
-SOLVED, MOST_ITERATIONS = 1e-3, 500
+#: Residual at which the systems of a likelihood are solved well enough, in deviations of what is left (known
+#: covariance) or of the misfit (moment matching): the model of C_t is rougher.
+SOLVED, MOST_ITERATIONS = 5e-3, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Sampling:
     schedule: str = "cosine_squared"
     sampler: str = "second_order"
     times: str = "ratio"
-    n_steps: int = 24
+    n_steps: int = 16
     corrector_steps: int = 0
     tau: float = 0.25
     score: str = "fresh"
@@ -93,6 +94,7 @@ class Sampling:
             return linear_times(self.n_steps)
         return ratio_times(self.law, self.n_steps, low=LOW, high=HIGH)
 
+    @torch.no_grad()
     def draw(
         self,
         denoiser: Denoiser,
@@ -117,7 +119,7 @@ class Sampling:
 def guided(
     denoiser: WindowDenoiser | GivenFrames,
     schedule: Schedule,
-    measurement: Measurement,
+    measurement: InformedMeasurement,
     *,
     likelihood: str,
     gamma: float = 0.01,

@@ -19,6 +19,7 @@ state by itself (there: the whole tensor at once, which couples the members of a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -176,20 +177,69 @@ class MomentMatching:
         return clean.detach() + change
 
 
+class LeftCovariance(Protocol):
+    """C_t = Cov[z_0 | z_t], by its symmetric root."""
+
+    def root(self, v: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
+        """C_t^1/2 v."""
+        ...
+
+    def damped(
+        self, v: Float[Tensor, "batch *state"], information: Float[Tensor, "*some"]
+    ) -> Float[Tensor, "batch *state"]:
+        """(I + C_t^1/2 D C_t^1/2)^-1 v, for a D that has about the diagonal of H^T R^-1 H."""
+        ...
+
+
+class InformedMeasurement(Measurement, Protocol):
+    """A measurement that knows about how much it says of each part of the state."""
+
+    def information(self, like: Float[Tensor, "batch *state"]) -> Float[Tensor, "*some"]:
+        """About the mean diagonal of H^T R^-1 H, in the shape `LeftCovariance.damped` takes; of no single state."""
+        ...
+
+
 @dataclass(frozen=True)
 class KnownCovariance:
-    """C_t from outside, `left(t)` applies it: no backward pass."""
+    """C_t from outside: no backward pass. Solved in the space of C_t^1/2, where spectra are no trouble.
+
+    zhat + C^1/2 (I + C^1/2 H^T R^-1 H C^1/2)^-1 C^1/2 H^T R^-1 (y - h(zhat)), which is the same gain. The unknowns are
+    in standard deviations of what is left: solved when the residual is `tolerance` of one in each of them, on average.
+    """
 
     denoiser: Denoiser
-    measurement: Measurement
-    left: Callable[[float], Callable[[Tensor], Tensor]]
+    measurement: InformedMeasurement
+    left: Callable[[float], LeftCovariance]
     tolerance: float = TOLERANCE
     most_iterations: int = conjugate_gradients.MOST_ITERATIONS
 
     def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
-        """zhat + C_t H^T (R + H C_t H^T)^-1 (y - h(zhat)); AnalysisFailed as `MomentMatching`."""
-        clean = self.denoiser(z, t)
-        return clean + _gain(self.left(t), self.measurement, clean, self.tolerance, self.most_iterations)
+        """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
+        clean, left = self.denoiser(z, t), self.left(t)
+        slope, variance = self.measurement.slope(clean), self.measurement.error_variance
+        information = self.measurement.information(clean)
+
+        def pulled(w: Tensor) -> Tensor:
+            return left.root(slope.transpose((w / variance).to(clean.dtype)))
+
+        def system(v: Tensor) -> Tensor:
+            state = v.view(clean.shape).to(clean.dtype)
+            return v + pulled(slope.forward(left.root(state))).flatten(1).to(torch.float64)
+
+        def precondition(v: Tensor) -> Tensor:
+            state = v.view(clean.shape).to(clean.dtype)
+            return left.damped(state, information).flatten(1).to(torch.float64)
+
+        right = pulled(self.measurement.values - self.measurement.hx(clean)).flatten(1)
+        v = conjugate_gradients.solve(
+            system,
+            right,
+            precondition=precondition,
+            size=math.sqrt(right.shape[1]),
+            tolerance=self.tolerance,
+            most_iterations=self.most_iterations,
+        )
+        return clean + left.root(v.view(clean.shape).to(clean.dtype))
 
 
 def _gain(

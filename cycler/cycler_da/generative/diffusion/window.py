@@ -24,7 +24,7 @@ import torch
 from cycler_da.errors import ConfigError
 from cycler_da.generative.diffusion.composition import Composition
 from cycler_da.generative.diffusion.schedule import Schedule
-from cycler_da.generative.diffusion.window_gaussian import WindowGaussian
+from cycler_da.generative.diffusion.window_gaussian import LeftOfWindow, WindowGaussian
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -105,10 +105,9 @@ class WindowDenoiser:
         std = self.gaussian.left_std(x.new_tensor([ratio]))[..., None, None]
         return estimate + std * composition.join(parts)
 
-    def left(self, t: float) -> Callable[[Tensor], Tensor]:
-        """Cov[z_0 | z_t] of the Gaussian, as a map."""
-        ratio = self.schedule.ratio(t)
-        return lambda v: self.gaussian.left(v, ratio)
+    def left(self, t: float) -> LeftOfWindow:
+        """Cov[z_0 | z_t] of the Gaussian."""
+        return self.gaussian.left_covariance(self.schedule.ratio(t))
 
     def given(self, known: Float[Tensor, "batch frame channel y x"]) -> GivenFrames:
         """The denoiser of the frames after the first ones, which are known without error."""
@@ -143,6 +142,6 @@ class GivenFrames:
         parts = self.network.correction(noisy, whole, x.new_full((len(x),), ratio), n_given)
         return estimate + self.rest.gaussian.left_std(x.new_tensor([ratio]))[..., None, None] * parts[:, n_given:]
 
-    def left(self, t: float) -> Callable[[Tensor], Tensor]:
-        """Cov[z_0 | z_t, first frames] of the Gaussian, as a map."""
+    def left(self, t: float) -> LeftOfWindow:
+        """Cov[z_0 | z_t, first frames] of the Gaussian."""
         return self.rest.left(t)

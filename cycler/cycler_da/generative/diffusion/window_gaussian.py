@@ -58,6 +58,10 @@ class WindowGaussian:
         """Cov[x_0 | x_0 + r e] v."""
         return self._function(v, lambda values: values * (ratio**2 / (values + ratio**2)))
 
+    def left_covariance(self, ratio: float) -> LeftOfWindow:
+        """Cov[x_0 | x_0 + r e] with its root."""
+        return LeftOfWindow(self, ratio)
+
     def color(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
         """A draw, from standard normal z."""
         return self._function(z, torch.sqrt)
@@ -99,15 +103,16 @@ class WindowGaussian:
         waves = torch.fft.rfft2(x.flatten(1, 2), norm="ortho")
         vectors = self._as("vectors", self.vectors, waves.dtype)
         values = self._as("values", self.values, x.dtype)
-        turned = vectors.mH @ waves.permute(2, 3, 1, 0)  # y k n batch
+        # y k n batch; products of many small matrices are several times faster on contiguous ones.
+        turned = self._as("rows", self.vectors.mH, waves.dtype) @ waves.permute(2, 3, 1, 0).contiguous()
         scaled = turned * function(values[..., None])
-        back = (vectors @ scaled).permute(3, 2, 0, 1)
+        back = (vectors @ scaled).permute(3, 2, 0, 1).contiguous()
         return torch.fft.irfft2(back, s=x.shape[-2:], norm="ortho").view(x.shape)
 
     def _as(self, name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
         key = f"{name} {dtype}"
         if key not in self._table:
-            self._table[key] = value.to(dtype)
+            self._table[key] = value.to(dtype).resolve_conj().contiguous()
         return self._table[key]
 
     def _std_table(self) -> Float[Tensor, "ratio n"]:
@@ -124,6 +129,55 @@ class WindowGaussian:
                 rows.append(torch.einsum("ykij,ykj,yk->i", power, left, weight))
             self._table["std"] = 0.5 * torch.log(torch.stack(rows).clamp(min=1e-30))
         return self._table["std"]
+
+
+@dataclass(frozen=True)
+class LeftOfWindow:
+    """C_t of a window, wave by wave."""
+
+    gaussian: WindowGaussian
+    ratio: float
+
+    def root(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
+        """C_t^1/2 v."""
+        return self._apply(v, self._root)
+
+    def damped(
+        self, v: Float[Tensor, "batch frame channel y x"], information: Float[Tensor, "frame channel"]
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """(I + C_t^1/2 D C_t^1/2)^-1 v with D = `information` in every cell of a frame and channel."""
+        return self._apply(v, lambda dtype: self._inverse(information, dtype))
+
+    def _apply(self, v: Tensor, matrix: Callable[[torch.dtype], Tensor]) -> Tensor:
+        # Products of many small matrices are several times faster on contiguous ones.
+        waves = torch.fft.rfft2(v.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
+        turned = (matrix(waves.dtype) @ waves).permute(3, 2, 0, 1).contiguous()
+        return torch.fft.irfft2(turned, s=v.shape[-2:], norm="ortho").view(v.shape)
+
+    def _root(self, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
+        def make() -> Tensor:
+            values, vectors = self.gaussian.values, self.gaussian.vectors
+            root = torch.sqrt(values * (self.ratio**2 / (values + self.ratio**2))).to(dtype)
+            return (vectors.to(dtype) * root[..., None, :]) @ vectors.to(dtype).mH
+
+        return self._kept("root", dtype, "", make)
+
+    def _inverse(self, information: Tensor, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
+        def make() -> Tensor:
+            root = self._root(dtype)
+            eye = torch.eye(root.shape[-1], dtype=dtype)
+            return torch.linalg.inv(eye + root @ (information.flatten()[:, None].to(dtype) * root))
+
+        return self._kept("inverse", dtype, str(information.flatten().tolist()), make)
+
+    def _kept(self, kind: str, dtype: torch.dtype, of: str, make: Callable[[], Tensor]) -> Tensor:
+        """Matrices of the last ratio, to which a sampler comes back in every iteration of a solve."""
+        key, kept = f"{kind} {self.ratio} {dtype} {of}", self.gaussian._table
+        if key not in kept:
+            for old in [name for name in kept if name.startswith(kind)]:
+                del kept[old]
+            kept[key] = make()
+        return kept[key]
 
 
 def window_gaussian(

@@ -1,0 +1,71 @@
+"""The windows, sensors and scores of the benchmark of SOAD's settings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cycler_da.bench.soad_settings import score_window, trivial
+from cycler_da.bench.soad_settings_cases import (
+    CASES,
+    ERROR,
+    FRAMES,
+    LAYOUT,
+    STD,
+    Case,
+    background,
+    observe,
+    physical_to_scaled,
+    scaled_to_physical,
+)
+from cycler_da.noise import Noise
+
+
+def truth():
+    z = torch.randn(FRAMES, *LAYOUT.state_shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return scaled_to_physical(z)
+
+
+def test_a_sensor_sees_the_same_cells_in_every_second_frame_with_its_error():
+    states = truth()
+    seen = observe(Case("II", ("arctan",), 0.0625, 2), states, Noise(1))
+    assert [len(some) for some in seen] == [512 if frame % 2 == 0 else 0 for frame in range(FRAMES)]
+    first, last = seen[0].batches[0], seen[8].batches[0]
+    assert torch.equal(first.where.position, last.where.position)
+    clean = torch.cat([some.hx(states[f : f + 1])[0] for f, some in enumerate(seen) if len(some)])
+    values = torch.cat([some.values for some in seen])
+    assert float((values - clean).std()) == pytest.approx(ERROR, rel=4 / math.sqrt(2 * len(values)))
+    z = states[0, 0].flatten() / STD[0]
+    assert float(clean[:256].abs().max()) <= math.atan(3.0001 * float(z.abs().max()))  # the scale is rounded
+
+
+def test_a_background_has_a_tenth_of_the_climatology_as_its_error():
+    states = truth()
+    error = physical_to_scaled(background(states, Noise(1)) - states[0])
+    assert float(error.std()) == pytest.approx(ERROR, rel=0.05)
+
+
+def test_rmse_is_the_mean_over_frames_and_crps_is_fair():
+    zero = torch.zeros(FRAMES, *LAYOUT.state_shape, dtype=torch.float64)
+    members = torch.stack([zero + 1.0, zero - 1.0])
+    members[:, 0] *= 3.0
+    found = score_window(members, zero)
+    assert found["RMSE of a member"] == pytest.approx((3.0 + FRAMES - 1) / FRAMES)
+    assert found["RMSE of the mean"] == pytest.approx(0.0, abs=1e-12)
+    # |x - y| is the mean distance d, members are 2 d apart: d - 2 d / 2.
+    assert found["fair CRPS"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_trivial_answers_of_a_setting_with_background_need_no_observation():
+    states = truth()
+    answers = {name: method(states, [], Noise(2)).frames for name, method in trivial(True).items()}
+    constant = answers["background held constant"]
+    assert torch.equal(constant[0, 0], constant[0, -1])
+    np.testing.assert_allclose(answers["true first frame held constant"][0, 3], physical_to_scaled(states[0]))
+
+
+def test_cases_have_labels_of_their_own():
+    assert len({case.label for case in CASES}) == len(CASES)
