@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ class CycleWork:
     is_final_pass: bool = False  # what the early pass used stands in for what can no longer be read
     delivery: str = "final"  # which pass begins now: "early" where late files may still be taken in
     is_cold_start: bool = False  # the cycle begins anew, whatever there is before it
+    _checked: tuple[tuple[Any, ...], Observations] | None = field(default=None, init=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -181,7 +182,16 @@ class CycleWork:
         return self._collect([batch for stream in self.setting.streams for batch in self._arrived(stream)])
 
     def checked(self) -> Observations:
-        """The same observations after quality control, each stream with its own settings."""
+        """The same observations after quality control, each stream with its own settings.
+
+        Four stages ask for them: they are remembered for as long as the files they follow from are the same ones.
+        """
+        files = self._files_of_checked()
+        if self._checked is None or self._checked[0] != files:
+            self._checked = (files, self._check())
+        return self._checked[1]
+
+    def _check(self) -> Observations:
         arrived = self.observations()
         background = self.setting.control.from_control(self.background())
         return quality_control(
@@ -234,6 +244,11 @@ class CycleWork:
             stored = append_times(read_ensemble(frames, layout=self.setting.layout), stored)
         return self.setting.control.to_control(stored)
 
+    def _files_of_checked(self) -> tuple[tuple[int, int, int] | None, ...]:
+        """Which files quality control reads: inode, time of change and size of each, None for one that is absent."""
+        background = [self.folder / name for name in ("background.nc", f"background{FRAMES}")]
+        return tuple(identity(path) for path in (*background, *map(self.obs_file, self.setting.streams)))
+
     def _arrived(self, stream: Stream) -> list[ObsBatch]:
         path = self.obs_file(stream)
         if not path.is_file():
@@ -242,6 +257,15 @@ class CycleWork:
 
     def _collect(self, batches: list[ObsBatch]) -> Observations:
         return Observations(tuple(batches), self.setting.layout)
+
+
+def identity(path: Path) -> tuple[int, int, int] | None:
+    """Inode, time of change (ns) and size of a file; None where there is none."""
+    try:
+        facts = path.stat()
+    except FileNotFoundError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns, facts.st_size
 
 
 def nonzero(counts: Mapping[str, int]) -> dict[str, int]:
