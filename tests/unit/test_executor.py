@@ -15,6 +15,7 @@ import dask
 import numpy as np
 import pytest
 import torch
+from distributed.comm import CommClosedError
 
 from cycler_da.errors import ConfigError, WeightsMismatch
 from cycler_da.executor import (
@@ -218,6 +219,20 @@ def test_an_existing_scheduler_is_found_by_its_address(one_worker: WorkersExecut
     forecast(one_worker, toy_forecast.ToySpec(), n_members=1)
     with AddressExecutorSpec(address=one_worker._connection.address).build() as executor:
         assert forecast(executor, toy_forecast.ToySpec()).tobytes() == reference.tobytes()
+
+
+def test_workers_that_die_while_they_are_asked_for_their_versions_are_tried_again(
+    one_worker: WorkersExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: object, **named: object) -> None:
+        raise CommClosedError("in <TCP (closed) Scheduler Broadcast>: Stream is closed")
+
+    forecast(one_worker, toy_forecast.ToySpec(), n_members=1)
+    monkeypatch.setattr("cycler_da.executor.address.Client.run", lost)
+    executor = AddressExecutorSpec(address=one_worker._connection.address).build()
+    with pytest.raises(SchedulerLost, match=r"lost the dask workers of .* Stream is closed") as failure:
+        forecast(executor, toy_forecast.ToySpec())
+    assert failure.value.exit_code == 75
 
 
 def test_an_absent_scheduler_is_named_with_the_command_that_starts_one() -> None:

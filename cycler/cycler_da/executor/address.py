@@ -50,6 +50,12 @@ class AddressExecutorSpec(Spec):
             ) from error
         try:
             require_same_versions(client.run(versions), self.address)
+        except OSError as error:  # a worker, or the scheduler, died while it was asked
+            client.close(timeout=10)
+            raise SchedulerLost(
+                f"lost the dask workers of {self.address} while they were asked for their versions ({error}); nothing "
+                "of this stage was written. Run the same command again; if this repeats, look at the scheduler's log"
+            ) from error
         except BaseException:
             client.close(timeout=10)
             raise

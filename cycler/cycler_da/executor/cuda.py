@@ -85,7 +85,7 @@ def connect_gpus(gpus: tuple[str, ...], *, memory_limit: str = "auto") -> Connec
     """Start one worker for each GPU and connect to them."""
     start = _dask_cuda_cluster if importlib.util.find_spec("dask_cuda") else _nanny_cluster
     cluster = start(gpus, memory_limit=memory_limit)
-    return Connection(Client(cluster), cluster.scheduler_address, cluster)
+    return Connection(Client(cluster, set_as_default=False), cluster.scheduler_address, cluster)
 
 
 def _nanny_cluster(gpus: tuple[str, ...], *, memory_limit: str) -> SpecCluster:

@@ -55,4 +55,4 @@ class LocalExecutorSpec(Spec):
                 "written. Run the same command again; if this repeats, use fewer executor.workers and look for what "
                 "kills them"
             ) from error
-        return Connection(Client(cluster), cluster.scheduler_address, cluster)
+        return Connection(Client(cluster, set_as_default=False), cluster.scheduler_address, cluster)

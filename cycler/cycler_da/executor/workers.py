@@ -162,7 +162,8 @@ def _wait_while_there_are_workers(connection: Connection, futures: list) -> None
     alone = 0.0
     while True:
         try:
-            wait(futures, timeout=LOOK_EVERY)
+            with connection.client.as_current():  # dask asks for the client of the process, which is none of ours
+                wait(futures, timeout=LOOK_EVERY)
             return
         except TimeoutError:
             alone = 0.0 if connection.workers() else alone + LOOK_EVERY
