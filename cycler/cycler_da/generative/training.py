@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class TrainSettings:
     device: str = "cpu"
     precision: str = "float32"  # or bfloat16, see `arithmetic`
     compiled: bool = False  # by torch.compile
+    #: Steps over which the rate would fall to zero; None: `steps`. Not in `repr`, which names the checkpoints of runs.
+    decay_over: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -56,7 +58,7 @@ class TrainSettings:
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then half a cosine to zero."""
         warm = min(1.0, (step + 1) / self.warm_up)
-        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * warm * 0.5 * (1.0 + math.cos(math.pi * step / (self.decay_over or self.steps)))
 
     def decay(self, step: int) -> float:
         """Decay of the moving average of the weights; shorter at the start."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cycler_da.errors import ConfigError
 from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.diffusion.window import RATIOS, WindowNetwork
 from cycler_da.generative.diffusion.window_gaussian import WindowGaussian, window_gaussian
@@ -70,6 +71,8 @@ class WindowFit:
     """A fit of a window network: draws tasks and batches, and takes steps."""
 
     def __init__(self, data: WindowData, settings: TrainSettings) -> None:
+        if settings.precision != "float32" or settings.compiled:
+            raise ConfigError("fit.precision and fit.compiled are not for networks of windows; leave them out")
         self.data, self.settings = data, settings
         self.frames = int(settings.network.arguments["frames"])
         self._gaussians: dict[Task, WindowGaussian] = {}
@@ -81,7 +84,7 @@ class WindowFit:
         settings = self.settings
         network, average = (build_network(settings.network, seed=settings.seed) for _ in range(2))
         optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-        running = Checkpoint(folder, repr(settings), network, average, optimiser)
+        running = Checkpoint(folder, f"{settings!r} decay_over={settings.decay_over}", network, average, optimiser)
         done, spent = running.resume()
         began, last = time.monotonic(), 0.0
         for step in range(done, settings.steps):
