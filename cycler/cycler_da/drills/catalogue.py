@@ -58,8 +58,8 @@ NOT_DRILLED = {
     3: "loss of a GPU and of its memory: not tested",
     19: "a stream with a bias: the drift of the chi-square, `cycler bench passport`, tells of a spread, not of a bias",
     20: "name resolution: no part of Cycler asks for a name but the sinks of alerts, which are tried again",
-    30: "a healthy run that the orchestrator calls crashed: as 21, another run beside it; not with the orchestrator",
     23: "an archive of a file that grows: published files never do",
+    30: "a healthy run that the orchestrator calls crashed: as 21, another run beside it; not with the orchestrator",
 }
 
 

@@ -22,6 +22,7 @@ from cycler_da.drills.trials import Ground, Outcome, is_subset, judged
 
 LONGEST = 2.5  # s; a run of the small system on workers that are there already
 START = 120.0  # s; the longest that scheduler and workers may take to start on a busy machine
+LIMIT = 600.0  # s; a worker imports all there is with its first batch, minutes on a busy machine
 _QUIET = ("--no-dashboard", "--death-timeout", "20")
 
 
@@ -99,7 +100,7 @@ def worker_killed(ground: Ground, draw: random.Random) -> Outcome:
         number, after = draw.choice((1, 2)), draw.uniform(0.0, LONGEST)
         begun = drill.store().chain_folder.is_dir
         with meanwhile(once=begun, after=after, strike=lambda: two.kill(number)):
-            result = drill.run(two.setting, sabotage={"quick_retries": {}})
+            result = drill.run(two.setting, sabotage={"quick_retries": {}}, kill_after=LIMIT)
         return judged(drill, result, ground.undisturbed)
 
 
@@ -108,10 +109,10 @@ def scheduler_killed(ground: Ground, draw: random.Random) -> Outcome:
     with workers() as two, ground.drill() as drill:
         begun = drill.store().chain_folder.is_dir
         with meanwhile(once=begun, after=draw.uniform(0.0, LONGEST), strike=lambda: two.kill(0)):
-            result = drill.run(two.setting, sabotage={"quick_retries": {}})
+            result = drill.run(two.setting, sabotage={"quick_retries": {}}, kill_after=LIMIT)
         wrong = not is_subset(drill, ground.undisturbed)
         if wrong or result.code not in (0, 75) or "Traceback" in result.output:
             return Outcome(False, wrong, told=f"ended with {result.code}: {result.output[-300:]}")
         two.stop()
         two.start()
-        return continued(ground, drill, result, two.setting)
+        return continued(ground, drill, result, two.setting, kill_after=LIMIT)

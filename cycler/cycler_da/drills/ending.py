@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+from typing import Any
 
 from cycler_da.drills import system as tiny
 from cycler_da.drills.trials import Ground, Outcome, is_subset, judged
@@ -87,9 +88,9 @@ def raced(ground: Ground, draw: random.Random) -> Outcome:
         return continued(ground, drill, results[0])
 
 
-def continued(ground: Ground, drill: tiny.Drill, ended: tiny.Result, *settings: str) -> Outcome:
+def continued(ground: Ground, drill: tiny.Drill, ended: tiny.Result, *settings: str, **how: Any) -> Outcome:
     """The same command again; before it nothing but whole cycles may be seen."""
     wrong = not is_subset(drill, ground.undisturbed) or bool(drill.store().verify())
     before = set(drill.hashes())
-    found = judged(drill, drill.run(*settings), ground.undisturbed, told=f"after {ended.code}:")
+    found = judged(drill, drill.run(*settings, **how), ground.undisturbed, told=f"after {ended.code}:")
     return Outcome(found.recovered, found.wrong or wrong, 1, len(before - set(drill.hashes())), found.told)
