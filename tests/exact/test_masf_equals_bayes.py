@@ -7,6 +7,7 @@ With an exact denoiser a sampler is an affine map of its noise, so moments are c
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from cycler_da.obs.nonlinear import ArctanSpec
 from cycler_da.obs.points import CellSpec, PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
+from cycler_da.systems.lorenz63 import Lorenz63Spec
 
 ONE = torch.ones(1, dtype=torch.float64)
 STEP, TIME = np.timedelta64(3600, "s"), np.array(["2020-01-01T12:00:00"], "datetime64[s]")
@@ -146,6 +148,23 @@ def test_without_weights_the_scheme_is_the_kalman_analysis_of_the_members():
     observed = drawn[:, [10, 64 + 36]]
     exact = (covariance - gain @ h @ covariance).diagonal()[[10, 64 + 36]]
     assert torch.allclose(observed.var(dim=0), exact, rtol=4 * (2 / 399) ** 0.5)
+
+
+def test_few_variables_on_one_axis_are_scaled_each_by_its_own_unit():
+    layout = Lorenz63Spec().layout()
+    z = Noise(3).normal("members", (3, 1), members=range(400), dtype=torch.float64)
+    x = torch.tensor([1.0, 20.0, 300.0], dtype=torch.float64).reshape(3, 1) * (z + z.roll(1, 1))
+    prior = Prior(Ensemble(x[:, None], TIME, tuple(range(400)), layout))
+    seen = replace(observe([(1, 0, 0)], error=10.0, value=25.0), layout=layout)
+    seen = replace(seen, batches=(replace(seen.batches[0], where=Locations(torch.zeros(1, 1), torch.ones(1).long())),))
+    scheme = MasfSpec(steps=30, scale=(1.0, 20.0, 300.0)).build(SchemeContext(layout))
+    drawn = scheme.analyse(prior, seen, noise=Noise(4), carry={}).ensemble.latest.flatten(1)
+    covariance, mean = torch.cov(x.flatten(1).mT), x.flatten(1).mean(dim=0)
+    gain = covariance[1] / (covariance[1, 1] + 100.0)
+    exact = covariance - torch.outer(gain, covariance[1])
+    expected = mean + gain * (25.0 - mean[1])
+    assert ((drawn.mean(dim=0) - expected).abs() < 4 * exact.diagonal().sqrt() / 20).all()  # four standard errors
+    assert torch.allclose(drawn.var(dim=0), exact.diagonal(), rtol=4 * (2 / 399) ** 0.5)
 
 
 def test_two_observations_of_a_cell_are_their_mean():

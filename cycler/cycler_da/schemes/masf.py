@@ -23,7 +23,7 @@ localization: a few members see false correlations everywhere. Fine-tuning on te
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -46,7 +46,6 @@ from cycler_da.generative.mask_bridge import (
     sample_bridge,
     sample_guided,
 )
-from cycler_da.generative.scaling import Scaling
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -122,12 +121,38 @@ class MasfSpec(Spec):
             require_mask(operator, layout, scheme="masf")
         if self.weights is not None:
             weights = load_bridge(Path(self.weights), layout=layout, sha256=self.sha256)
-            return Masf(self, layout, weights.scaling, weights)
+            return Masf(self, layout, field_scaling(weights.scaling.mean, weights.scaling.std, layout), weights)
         names = layout.channels
         expected = f"one number, or one for each of {', '.join(names)}"
         require(len(self.scale) in (1, len(names)), "scale", self.scale, expected=expected, scheme="masf")
         scale = self.scale if len(self.scale) == len(names) else self.scale * len(names)
-        return Masf(self, layout, Scaling((0.0,) * len(names), scale), None)
+        return Masf(self, layout, field_scaling((0.0,) * len(names), scale, layout), None)
+
+
+@dataclass(frozen=True)
+class FieldScaling:
+    """x = mean + std z for each channel, on grids of any number of axes."""
+
+    mean: Float[Tensor, "channel *one"]
+    std: Float[Tensor, "channel *one"]
+
+    def to_scaled(self, x: Tensor) -> Tensor:
+        """z of states `(..., channel, *space)`."""
+        return (x - self.mean.to(x)) / self.std.to(x)
+
+    def to_physical(self, z: Tensor) -> Tensor:
+        """x of scaled states."""
+        return z * self.std.to(z) + self.mean.to(z)
+
+    def shrink(self, difference: Tensor) -> Tensor:
+        """A difference of states, scaled."""
+        return difference / self.std.to(difference)
+
+
+def field_scaling(mean: Sequence[float], std: Sequence[float], layout: Layout) -> FieldScaling:
+    """Put one number for each channel on the axes of a layout."""
+    shape = (-1, *(1 for _ in layout.grid.axes))
+    return FieldScaling(*(torch.tensor(one, dtype=torch.float64).reshape(shape) for one in (mean, std)))
 
 
 @dataclass(frozen=True)
@@ -145,7 +170,7 @@ class Masf:
 
     settings: MasfSpec
     layout: Layout
-    scaling: Scaling
+    scaling: FieldScaling
     weights: BridgeWeights | None
     needs: Needs = NEEDS
 
@@ -182,13 +207,13 @@ class Masf:
         if self.weights is not None:
             self._require_error(cells)
             return MaskBridge(cells.mask, torch.full_like(cells.mask, self.weights.error**2))
-        variance = self.scaling.shrink(self.scaling.shrink(cells.variance[None]))[0]
+        variance = self.scaling.shrink(self.scaling.shrink(cells.variance))
         common = variance[cells.mask > 0].mean()
         return MaskBridge(cells.mask, torch.where(cells.mask > 0, variance, common))
 
     def _require_error(self, cells: ObservedCells) -> None:
         assert self.weights is not None
-        scaled = self.scaling.shrink(cells.error[None])[0][cells.mask > 0]
+        scaled = self.scaling.shrink(cells.error)[cells.mask > 0]
         low, high = float(scaled.min()), float(scaled.max())
         if max(abs(low - self.weights.error), abs(high - self.weights.error)) > 0.01 * self.weights.error:
             raise AnalysisFailed(
@@ -226,7 +251,7 @@ class Masf:
         settings = self.settings
         steps = settings.steps or STEPS[settings.sampler]
         keyed = MemberNoise(noise, ids, "masf")
-        observed = self.scaling.to_scaled(cells.values[None])[0]
+        observed = self.scaling.to_scaled(cells.values)
         if settings.sampler == "bridge":
             signals = bridge_signals(steps, noise_std=float(bridge.noise.mean().sqrt()))
             return sample_bridge(bridge, known.denoiser, observed, signals, prior_variance=known.variance, noise=keyed)

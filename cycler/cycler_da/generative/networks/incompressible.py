@@ -8,8 +8,9 @@ an eddy turns. Filters are those of `quadratic_spectral`; in zeta the velocity, 
 all filters of one direction, which they are not in u and v. c_i are learned constants on the lowest waves: a steady
 force, the one thing that knows where on the torus it is. The answer has no divergence, whatever came in; the mean flow
 is multiplied by a learned number.
-Limits: both velocities must have one scale and no mean, so that scaled ones are a velocity too; a mean flow does not
-carry the eddies along (in analyses it is small); periodic square grids.
+Limits: nothing bounds it; trained on single steps of Kolmogorov flow (config/train/kolmogorov.yaml) its forecasts grow
+without bound after two or three. Both velocities must have one scale and no mean, so that scaled ones are a velocity
+too; a mean flow does not carry the eddies along (in analyses it is small); periodic square grids.
 """
 
 from __future__ import annotations
