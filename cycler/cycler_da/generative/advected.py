@@ -18,7 +18,7 @@ which happen within a few pixels of echo or, rarely, out of nothing: those are m
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -149,6 +149,10 @@ class AdvectedPrediction:
     def to_state(self, residual: Tensor) -> Tensor:
         """Mean + D G r, held to the range of states."""
         return self.limits.hold(self.mean + self.spread(residual).to(self.mean.dtype))
+
+    def widened(self, least_std: Float[Tensor, "1 1 y x"]) -> AdvectedPrediction:
+        """The same with a standard deviation of at least this."""
+        return replace(self, residual=replace(self.residual, std=torch.maximum(self.residual.std, least_std)))
 
     def guided(self, observations: StateObservation, noise: MemberNoise) -> MemberConjugateDraw:
         """Conjugate guidance with S_i = H D_i K D_i H^T + R of every member."""

@@ -96,6 +96,15 @@ class SlopedPrediction(Prediction, Protocol):
 
 
 @runtime_checkable
+class WidenedPrediction(Prediction, Protocol):
+    """A prediction whose spread differs from place to place and can be made larger where it was too small."""
+
+    def widened(self, least_std: Float[Tensor, "1 channel *space"]) -> Prediction:
+        """The same with a standard deviation of at least this, units of the states."""
+        ...
+
+
+@runtime_checkable
 class LearnedTransition(Protocol):
     """A learned x_k -> x_{k+1}."""
 

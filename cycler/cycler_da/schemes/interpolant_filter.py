@@ -19,6 +19,9 @@ Diagnostics: log_evidence, log of the mean p(y | x_i) before members move; gamma
 Sources: the optimal proposal and its weight, Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208;
 the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 
+`surprise` widens the spread where an observation lies far outside what was expected (a storm is born; see
+`generative.surprise`).
+
 Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R). Limits: keep inflation at
 1.05 or less, for the lag lets it grow through the forecast.
 """
@@ -34,6 +37,8 @@ import torch
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.localisation import MemberNoise, tau_grid
+from cycler_da.generative.prediction import Prediction, WidenedPrediction
+from cycler_da.generative.surprise import Surprise
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -79,6 +84,7 @@ class InterpolantFilterSpec(Spec):
     tau_points: int = 1
     tau_max: float = 3.0
     weight_stride: int = 1
+    surprise: float | None = None  # innovation, in expected deviations, that widens the spread around it; None: never
     max_observations: int = 4000  # the dense S of 4000 observations takes 0.13 GB
 
     def __post_init__(self) -> None:
@@ -88,6 +94,8 @@ class InterpolantFilterSpec(Spec):
         require(self.passes >= 1, "passes", self.passes, expected="1 or more", scheme=name)
         require(self.tau_points >= 1, "tau_points", self.tau_points, expected="1 or more", scheme=name)
         require(self.coupling in COUPLINGS, "coupling", self.coupling, expected=" or ".join(COUPLINGS), scheme=name)
+        is_surprise = self.surprise is None or self.surprise > 1.0
+        require(is_surprise, "surprise", self.surprise, expected="above 1, or null", scheme=name)
         gammas = "0 (weights alone) to 1 (coupling alone)"
         require(0.0 <= self.gamma <= 1.0, "gamma", self.gamma, expected=gammas, scheme=name)
         is_share = self.least_share is None or 0.0 < self.least_share < 1.0
@@ -172,10 +180,24 @@ class InterpolantFilter:
         gram: Tensor | None = None,
     ) -> Tensor:
         """One guided draw of the next state from every member."""
-        prediction = model.transition.predict(frames)
+        prediction = self._widened(model.transition.predict(frames), observations)
         noise = replace(noise, device=prediction.mean.device)
         guided = Guided(prediction, observations, noise, self.taus, gram, model.climatology)
         return prediction.to_state(self.guidance.residual(guided))
+
+    def _widened(self, prediction: Prediction, observations: Observations) -> Prediction:
+        """The prediction, with more spread where observations lie far outside what it expects."""
+        if self.settings.surprise is None:
+            return prediction
+        if not isinstance(prediction, WidenedPrediction) or not observations.is_linear:
+            raise AnalysisFailed(
+                "interpolant_filter: surprise needs linear operators and a transition whose spread differs from place "
+                "to place (weights of kind advected); leave it out"
+            )
+        hx = observations.hx(prediction.mean.to(torch.float64))
+        variance = prediction.observed_variance(observations)
+        least = Surprise(self.settings.surprise).least_std(observations, hx, variance, like=prediction.mean)
+        return prediction if least is None else prediction.widened(least)
 
     def _known_inflation(self, carry: Mapping[str, Tensor], layout: Layout) -> InflationField | None:
         """Factors that were carried here, or the first ones; None when they do not adapt."""
