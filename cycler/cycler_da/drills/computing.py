@@ -46,7 +46,8 @@ class Workers:
     def start(self) -> None:
         """Start the scheduler and its workers and wait until they know each other."""
         here = ("--host", "127.0.0.1")
-        self._start("scheduler", *here, "--port", str(self.port), "--no-dashboard")
+        # A drill that is killed leaves no scheduler behind for long.
+        self._start("scheduler", *here, "--port", str(self.port), "--no-dashboard", "--idle-timeout", "900 s")
         wait_for(self._answers, seconds=START, what=f"no dask scheduler at {self.address}")
         for _ in range(2):
             self._start("worker", self.address, *here, "--nthreads", "1", "--no-nanny", *_QUIET)
