@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from cycler_da.bench.dapper_cases import Method
@@ -16,6 +17,7 @@ def test_the_arctan_of_every_cell_is_observed():
     assert not network.is_linear
 
 
+@pytest.mark.slow
 def test_nudging_follows_the_truth_from_a_far_start():
     errors = cycle_method(Method("nudging", 0.0, NudgingSpec(gain=1.0, steps=20), MEMBERS), 1, cycles=40)
     assert errors[0] > 2.0  # the climatological deviation is 3.6

@@ -50,6 +50,7 @@ def test_pixels_are_known_ones_of_the_truth_and_the_same_for_every_method(case, 
     assert bool(seen.hx(missing).isfinite().all())
 
 
+@pytest.mark.slow
 def test_pixels_of_a_cell_that_grew_make_every_analysis_better_than_the_forecast(case, models):
     def rmse(members):
         return float((members.mean(dim=0) - case.truth)[case.known].square().mean().sqrt())

@@ -104,6 +104,7 @@ def cycle_lorenz96(make_observations, *, start, adaptive, forcing=9.0, n_cycles=
     return [mean(column) for column in zip(*rows[n_cycles // 2 :], strict=True)]
 
 
+@pytest.mark.slow
 def test_a_wrong_start_converges_and_chi_square_goes_to_one_in_spite_of_a_model_error(make_observations):
     chi_low, factor_low, error_low = cycle_lorenz96(make_observations, start=1.0, adaptive=ADAPTIVE)
     chi_high, factor_high, error_high = cycle_lorenz96(make_observations, start=1.8, adaptive=ADAPTIVE)

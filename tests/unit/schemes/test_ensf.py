@@ -149,6 +149,7 @@ def test_ensf_reaches_its_published_error_on_lorenz96_with_arctan_observations(m
     assert 0.26 < cycle_arctan(EnsfSpec(), make_observations, seed=seed) < 0.34
 
 
+@pytest.mark.slow
 def test_nudging_reaches_the_error_of_published_score_filters_on_lorenz96(make_observations):
     # Independent implementation: 0.251 with these settings, as good as the training-free score and flow filters.
     error = cycle_arctan(NudgingSpec(gain=1.0, steps=20), make_observations, seed=1, n_members=5)

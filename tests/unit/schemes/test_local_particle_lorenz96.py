@@ -13,6 +13,7 @@ from cycler_da.schemes.local_particle import LocalParticleSpec
 from cycler_da.schemes.particle import ParticleSpec
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effective_share", [0.0, 0.5])
 def test_forty_members_follow_forty_variables_with_local_weights_and_not_with_global_ones(effective_share, monkeypatch):
     monkeypatch.setattr(dapper, "CLIMATE_RUNS", (200, 10))
