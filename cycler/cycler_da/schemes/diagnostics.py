@@ -62,6 +62,12 @@ def dof_signal(analysis_hx: Float[Tensor, "member obs"], error_variance: Float[T
     return float((analysis_hx.to(torch.float64).var(dim=0).cpu() / error_variance.cpu()).sum())
 
 
+def dof_estimate(analysis_hx: Float[Tensor, "member obs"], error_variance: Float[Tensor, "obs"]) -> float:
+    """The same for schemes that are no Kalman analysis, whose spread may grow: each observation counts once at most."""
+    ratio = analysis_hx.var(dim=0) / error_variance.to(analysis_hx.device)
+    return float(ratio.clamp_max(1).sum())
+
+
 def used_share(innovation: Float[Tensor, "member obs"], change: Float[Tensor, "member obs"]) -> float:
     """Share of the innovations that an analysis removed (regression through zero), held to [0, 1].
 

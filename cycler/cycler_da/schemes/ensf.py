@@ -33,7 +33,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import innovation_diagnostics
+from cycler_da.schemes.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.gradient import transposed_derivative
 from cycler_da.schemes.settings import require
@@ -103,9 +103,7 @@ class Ensf:
         sample = self._sample(background.latest.to(torch.float64), observations, background.members, noise=noise)
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="ensf")
-        # An estimate: the sampler is no Kalman analysis. Each observation counts once at most.
-        ratio = observations.hx(sample).var(dim=0) / observations.error_variance.to(hx.device)
-        report["dof_signal"] = float(ratio.clamp_max(1).sum())
+        report["dof_signal"] = dof_estimate(observations.hx(sample), observations.error_variance)
         return conclude(background, moved, carry=carry, report=report)
 
     def _sample(self, x: Tensor, observations: Observations, members: tuple[int, ...], *, noise: Noise) -> Tensor:

@@ -33,7 +33,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
 from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import innovation_diagnostics
+from cycler_da.schemes.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_spread
@@ -106,9 +106,7 @@ class LocalParticle:
         report["global_effective_share"] = effective_share(log_likelihood(hx, observations))
         moved = self._transform(hx, observations).apply(background.latest)
         require_finite(moved, layout=self.layout, scheme="local_particle")
-        # The spread may grow where the law has several peaks: each observation counts once at most.
-        ratio = observations.hx(moved.to(torch.float64)).var(dim=0) / observations.error_variance.to(hx.device)
-        report["dof_signal"] = float(ratio.clamp_max(1).sum())
+        report["dof_signal"] = dof_estimate(observations.hx(moved.to(torch.float64)), observations.error_variance)
         analysed = relax_to_prior_spread(moved, background.latest, amount=self.settings.rtps)
         is_moved = moved != background.latest
         analysed = inflate_moved(analysed, self.settings.analysis_inflation, is_moved=is_moved)

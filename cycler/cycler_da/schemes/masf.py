@@ -52,7 +52,8 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.diagnostics import field_diagnostics, innovation_diagnostics
+from cycler_da.schemes.conclusion import conclude
+from cycler_da.schemes.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.observed_cells import ObservedCells, observed_cells, require_mask
 from cycler_da.schemes.settings import require
@@ -195,12 +196,8 @@ class Masf:
         sample = self.scaling.to_physical(self._sample(bridge, known, cells, members, background.members, noise))
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="masf")
-        # An estimate: the sampler is no Kalman analysis. Each observation counts once at most.
-        ratio = observations.hx(sample).var(dim=0) / observations.error_variance.to(hx.device)
-        report["dof_signal"] = float(ratio.clamp_max(1).sum())
-        fields = field_diagnostics(background.latest, moved, channels=self.layout.channels)
-        result = torch.cat([background.values[:, :-1], moved.unsqueeze(1)], dim=1)
-        return Analysis(background.with_values(result), {**carry, **known.carried}, {**report, **fields})
+        report["dof_signal"] = dof_estimate(observations.hx(sample), observations.error_variance)
+        return conclude(background, moved, carry={**carry, **known.carried}, report=report)
 
     def _bridge(self, cells: ObservedCells) -> MaskBridge:
         """The forward process, scaled; cells that are not observed have the mean error variance of those that are."""
