@@ -8,7 +8,8 @@ Five networks; members start from N(truth, 2^2) in every component, and trials (
 
 The learned model is the released transition of one cycle: one step in a and b, ten steps at once in c to e. The
 particle filter of 10 000 members knows the true model and is close to the answer; what a method costs against it
-stands in the columns "against", paired by blocks of 100 cycles. "lost" are blocks with more than twice its RMSE.
+stands in the columns "against", paired by blocks of 100 cycles. "lost" are blocks with more than twice its RMSE;
+"diverged" counts how often a trial of it left the attractor for good and was started afresh (its scores go on).
 Members guided one by one have the factor p(x' | x, y) alone; the interpolant filter has p(y | x) too.
 
 RMSE is of the ensemble mean, over trials, cycles and components; fair CRPS; spread/skill is 1 for a reliable ensemble,
@@ -129,15 +130,15 @@ def lorenz63_cycled(quick: bool, progress: Progress) -> BenchResult:
     reference: list[ScoreSums] = []
     for done, (case, method) in enumerate(jobs):
         progress(done, len(jobs), f"{case.name}: {method.name}")
-        blocks, passes = run_method(case, method, amount, seed=SEED)
+        blocks, run = run_method(case, method, amount, seed=SEED)
         if method.name == REFERENCE:
             reference = blocks
-        rows += _rows(case.name, method, blocks, reference, passes)
+        rows += _rows(case.name, method, blocks, reference, run)
     return BenchResult("lorenz63_cycled", _config(amount), (SEED,), tuple(rows), _notes(amount))
 
 
-def run_method(case: Case, method: Method, amount: Amount, *, seed: int) -> tuple[list[ScoreSums], float]:
-    """Score sums of all blocks of all trials in order, and passes of the network."""
+def run_method(case: Case, method: Method, amount: Amount, *, seed: int) -> tuple[list[ScoreSums], Run]:
+    """Score sums of all blocks of all trials in order, and the run that has ended."""
     is_flowdas = isinstance(method.spec, FlowdasSpec)
     n_cycles = amount.n_flowdas if is_flowdas else amount.n_cycles
     spin_up = n_cycles // 2 if is_flowdas else amount.n_spin_up
@@ -146,7 +147,7 @@ def run_method(case: Case, method: Method, amount: Amount, *, seed: int) -> tupl
         score_states(states, run.twin.truth[:, cycle]) for cycle, states in enumerate(run, start=1) if cycle > spin_up
     ]
     parts = [reduce(add, part) for trial in zip(*scored, strict=True) for part in _blocks(trial)]
-    return parts, run.passes
+    return parts, run
 
 
 def _blocks(cycles: Sequence[ScoreSums]) -> list[Sequence[ScoreSums]]:
@@ -167,7 +168,7 @@ def make_case(case: Case, amount: Amount, *, seed: int, n_cycles: int) -> Twin:
     )
 
 
-def _rows(case: str, method: Method, blocks: list[ScoreSums], reference: list[ScoreSums], passes: float) -> list[Row]:
+def _rows(case: str, method: Method, blocks: list[ScoreSums], reference: list[ScoreSums], run: Run) -> list[Row]:
     rows, n = [], len(blocks)
     for metric, heading in METRICS.items():
         estimate = score_interval(blocks, _formula(metric))
@@ -184,8 +185,9 @@ def _rows(case: str, method: Method, blocks: list[ScoreSums], reference: list[Sc
         pairs = zip(blocks, reference, strict=True)
         lost = sum(_formula("rmse")(mine) > 2 * _formula("rmse")(best) for mine, best in pairs)
         rows.append(Row(case, method.name, "lost", float(lost), n=n))
-    if not np.isnan(passes):
-        rows.append(Row(case, method.name, "passes", passes, n=n))
+    rows.append(Row(case, method.name, "diverged", float(run.diverged.sum()), n=run.twin.n_trials))
+    if not np.isnan(run.passes):
+        rows.append(Row(case, method.name, "passes", run.passes, n=n))
     return rows
 
 

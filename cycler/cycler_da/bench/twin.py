@@ -9,6 +9,9 @@ Methods forecast with the true model or with a learned transition of one cycle. 
 itself (`together`) analyse the members of all trials as one ensemble: H(x_i) - y of the member's own trial against 0,
 in units of `scale`, which is the same analysis and a batch instead of a loop.
 Noise is keyed by seed, cycle and stream; it does not depend on what other methods are run.
+
+A trial has diverged when a forecast has a member that is not finite or larger than `FAR`. It goes on from its first
+members, as a service that is started afresh, so that the others may go on; `Run.diverged` counts how often.
 """
 
 from __future__ import annotations
@@ -33,12 +36,14 @@ from cycler_da.systems.runge_kutta import OrdinaryDynamics
 from cycler_da.verification.sums import ScoreSums, ensemble_sums
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
 #: More members than this are thinned for the scores: a thousand know the mean to 3 % of the spread.
 MOST_SCORED = 1000
 START = np.datetime64("2020-01-01T00:00:00", "s")
+#: A member beyond this has left every attractor there is here (Lorenz-63 reaches 50), units of the system.
+FAR = 1000.0
 
 
 @dataclass(frozen=True)
@@ -201,15 +206,23 @@ class Run:
     carry: dict[int, Mapping[str, Tensor]] = field(default_factory=dict)
     background: Tensor | None = None  # of the last cycle, before its analysis
     n_analysed: int = 0
+    diverged: Int[Tensor, "trial"] = field(init=False)  # how often each trial was started afresh
+
+    def __post_init__(self) -> None:
+        self.diverged = torch.zeros(self.twin.n_trials, dtype=torch.int64)
 
     def __iter__(self) -> Iterator[Tensor]:
         twin, method = self.twin, self.method
         if method.learned is not None:
             self.transition = CountedTransition(method.learned)
-        states, scheme = twin.first_members(method.n_members), self._scheme()
+        first, scheme = twin.first_members(method.n_members), self._scheme()
+        states = first
         for cycle in range(1, twin.values.shape[1] + 1):
-            previous = states
-            states = self.background = self._forecast(previous, Noise(twin.seed, cycle))
+            ahead = self._forecast(states, Noise(twin.seed, cycle))
+            gone = ~(ahead.abs() <= FAR).flatten(1).all(dim=1)  # NaN is not <= anything
+            previous, states = (torch.where(_as_wide(gone, x), first, x) for x in (states, ahead))
+            self.background = states
+            self._start_afresh(gone)
             if scheme is not None:
                 states = self._analyse(scheme, previous, states, cycle)
             self.n_analysed += twin.n_trials * method.n_members
@@ -219,6 +232,12 @@ class Run:
     def passes(self) -> float:
         """Passes of the network for each member and cycle, its share of the batched forecast included."""
         return float("nan") if self.transition is None else self.transition.n_passes / self.n_analysed
+
+    def _start_afresh(self, gone: Bool[Tensor, "trial"]) -> None:
+        """Count the trials that have diverged and forget what their schemes carried."""
+        self.diverged += gone
+        for trial in gone.nonzero().flatten().tolist():
+            self.carry.pop(trial, None)
 
     def _scheme(self) -> AnalysisScheme | None:
         if self.method.spec is None:
@@ -352,6 +371,10 @@ def make_twin(
     hx = network.operator(truth[:, 1:].flatten(0, 1), network.where(layout), layout).unflatten(0, (len(first), -1))
     errors = network.error * Noise(seed).shared_normal("observations", hx.shape, dtype=torch.float64)
     return Twin(layout, model, network, start_std, seed, truth, hx + errors, first if centre is None else centre)
+
+
+def _as_wide(of_trials: Bool[Tensor, "trial"], states: Tensor) -> Bool[Tensor, "trial ..."]:
+    return of_trials.view(-1, *(1 for _ in states.shape[1:]))
 
 
 def _is_uncoupled(spec: Any) -> bool:

@@ -79,3 +79,27 @@ def test_equal_twins_are_equal_and_observation_errors_have_their_size():
     # Standard error of a deviation from 600 numbers: 1 / sqrt(1200) = 0.03.
     assert float(errors.std()) == pytest.approx(1.0, abs=0.12)
     assert true_model(1).dynamics.noise_std == pytest.approx(0.025**0.5)
+
+
+def test_a_trial_that_diverges_starts_afresh_and_the_others_do_not_notice():
+    experiment = twin(n_cycles=4)
+    inner = true_model(1).dynamics.step
+    calls = []
+
+    def breaks_once(states: torch.Tensor) -> torch.Tensor:
+        """The true step, with a member of the second trial lost in the third cycle."""
+        calls.append(len(states))
+        after = inner(states)
+        if len(calls) == 3:
+            after[50] = torch.nan
+        return after
+
+    broken = GaussianTransition(breaks_once, 0.025 * torch.eye(3, dtype=torch.float64))
+    enkf = EnkfSpec(inflation=1.0)
+    damaged, sound = (Run(experiment, Method("EnKF", 40, enkf, learned)) for learned in (broken, EXACT))
+    after, expected = list(damaged), list(sound)
+    assert damaged.diverged.tolist() == [0, 1]
+    assert sound.diverged.tolist() == [0, 0]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(after, expected, strict=True))
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(after[:2], expected[:2], strict=True))
+    assert torch.isfinite(after[3]).all()
