@@ -91,6 +91,8 @@ def run_training(
     """Run a training to its end and write its weights; continues what an earlier call left."""
     settings, run_folder = config.settings(device), Path(config.run_folder)
     data, scaling = config.data, config.scaling
+    if settings.loss != "squared" and not isinstance(data, SimulatedData):
+        raise ConfigError(f"fit.loss is {settings.loss!r}; it is for data of kind simulated, leave it out")
     told: Told = {"run_folder": run_folder, "on_progress": on_progress, "on_message": on_message}
     if isinstance(data, RadarProxies):
         trained = train_radar(data, scaling, settings, **told)

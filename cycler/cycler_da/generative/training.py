@@ -1,7 +1,8 @@
 """Training of a transition: fit the mean network, measure the residual, score on held-out trajectories.
 
 The loss is the mean squared error of the increment in units of its own standard deviation for each
-channel, so that slow layers count as much as fast ones. Adam with a linear warm-up and a cosine decay over
+channel, so that slow layers count as much as fast ones, or (`loss: whitened`) that error in units of what cannot be
+known of each wave (`wave_loss`). Adam with a linear warm-up and a cosine decay over
 a fixed number of steps (a run that was interrupted and resumed takes the same steps), gradient clipping,
 and an exponential moving average of the weights, which is what is released. The residual covariance comes
 from calibration pairs, the scores from test trajectories; neither was fitted.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,14 @@ from cycler_da.generative.checkpoint import Checkpoint, follow
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs
 from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.wave_loss import MEASURED_EVERY, N_MEASURED, WaveLoss, wave_loss
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+LOSSES = ("squared", "whitened")
+Loss = Callable[["Tensor"], "Tensor"]  # of errors in units of the increment's deviation
 
 
 @dataclass(frozen=True)
@@ -48,12 +53,20 @@ class TrainSettings:
     device: str = "cpu"
     precision: str = "float32"  # or bfloat16, see `arithmetic`
     compiled: bool = False  # by torch.compile
+    loss: str = "squared"  # or whitened, see `wave_loss`
     #: Steps over which the rate would fall to zero; None: `steps`. Not in `repr`, which names the checkpoints of runs.
     decay_over: int | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"fit.precision is {self.precision!r}; valid: {', '.join(PRECISIONS)}")
+        if self.loss not in LOSSES:
+            raise ConfigError(f"fit.loss is {self.loss!r}; valid: {', '.join(LOSSES)}")
+        if self.loss == "whitened" and self.checkpoint_every % MEASURED_EVERY:
+            raise ConfigError(
+                f"fit.checkpoint_every is {self.checkpoint_every}; the whitened loss needs a multiple of "
+                f"{MEASURED_EVERY}, or a resumed training would not be the same"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then half a cosine to zero."""
@@ -110,9 +123,12 @@ def train(
     held_frames, held_targets = _scaled(calibration, scaling, device)
     persistence = _rmse(held_targets - held_frames[:, -held_targets.shape[1] :])
     began, last = time.monotonic(), 0.0
+    loss: Loss = _mean_square
     for step in range(done, settings.steps):
+        if settings.loss == "whitened" and step % MEASURED_EVERY == 0:
+            loss = _measured_loss(network, settings, step, frames, targets, deviation)
         picked = draw_samples(len(training), settings, step).to(device)
-        last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation)
+        last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation, loss)
         follow(average, network, settings.decay(step))
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             seconds = spent + time.monotonic() - began
@@ -133,18 +149,32 @@ def _fit(
     frames: Tensor,
     targets: Tensor,
     deviation: Tensor,
+    measure: Loss,
 ) -> float:
     for group in optimiser.param_groups:
         group["lr"] = settings.rate(step)
     with arithmetic(settings):
         predicted = network(frames)
     error = (predicted - _increment(frames, targets)) / deviation
-    loss = (error**2).mean()
+    loss = measure(error)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
     optimiser.step()
     return float(loss.detach())
+
+
+def _mean_square(error: Tensor) -> Tensor:
+    return (error**2).mean()
+
+
+def _measured_loss(
+    network: nn.Module, settings: TrainSettings, step: int, frames: Tensor, targets: Tensor, deviation: Tensor
+) -> WaveLoss:
+    """The whitened loss with what the network leaves now of some training pairs."""
+    many = replace(settings, batch=N_MEASURED, seed=settings.seed + 1)
+    picked = draw_samples(len(frames), many, step).to(frames.device)
+    return wave_loss(_residuals(network, frames[picked], targets[picked]) / deviation)
 
 
 def draw_samples(n_pairs: int, settings: TrainSettings, step: int) -> Tensor:
