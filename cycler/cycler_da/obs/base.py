@@ -34,6 +34,7 @@ class QC(IntEnum):
     H_FAILED = 15
     THINNED = 16  # thinned, or a duplicate of an observation that is kept
     FIRST_GUESS = 19
+    BUDDY = 22  # at odds with its neighbours: clutter of a radar
 
 
 @dataclass(frozen=True)

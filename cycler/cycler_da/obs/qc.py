@@ -9,6 +9,8 @@ The checks run in this order and the first that fails decides:
     DOMAIN       where the operator is not defined, or outside the time window
     BLACKLIST    station listed
     H_FAILED     H(x) of some background member not finite
+    BUDDY        speckle, ring or spike of a radar: at odds with its neighbours (see `obs.qc_clutter`)
+    FIRST_GUESS  in a box without any echo where the background is sure of it (see `obs.qc_radar`)
     FIRST_GUESS  of a stream that as a whole cannot be of this state (see `obs.qc_stream`)
     FIRST_GUESS  |y - mean H(x)| > k sqrt(var H(x) + error^2), k = `background_check`
     PASSIVE      arrives as passive
@@ -17,10 +19,9 @@ The checks run in this order and the first that fails decides:
     THINNED      shares a box of edge `thinning_box` with one that stays, chosen by keyed noise
     PASSIVE      in the `withheld_fraction` of its stream and variable (see `obs.withholding`)
 
-The checks up to FIRST_GUESS look at one observation alone, but for that of a stream; the others see only
-survivors. So the outcome
-does not depend on the order of the observations, and bad ones change nothing for good ones. Numbers of
-flags as in UFO. Background check: Dee et al. (2001), Q. J. R. Meteorol. Soc. 127, 2451-2471, with the
+The checks up to FIRST_GUESS look at one observation alone, but for those of a stream and of radars; the others see
+only survivors. So the outcome does not depend on the order of the observations, and bad ones change nothing for good
+ones. Numbers of flags as in UFO. Background check: Dee et al. (2001), Q. J. R. Meteorol. Soc. 127, 2451-2471, with the
 spread of the ensemble as background error.
 """
 
@@ -39,6 +40,7 @@ from cycler_da.obs import qc_checks as checks
 from cycler_da.obs import qc_selection as selection
 from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_checks import Case, Verdict
+from cycler_da.obs.qc_radar import is_clutter, is_missing_as_zero
 from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.obs.qc_stream import is_of_another_state
 from cycler_da.obs.qc_table import Table, make_table
@@ -68,6 +70,8 @@ CHECKS: tuple[Check, ...] = (
     Check(QC.DOMAIN, checks.is_out_of_domain),
     Check(QC.BLACKLIST, checks.is_blacklisted),
     Check(QC.H_FAILED, checks.h_failed),
+    Check(QC.BUDDY, is_clutter),
+    Check(QC.FIRST_GUESS, is_missing_as_zero),
     Check(QC.FIRST_GUESS, is_of_another_state),
     Check(QC.FIRST_GUESS, checks.is_far_from_background),
     Check(QC.PASSIVE, checks.arrives_passive),

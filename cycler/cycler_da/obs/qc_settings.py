@@ -6,8 +6,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cycler_da.errors import ConfigError
+from cycler_da.obs.qc_clutter import ClutterSettings
 from cycler_da.registry import Spec
 from cycler_da.times import parse_duration
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingAsZero(Spec):
+    """When a box without any echo is taken for an outage (see `qc_radar`)."""
+
+    echo: float  # smallest value that is echo, units of the observed variable
+    box: int = 16  # cells a side
+    share: float = 0.8  # of the observations of a box, at which the background has echo
+    least: int = 10  # observations of a box, below which nothing is said
+
+    def __post_init__(self) -> None:
+        if self.box < 2 or self.least < 2 or not 0 < self.share <= 1:
+            raise ConfigError(
+                f"quality control: missing_as_zero needs box and least of 2 or more and 0 < share <= 1, got {self}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +40,8 @@ class QCSettings(Spec):
     thinning_box: float | None = None  # edge of a box in units of the grid axes
     withheld_fraction: float = 0.0
     stream_check: float | None = 3.0  # times the usual deviation of the stream as a whole
+    clutter: ClutterSettings | None = None  # of radars: speckle, range rings, spikes
+    missing_as_zero: MissingAsZero | None = None  # of radars: outages written as no echo
 
     def __post_init__(self) -> None:
         for name, (low, high) in self.bounds.items():

@@ -274,7 +274,8 @@ def test_the_first_check_that_fails_decides(make_batch, ring, window, valid_time
     options = {"bounds": {"x": (0.0, 5.0)}, "blacklist": ("bad",)}
     assert _flags(batch, ring, window, hx=hx, **options) == [10, 11, 12, 13, 14, 15]
     order = [check.flag for check in CHECKS]
-    assert order[:7] == [QC.MISSING, QC.PRE_QC, QC.BOUNDS, QC.DOMAIN, QC.BLACKLIST, QC.H_FAILED, QC.FIRST_GUESS]
+    assert order[:6] == [QC.MISSING, QC.PRE_QC, QC.BOUNDS, QC.DOMAIN, QC.BLACKLIST, QC.H_FAILED]
+    assert order[6:8] == [QC.BUDDY, QC.FIRST_GUESS]
 
 
 def _crowd(make_batch, torus, seed, n_obs, valid_time, *, is_bad=False):

@@ -13,7 +13,7 @@ chains.forEach((chain, i) => {
 const figureKeys = [...new Set(chains.flatMap((chain) => chain.cycles.flatMap((cycle) => cycle.figures.map((figure) => figure.file))))];
 const SCORE_NAMES = { rmse: "RMSE", fair_crps: "Fair CRPS", spread: "Spread", spread_skill: "Spread / skill" };
 const FLAG_NAMES = { used: "used", passive: "withheld", missing: "missing", pre_qc: "flagged before", bounds: "out of bounds",
-  domain: "outside", blacklist: "blacklisted", h_failed: "H failed", thinned: "thinned", first_guess: "far from background" };
+  domain: "outside", blacklist: "blacklisted", h_failed: "H failed", thinned: "thinned", first_guess: "far from background", buddy: "clutter" };
 const PART_COLOURS = ["#7c93a8", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8ad3d", "#3b4856", "#9a6324"];
 
 const state = { chain: firstChain(), k: allTimes.length - 1, figure: figureKeys[0], score: "rmse", variable: "all", timer: null };
