@@ -7,8 +7,11 @@ Cycles are small (three files of 2 kB), so that what is measured is the store: l
     unpublished         cycles that none published although both ended
     partial             reads of `latest` that found `_SUCCESS`, and then a file absent or with another sha256 than the
                         manifest says, though `_SUCCESS` was the same afterwards
-    replaced            reads while the newest cycle was exchanged for a revision: `_SUCCESS` was absent or became
-                        another one; the reader reads again
+    replaced            reads of file by file by name, during which the newest cycle was exchanged for a revision:
+                        `_SUCCESS` became another one; the reader can tell, and reads again
+    absent              reads that found no folder, in the middle of an exchange
+
+Every second read opens the folder once and reads all files through it (`products.exchange.opened`).
 
 About 3 CPU minutes, most of it waiting for the disk; `--quick` 20 s.
 """
@@ -27,12 +30,13 @@ import numpy as np
 
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.shares import share_row
-from cycler_da.drills.reading import read_cycle
+from cycler_da.drills.reading import read_cycle, read_opened_cycle
 from cycler_da.errors import CyclerError, LockedCycle
+from cycler_da.products.exchange import can_exchange
 from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
-from cycler_da.tables.report import BenchResult
+from cycler_da.tables.report import BenchResult, Row
 
 START = np.datetime64("2020-01-01T00:00:00", "s")
 HOUR = np.timedelta64(3600, "s")
@@ -40,6 +44,11 @@ FILES = ("background.bin", "analysis.bin", "diag/summary.json")
 BYTES = 2048
 PER_CHAIN = 25  # cycles of one chain: a store looks through all of them when it moves `latest`
 TIMEOUT = 60.0  # s
+
+#: How files are read.
+WAYS = {"folder opened once": read_opened_cycle, "file by file": read_cycle}
+#: What a read comes to (drills/reading.py): column of the table, none for what is as it should be.
+OUTCOMES = {"whole": "", "partial": "partial", "replaced": "replaced", "none": "absent"}
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -51,14 +60,12 @@ def publication(quick: bool, progress: Progress) -> BenchResult:
     code_version()  # asks git once, before processes are forked
     with tempfile.TemporaryDirectory() as folder:
         races = _races(Path(folder), n_races, progress)
-        reads = _reads(Path(folder), n_reads)
-    whole = reads["whole"] + reads["partial"]
+        reads, is_one_call = _reads(Path(folder), n_reads), can_exchange(Path(folder))
     rows = [
         share_row("two runs race", "store", "double publishes", races["double"], n_races),
         share_row("two runs race", "store", "unpublished", races["none"], n_races),
         share_row("two runs race", "store", "locked out", races["locked"], 2 * n_races),
-        share_row("reads of latest", "store", "partial", reads["partial"], whole),
-        share_row("reads of latest", "store", "replaced", reads["replaced"], whole + reads["replaced"]),
+        *(row for way in WAYS for row in _read_rows(way, reads)),
     ]
     return BenchResult(
         name="publication",
@@ -66,8 +73,9 @@ def publication(quick: bool, progress: Progress) -> BenchResult:
         seeds=(),
         rows=tuple(rows),
         notes=(
-            f"While {whole + reads['replaced']} reads were made, {reads['published']} cycles and {reads['revised']} "
-            "revisions were published.",
+            f"While {n_reads} reads were made, {reads['published']} cycles and {reads['revised']} revisions were "
+            "published; whole reads: " + ", ".join(f"{way} {reads[f'{way} whole']}" for way in WAYS) + ".",
+            f"Folders change places by {'one call of the kernel' if is_one_call else 'two renames'} here.",
             "locked out: racers that met the lock of the other (exit code 75); the others found the cycle complete.",
         ),
     )
@@ -120,6 +128,12 @@ def _publish(store: Store, time: np.datetime64, lock: CycleLock, *, text: str, r
     store.publish(time, manifest, lock=lock, replace=replace)
 
 
+def _read_rows(way: str, reads: Counter[str]) -> list[Row]:
+    n = sum(reads[f"{way} {outcome}"] for outcome in OUTCOMES)
+    case = f"reads of latest, {way}"
+    return [share_row(case, "store", name, reads[f"{way} {key}"], n) for key, name in OUTCOMES.items() if name]
+
+
 def _reads(root: Path, n_reads: int) -> Counter[str]:
     store, stop = Store(root, "reads", "chain"), _FORK.Event()
     with store.lock(START) as lock:
@@ -127,7 +141,10 @@ def _reads(root: Path, n_reads: int) -> Counter[str]:
     counts = _FORK.Array("l", 2)
     writer = _FORK.Process(target=_writer, args=(store, stop, counts))
     writer.start()
-    found = Counter(read_cycle(store.chain_folder / "latest") for _ in range(n_reads))
+    latest, found = store.chain_folder / "latest", Counter[str]()
+    for number in range(n_reads):
+        way = list(WAYS)[number % len(WAYS)]
+        found[f"{way} {WAYS[way](latest)}"] += 1
     stop.set()
     writer.join(TIMEOUT)
     found["published"], found["revised"] = counts[0], counts[1]

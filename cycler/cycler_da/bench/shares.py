@@ -14,7 +14,8 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     """95 % interval of a share of k in n independent trials, n > 0."""
     centre = (k + _Z**2 / 2) / (n + _Z**2)
     half = _Z / (n + _Z**2) * math.sqrt(k * (n - k) / n + _Z**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # The ends are exact where nothing or everything was found; by the formula they are so but for rounding.
+    return max(0.0, centre - half) if k else 0.0, min(1.0, centre + half) if k < n else 1.0
 
 
 def share_row(case: str, method: str, metric: str, k: int, n: int) -> Row:

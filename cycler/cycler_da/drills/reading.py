@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cycler_da.products.exchange import opened
 from cycler_da.products.manifest import MANIFEST, SUCCESS
 
 #: Between two rounds (s): a reader takes no core from the run that it watches.
@@ -22,7 +23,19 @@ def read_cycle(link: Path) -> str:
     partial     `_SUCCESS` stands there before and after, and a file is absent or has another sha256
     replaced    `_SUCCESS` is absent or was exchanged meanwhile: a revision took the place of the cycle
     """
-    folder = link.resolve()
+    return _read(link.resolve())
+
+
+def read_opened_cycle(link: Path) -> str:
+    """The same through a folder that is opened once: a revision that takes its place meanwhile is not seen."""
+    try:
+        with opened(link) as folder:
+            return _read(folder)
+    except FileNotFoundError:
+        return "none"
+
+
+def _read(folder: Path) -> str:
     if not folder.is_dir():
         return "none"
     seal, manifest = _content(folder / SUCCESS), _content(folder / MANIFEST)

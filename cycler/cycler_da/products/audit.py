@@ -59,7 +59,7 @@ def _check_link(folder: Path, manifest: Mapping, cycles: Path, revisions: Path) 
     before = cycles / link["cycle"]
     if (before / MANIFEST).is_file() and sha256_file(before / MANIFEST) == link["sha256"]:
         return
-    for revision in sorted(revisions.glob(f"{link['cycle']}.r[0-9]*/{MANIFEST}")):
+    for revision in sorted(revisions.glob(f"{link['cycle']}.*/{MANIFEST}")):
         if sha256_file(revision) == link["sha256"]:
             if _follows_early_pass(revision, manifest):
                 return

@@ -6,8 +6,9 @@
     4  the lock is checked again, stage markers go, `_SUCCESS` is renamed into place (the last file)
     5  `latest` is moved by rename
 
-A reader that trusts only folders with `_SUCCESS` never sees a part of a cycle; one that does not still sees
-whole files only. Killed at any point, `recover` ends what was begun or gives the folder back to work/.
+A revision of a published cycle takes its place in one moment instead (exchange.py). A reader that trusts only
+folders with `_SUCCESS` never sees a part of a cycle; one that does not still sees whole files only. Killed at any
+point, `recover` ends what was begun or gives the folder back to work/.
 What step 4 and 5 need on the disk is written before step 3, so that a full disk stops the cycle earlier.
 """
 
@@ -36,6 +37,7 @@ from cycler_da.products.atomic import (
     refusals_explained,
     write_json_atomically,
 )
+from cycler_da.products.exchange import is_new, is_sealed, next_folder, swap
 from cycler_da.products.lock import CycleLock
 from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, read_manifest
 from cycler_da.products.provenance import sha256_file
@@ -83,9 +85,7 @@ def commit(prepared: Prepared, final: Path, *, lock: CycleLock) -> None:
         final.parent.mkdir(parents=True, exist_ok=True)
         _rename(work, final)
         reach("publish.renamed")
-        lock.require_held()
-        if _identities(final) != prepared.identities:
-            raise LostLock(f"cannot publish {final}: another run changed its files after they were verified")
+        _require_same(prepared, final, lock=lock)
         try:
             _seal(final, final / prepared.seal.name)
         except OSError:
@@ -94,14 +94,39 @@ def commit(prepared: Prepared, final: Path, *, lock: CycleLock) -> None:
             raise
 
 
-def recover(work: Path, final: Path, *, lock: CycleLock) -> bool:
+def replace(prepared: Prepared, final: Path, revision: Path, *, lock: CycleLock) -> None:
+    """Make the folder visible in the place of `final`, a complete cycle, which becomes `revision`.
+
+    Raises LostLock, or CannotWrite when the file system refuses; then `final` is what it was.
+    """
+    lock.require_held()
+    waiting = next_folder(revision)
+    with refusals_explained(final):
+        revision.parent.mkdir(parents=True, exist_ok=True)
+        _rename(prepared.work, waiting)
+        try:
+            reach("publish.renamed")
+            _require_same(prepared, waiting, lock=lock)
+            _seal(waiting, waiting / prepared.seal.name)
+            lock.require_held()
+            swap(waiting, final, revision=revision)
+        except OSError:
+            with suppress(OSError):
+                _give_back(waiting, prepared.work, final, revision)
+            raise
+
+
+def recover(work: Path, final: Path, revision: Path, *, lock: CycleLock) -> bool:
     """Put right what a killed run left of this cycle; returns True when its publication was completed.
 
     A folder with a manifest that verifies is published; a folder in cycles/ that does not verify goes back to
-    work/, where valid stage markers spare the finished stages.
+    work/, where valid stage markers spare the finished stages. An exchange that was begun is ended; `revision` is where
+    the publication goes that it replaces.
     """
     lock.require_held()
     with refusals_explained(final):
+        if next_folder(revision).exists():
+            return _settle(work, final, revision)
         if (final / SUCCESS).exists():
             return False
         if final.exists():
@@ -180,6 +205,39 @@ def _seal(final: Path, seal: Path) -> None:
     seal.rename(final / SUCCESS)
     flush_folder(final)
     reach("publish.success")
+
+
+def _require_same(prepared: Prepared, folder: Path, *, lock: CycleLock) -> None:
+    lock.require_held()
+    if _identities(folder) != prepared.identities:
+        raise LostLock(f"cannot publish {folder}: another run changed its files after they were verified")
+
+
+def _settle(work: Path, final: Path, revision: Path) -> bool:
+    """End an exchange that was begun; returns True when the revision that waited is published now."""
+    waiting = next_folder(revision)
+    if is_sealed(waiting) and not is_new(waiting, final):
+        _rename(waiting, revision)
+    elif is_sealed(waiting) and _is_whole(waiting):
+        log.warning("cycle %s: completing the exchange that a killed run began", final.name)
+        swap(waiting, final, revision=revision)
+        return True
+    elif work.exists():
+        discard(waiting)
+    else:
+        _give_back(waiting, work, final, revision)
+    return False
+
+
+def _give_back(waiting: Path, work: Path, final: Path, revision: Path) -> None:
+    """Let a revision that is not published be a work folder again, and the earlier publication stand."""
+    if not waiting.exists() or not is_new(waiting, final):
+        return
+    if revision.exists() and not final.exists():
+        revision.rename(final)
+    (waiting / SUCCESS).unlink(missing_ok=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    _rename(waiting, work)
 
 
 def _rename(source: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
     <root>/<experiment>/<chain>/cycles/<stamp>/       published, complete when it holds _SUCCESS
                                 work/<stamp>/         being made; private
                                 locks/<stamp>.lock/   one writer (products/lock.py)
-                                revisions/<stamp>.r001/   what a forced re-run replaced
+                                revisions/<stamp>.r001/   what a forced re-run replaced (.next: about to, or just was)
                                 finals/<stamp>.json   an early cycle that is final as it stands
                                 latest -> cycles/<newest complete>
 
@@ -157,7 +157,7 @@ class Store:
         """
         held = take_lock(self._lock_folder(time), heartbeat=heartbeat, stale_after=stale_after)
         try:
-            publication.recover(self._work(time), self.cycle_folder(time), lock=held)
+            publication.recover(self._work(time), self.cycle_folder(time), self._revision_place(time), lock=held)
             self.refresh_latest()
             yield held
         finally:
@@ -199,19 +199,14 @@ class Store:
         LostLock, CannotWrite; then nothing partial is visible, an earlier publication stays, and the work
         folder is kept for the next run.
         """
-        final, earlier = self.cycle_folder(time), None
+        final = self.cycle_folder(time)
         if self.is_complete(time) and not replace:
             raise CannotWrite(f"cannot publish {final}: it is complete; a revision is made with --force")
         prepared = publication.prepare(self._work(time), manifest, lock=lock)
         if self.is_complete(time):
-            lock.require_held()
-            earlier = self._to_revisions(time)
-        try:
+            publication.replace(prepared, final, self._revision_place(time), lock=lock)
+        else:
             publication.commit(prepared, final, lock=lock)
-        except CannotWrite:
-            if earlier is not None and not final.exists():
-                earlier.rename(final)
-            raise
         try:
             self.refresh_latest()
         except CannotWrite as error:
@@ -284,9 +279,12 @@ class Store:
                 f"cycle {time_stamp(time)} is not complete in {self.chain_folder}, which holds {held}; run it first"
             )
 
-    def _to_revisions(self, time: np.datetime64) -> Path:
+    def _revision_place(self, time: np.datetime64) -> Path:
         number = len(self.revisions(time)) + 1
-        target = self.chain_folder / "revisions" / f"{time_stamp(time)}.r{number:03d}"
+        return self.chain_folder / "revisions" / f"{time_stamp(time)}.r{number:03d}"
+
+    def _to_revisions(self, time: np.datetime64) -> Path:
+        target = self._revision_place(time)
         with refusals_explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             self.cycle_folder(time).rename(target)
