@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from cycler_da.bench.independent import independent_row
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import MissingInput
 from cycler_da.forecast import ForecastModel, InterpolantForecast
 from cycler_da.forecast.interpolant import InterpolantSpec
 from cycler_da.forecast.numerical import NumericalSpec
+from cycler_da.generative.ensemble_evaluation import ensemble_scores
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
 from cycler_da.generative.wave_covariance import wave_blocks, wave_covariance
@@ -21,11 +23,15 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import PointsSpec
 from cycler_da.systems.stochastic_ns import StochasticNSSpec
+from cycler_da.tables.report import Row
 
 SEED, STD, ERROR, MEMBERS, WINDOW = 20261127, 2.28, 0.05, 24, 5
 SYSTEM, SCALING = StochasticNSSpec(), Scaling((0.0,), (STD,))
 WEIGHTS = Path("data/weights/stochastic_ns/quadratic_spectral")
 START = np.datetime64("2020-01-01T00:00:00", "s")
+METRICS = {"rmse": "RMSE", "member": "RMSE of a member", "crps": "fair CRPS", "spread_skill": "spread/skill"}
+
+Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -140,3 +146,15 @@ def at_time(ensemble: Ensemble, position: int) -> Ensemble:
     times = ensemble.valid_times[position : position + 1] if position >= 0 else ensemble.valid_times[-1:]
     values = ensemble.values[:, position : position + 1] if position >= 0 else ensemble.values[:, -1:]
     return Ensemble(values, times, ensemble.members, ensemble.layout)
+
+
+def scores_of(members: torch.Tensor, truth: torch.Tensor) -> Metrics:
+    """Scores of members `(member, 1, y, x)`, in deviations of the climate."""
+    x, y = SCALING.to_scaled(members), SCALING.to_scaled(truth)
+    of_member = float(((x - y).to(torch.float64) ** 2).mean().sqrt())
+    return {**ensemble_scores(x[:, None], y[None]), "member": of_member}
+
+
+def metric_rows(case: str, method: str, scores: Sequence[Metrics]) -> list[Row]:
+    """A row for each score, found independently several times."""
+    return [independent_row(case, method, name, [one[key] for one in scores]) for key, name in METRICS.items()]

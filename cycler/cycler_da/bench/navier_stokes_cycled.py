@@ -1,0 +1,144 @@
+"""Cycled part of the benchmark `navier_stokes`: 5 % of the cells every 0.5 time units, from an uncertain start.
+
+Members start with errors of 0.25 deviations of the climate about the truth. Localization radius and inflation of each
+method are chosen on a truth of their own, by the RMSE of the analysis after half of its cycles. Scores are means over
+the cycles after the spin-up, intervals over truths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+from cycler_da.bench.navier_stokes_case import (
+    MEMBERS,
+    METRICS,
+    SEED,
+    START,
+    SYSTEM,
+    WINDOW,
+    Metrics,
+    Models,
+    at_time,
+    ensemble_of,
+    metric_rows,
+    observe,
+    scores_of,
+)
+from cycler_da.errors import AnalysisFailed
+from cycler_da.forecast import ForecastModel
+from cycler_da.noise import Noise
+from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.free_run import FreeRunSpec
+from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
+from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.tables.report import Row
+
+START_ERROR = 0.25  # deviations
+SETTING = "SO 5 %"
+#: Cells, and factors.
+RADII, INFLATIONS = (5.0, 10.0), (1.0, 1.05, 1.15)
+TUNING_TRUTH = 0
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is run."""
+
+    truths: int
+    cycles: int
+    spin_up: int
+    tuning_cycles: int
+
+
+FULL, QUICK = Size(3, 24, 8, 12), Size(1, 2, 1, 2)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A method: its forecast model, and its scheme with a radius and an inflation."""
+
+    model: ForecastModel
+    make: Callable[[float, float], Any]
+    is_tuned: bool = True
+
+
+def cycled_rows(models: Models, size: Size) -> tuple[list[Row], dict[str, str]]:
+    """Scores of cycled analyses, and what was chosen for each method."""
+    chains = {
+        "interpolant filter": Chain(models.learned, _filter),
+        "LETKF, learned model": Chain(models.learned, _letkf),
+        "LETKF, true model": Chain(models.true, _letkf),
+        "free run, learned model": Chain(models.learned, lambda radius, inflation: FreeRunSpec(), is_tuned=False),
+    }
+    rows, chosen = list[Row](), dict[str, str]()
+    for name, chain in chains.items():
+        radius, inflation = choose(models, chain, size) if chain.is_tuned else (RADII[0], INFLATIONS[0])
+        if chain.is_tuned:
+            chosen[name] = f"radius {radius:g}, inflation {inflation:g}"
+        scheme = chain.make(radius, inflation)
+        truths = range(TUNING_TRUTH + 1, TUNING_TRUTH + 1 + size.truths)
+        found = [list(cycle(models, chain.model, scheme, truth, size.cycles))[size.spin_up :] for truth in truths]
+        rows += metric_rows(f"cycled, {SETTING}", name, [mean_scores(of_truth) for of_truth in found])
+    return rows, chosen
+
+
+def choose(models: Models, chain: Chain, size: Size) -> tuple[float, float]:
+    """The radius and inflation with the least RMSE on the tuning truth; a pair that fails comes last."""
+    n_cycles = size.tuning_cycles
+
+    def rmse(pair: tuple[float, float]) -> float:
+        try:
+            scores = list(cycle(models, chain.model, chain.make(*pair), TUNING_TRUTH, n_cycles))[n_cycles // 2 :]
+        except AnalysisFailed:  # members that left the attractor
+            return np.inf
+        value = mean_scores(scores)["rmse"]
+        return value if np.isfinite(value) else np.inf
+
+    return min(product(RADII, INFLATIONS), key=rmse)
+
+
+def cycle(models: Models, model: ForecastModel, spec: Any, truth_index: int, n_cycles: int) -> Iterator[Metrics]:
+    """Scores of the analysis of every cycle."""
+    layout, step = SYSTEM.layout(), SYSTEM.layout().step
+    seed = SEED + 1000 * (1 + truth_index)
+    truth = ensemble_of(SYSTEM.spun_up(Noise(seed), members=[0]), START)
+    states = _first_members(models, truth.latest, seed)
+    scheme, carry = spec.build(SchemeContext(layout, model)), dict[str, torch.Tensor]()
+    for i in range(1, n_cycles + 1):
+        time = START + i * WINDOW * step
+        truth = models.true.forecast(truth, np.array([time]), noise=Noise(seed, 1000 + i))
+        steps = model.forecast(states, time - step * np.array([1, 0]), noise=Noise(seed, 2000 + i))
+        prior = Prior(at_time(steps, 1), at_time(steps, 0), model)
+        seen = observe(SETTING, truth.latest[0], index=(1 + truth_index) * 1000 + i, time=time)
+        # The last step is drawn anew from the state before it, under another key.
+        analysis = scheme.analyse(prior, seen, noise=Noise(seed, 3000 + i), carry=carry)
+        states, carry = at_time(analysis.ensemble, -1), dict(analysis.carry)
+        yield scores_of(states.latest, truth.latest[0])
+
+
+def mean_scores(scores: Sequence[Metrics]) -> Metrics:
+    """Means over cycles."""
+    return {key: float(np.mean([one[key] for one in scores])) for key in METRICS}
+
+
+def _first_members(models: Models, truth: torch.Tensor, seed: int) -> Any:
+    climatology = models.learned.climatology
+    assert climatology is not None
+    shape = SYSTEM.layout().state_shape
+    z = Noise(seed, 1).normal("start", shape, members=range(MEMBERS + 1), dtype=torch.float64)
+    p = START_ERROR * climatology.covariance.color(z)
+    return ensemble_of((truth.to(torch.float64) + p[1:] - p[:1]).to(torch.float32), START)
+
+
+def _filter(radius: float, inflation: float) -> InterpolantFilterSpec:
+    return InterpolantFilterSpec(localization_radius_cells=radius, weight_stride=2, inflation=inflation)
+
+
+def _letkf(radius: float, inflation: float) -> LetkfSpec:
+    return LetkfSpec(localization_radius_cells=radius, weight_stride=2, inflation=inflation)
