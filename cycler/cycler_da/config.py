@@ -52,6 +52,9 @@ class DrawBlock(Block):
 
     network: dict[str, Any]
     error: dict[str, float] = Field(description="standard deviation of each variable, its units or the control's")
+    error_at_zero: dict[str, float] | None = Field(
+        None, description="standard deviation where the truth is zero or below (no echo); None: `error` there, too"
+    )
     error_scale: str = Field("physical", pattern="^(physical|control)$", description="where errors are Gaussian")
     seed: int = 1
     every: str | None = Field(None, description="spacing of observing times inside the window; None: its end alone")
@@ -140,6 +143,8 @@ class ExperimentConfig(Block):
             for key in ("folder", "cutoff", "final"):
                 stream.pop(key)
             stream["qc"].pop("stream_check", None)
+            if stream["draw"] and stream["draw"]["error_at_zero"] is None:
+                stream["draw"].pop("error_at_zero")  # as it was before there was this key
         text = yaml.safe_dump(science, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

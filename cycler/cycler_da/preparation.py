@@ -59,6 +59,7 @@ def draw_stream(
         stream=stream.name,
         network=stream.network,
         error=stream.error,
+        error_at_zero=stream.error_at_zero,
         seed=stream.seed,
         times_of=lambda time: setting.observing_times(stream, time),
         operator=next(iter(stream.operators.values())),

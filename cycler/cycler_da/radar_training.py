@@ -10,7 +10,7 @@ and an exponential correlation.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
+from cycler_da.registry import read_strictly
 from cycler_da.systems.radar_baselines import BASELINES, score_frames
 from cycler_da.systems.radar_pairs import (
     STEP_MINUTES,
@@ -49,6 +50,7 @@ from cycler_da.systems.radar_pairs import (
     source_files,
     start_rows,
 )
+from cycler_da.systems.radar_views import RadarMixture, RadarView, make_mixture
 from cycler_da.systems.sevir import SevirSystemSpec
 from cycler_da.systems.sevir_files import read_event
 
@@ -66,9 +68,17 @@ class RadarProxies:
     folder: str | None = None  # None: the environment's CYCLER_REALDATA
     held_out: tuple[str, ...] = ("mrms_20190610_OH_IN",)
     correlation_from: tuple[str, ...] = ("knmi_20100826",)
+    views: Sequence[Mapping[str, Any]] = ({},)  # options of `RadarView`; the first is that of the forecasts
     crop: int = 96  # cells
     sevir: str = "sevir_vil_diffcast_demo01.h5"  # scored where the folder has it, never trained on
     sevir_frame_minutes: int = 5
+
+    def __post_init__(self) -> None:
+        self.radar_views()  # a view that cannot be is found when the config is read
+
+    def radar_views(self) -> tuple[RadarView, ...]:
+        """The views; raises ConfigError for an unknown option."""
+        return tuple(read_strictly(RadarView, view, where=f"data.views.{k}") for k, view in enumerate(self.views))
 
     def path(self) -> Path:
         """The folder; raises MissingInput when none is given or it does not exist."""
@@ -91,11 +101,12 @@ def train_radar(
     on_message: Callable[[str], None] = lambda text: None,
 ) -> TrainedTransition:
     """Run a training to its end; continues what an earlier call left in the run folder."""
-    training, held_out = _pairs(data, on_message)
+    mixture, held_out = _pairs(data, on_message)
+    training = mixture.pairs[0]
     check = held_out.whole(range(len(held_out)))
-    on_message(f"fit {settings.network.kind}: {len(training)} samples, {settings.steps} steps")
+    on_message(f"fit {settings.network.kind}: {len(mixture)} samples, {settings.steps} steps")
     fitted = fit_mean_and_spread(
-        lambda step: training.batch(step, settings.batch, seed=settings.seed, crop=data.crop),
+        lambda step: mixture.batch(step, settings.batch, seed=settings.seed, crop=data.crop),
         check,
         scaling,
         settings,
@@ -121,7 +132,7 @@ def train_radar(
             "data": "VIL-like proxies (rain rate or reflectivity as SEVIR codes), no SEVIR",
             "sequences": sorted(set(training.sequence)),
             "held_out": list(data.held_out),
-            "n_samples": len(training),
+            "n_samples": len(mixture),
             "n_held_out": len(held_out),
             **found,
         },
@@ -129,7 +140,7 @@ def train_radar(
     )
 
 
-def _pairs(data: RadarProxies, on_message: Callable[[str], None]) -> tuple[RadarPairs, RadarPairs]:
+def _pairs(data: RadarProxies, on_message: Callable[[str], None]) -> tuple[RadarMixture, RadarPairs]:
     files = source_files(data.path())
     names = {path.stem for path in files}
     for what in ("held_out", "correlation_from"):
@@ -138,7 +149,7 @@ def _pairs(data: RadarProxies, on_message: Callable[[str], None]) -> tuple[Radar
             raise ConfigError(f"data.{what}: no sequence {', '.join(absent)}; valid: {', '.join(sorted(names))}")
     on_message(f"read {len(files)} radar sequences of {data.path()}")
     sequences = [read_sequence(path) for path in files]
-    training = make_pairs(s for s in sequences if s.name not in data.held_out)
+    training = make_mixture([s for s in sequences if s.name not in data.held_out], data.radar_views())
     return training, make_pairs((s for s in sequences if s.name in data.held_out), phases=[(1, 1)])
 
 

@@ -50,6 +50,7 @@ class Stream:
     final: np.timedelta64 | None = None  # after the valid time: what came late is taken in
     network: SiteNetwork | None = None  # synthetic streams: how files are drawn
     error: Mapping[str, float] | None = None
+    error_at_zero: Mapping[str, float] | None = None  # where the truth is zero or below; None: `error`
     error_scale: str = "physical"
     seed: int = 0
     every: np.timedelta64 | None = None  # between observing times of a window; None: its end alone
@@ -244,7 +245,7 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
     if block.draw is None:
         return Stream(block.stream, Path(block.folder), operators, qc, block.required, cutoff, final)
     network = read_spec("network_of_sites", block.draw.network, where=f"{where}.draw.network")
-    unknown = set(block.draw.error) - set(layout.channels)
+    unknown = {*block.draw.error, *(block.draw.error_at_zero or {})} - set(layout.channels)
     if unknown:
         raise ConfigError(
             f"{where}.draw.error: unknown variable {', '.join(unknown)}; valid: {', '.join(layout.channels)}"
@@ -260,6 +261,7 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         final=final,
         network=built,
         error=block.draw.error,
+        error_at_zero=block.draw.error_at_zero,
         error_scale=block.draw.error_scale,
         seed=block.draw.seed,
         every=step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),

@@ -1,5 +1,23 @@
 """Every operator and network that a config may name: importing this module registers them."""
 
-from cycler_da.obs import block_maximum, block_mean, layer_velocity, networks, nonlinear, points, velocity
+from cycler_da.obs import (
+    block_maximum,
+    block_mean,
+    layer_velocity,
+    networks,
+    nonlinear,
+    points,
+    radar_network,
+    velocity,
+)
 
-__all__ = ["block_maximum", "block_mean", "layer_velocity", "networks", "nonlinear", "points", "velocity"]
+__all__ = [
+    "block_maximum",
+    "block_mean",
+    "layer_velocity",
+    "networks",
+    "nonlinear",
+    "points",
+    "radar_network",
+    "velocity",
+]

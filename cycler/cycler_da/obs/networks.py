@@ -8,6 +8,7 @@ stations of the observation file.
     stride            every n-th cell along each axis
     stations          sites at random positions between the cells, fixed
     swath             the cells below a satellite: bands that move across the grid from window to window
+    radar             the cells that a weather radar sees (`obs.radar_network`)
 
 Swath: with the cross-track coordinate c = x cos(a) + y sin(a) (a = inclination of the track from the y axis)
 and the distance L between neighbouring tracks, a cell is seen when (c - c0 - precession * n) mod L < width,
@@ -39,6 +40,7 @@ class Sites:
 
     where: Locations
     names: np.ndarray  # str
+    error_factor: Float[np.ndarray, "obs"] | None = None  # on the error of the stream; None: 1 everywhere
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,11 +65,11 @@ class RandomFractionSpec(Spec):
     is_fixed: bool = False  # True: the same cells in every window
 
     def __post_init__(self) -> None:
-        _require_part("random_fraction", self.fraction)
+        require_part("random_fraction", self.fraction)
 
     def build(self, layout: Layout) -> RandomFraction:
         """Make the network; raises ConfigError for a variable the layout does not have."""
-        return RandomFraction(layout, _channels(layout, self.variables), self.fraction, self.is_fixed)
+        return RandomFraction(layout, channels_of(layout, self.variables), self.fraction, self.is_fixed)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class RandomFraction:
             key = f"{stream}.sites.{self.layout.channels[channel]}"
             source = _fixed(noise) if self.is_fixed else noise
             chosen.append((channel, _random_cells(self.layout, self.fraction, source.generator(key))))
-        return _cells(self.layout, chosen)
+        return sites_at_cells(self.layout, chosen)
 
 
 @register("network_of_sites", "stride")
@@ -106,7 +108,7 @@ class StrideSpec(Spec):
 
     def build(self, layout: Layout) -> Stride:
         """Make the network; raises ConfigError for a variable the layout does not have."""
-        return Stride(layout, _channels(layout, self.variables), self.stride, self.offset)
+        return Stride(layout, channels_of(layout, self.variables), self.stride, self.offset)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Stride:
         is_seen = np.zeros(self.layout.grid.shape, dtype=bool)
         is_seen[tuple(slice(self.offset, None, self.stride) for _ in self.layout.grid.axes)] = True
         cells = np.flatnonzero(is_seen)
-        return _cells(self.layout, [(channel, cells) for channel in self.channels])
+        return sites_at_cells(self.layout, [(channel, cells) for channel in self.channels])
 
 
 @register("network_of_sites", "stations")
@@ -140,7 +142,7 @@ class StationsSpec(Spec):
 
     def build(self, layout: Layout) -> Stations:
         """Make the network; raises ConfigError for a variable the layout does not have."""
-        return Stations(layout, _channels(layout, self.variables), self.count)
+        return Stations(layout, channels_of(layout, self.variables), self.count)
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class SwathSpec(Spec):
     variables: tuple[str, ...] = ()  # empty: all
 
     def __post_init__(self) -> None:
-        _require_part("swath", self.fraction)
+        require_part("swath", self.fraction)
         if not self.width > 0:
             raise ConfigError(f"network swath: got width {self.width}, expected > 0")
         if self.track_distance is not None and not self.track_distance > 0:
@@ -186,7 +188,7 @@ class SwathSpec(Spec):
 
     def build(self, layout: Layout) -> Swath:
         """Make the network; raises ConfigError for a variable the layout does not have."""
-        return Swath(layout, _channels(layout, self.variables), self)
+        return Swath(layout, channels_of(layout, self.variables), self)
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,8 @@ class Swath:
         chosen = []
         for channel in self.channels:
             generator = noise.generator(f"{stream}.sites.{self.layout.channels[channel]}")
-            count = int(np.floor(self.spec.fraction * len(under) + 0.5))
-            chosen.append((channel, np.sort(generator.permutation(under)[:count])))
-        return _cells(self.layout, chosen)
+            chosen.append((channel, random_part(under, self.spec.fraction, generator)))
+        return sites_at_cells(self.layout, chosen)
 
     def covers(self, valid_time: np.datetime64, *, noise: Noise, stream: str) -> Bool[np.ndarray, "*space"]:
         """True where a cell centre is under the band."""
@@ -226,12 +227,21 @@ def _fixed(noise: Noise) -> Noise:
 
 
 def _random_cells(layout: Layout, fraction: float, generator: np.random.Generator) -> Int[np.ndarray, "obs"]:
-    n_cells = int(np.prod(layout.grid.shape))
-    return np.sort(generator.permutation(n_cells)[: int(np.floor(fraction * n_cells + 0.5))])
+    return random_part(np.arange(int(np.prod(layout.grid.shape))), fraction, generator)
 
 
-def _cells(layout: Layout, chosen: list[tuple[int, np.ndarray]]) -> Sites:
-    """Sites at cell centres; a cell is a station named by its indices."""
+def random_part(cells: np.ndarray, fraction: float, generator: np.random.Generator) -> Int[np.ndarray, "obs"]:
+    """The nearest whole number of cells to a fraction of them, in array order."""
+    return np.sort(generator.permutation(cells)[: int(np.floor(fraction * len(cells) + 0.5))])
+
+
+def sites_at_cells(
+    layout: Layout, chosen: list[tuple[int, np.ndarray]], *, error_factor: Float[np.ndarray, "cell"] | None = None
+) -> Sites:
+    """Sites at the centres of cells chosen by channel; a cell is a station named by its indices.
+
+    `error_factor` is given for all cells of the grid, in array order.
+    """
     cells = np.concatenate([cells for _, cells in chosen])
     channel = np.concatenate([np.full(len(cells), channel) for channel, cells in chosen])
     indices = np.unravel_index(cells, layout.grid.shape)
@@ -239,15 +249,22 @@ def _cells(layout: Layout, chosen: list[tuple[int, np.ndarray]]) -> Sites:
     position = np.stack([axis.centres()[index] for axis, index in zip(axes, indices, strict=True)], axis=-1)
     rows = zip(*(index.tolist() for index in indices), strict=True)
     names = ["".join(f"{axis.name}{i:04d}" for axis, i in zip(axes, row, strict=True)) for row in rows]
-    return _sites(position, channel, np.asarray(names, dtype=np.str_))
+    factor = None if error_factor is None else error_factor[cells]
+    return _sites(position, channel, np.asarray(names, dtype=np.str_), factor)
 
 
-def _sites(position: Float[np.ndarray, "obs axis"], channel: np.ndarray, names: np.ndarray) -> Sites:
+def _sites(
+    position: Float[np.ndarray, "obs axis"],
+    channel: np.ndarray,
+    names: np.ndarray,
+    error_factor: Float[np.ndarray, "obs"] | None = None,
+) -> Sites:
     where = Locations(torch.from_numpy(position.astype(np.float64)), torch.from_numpy(channel.astype(np.int64)))
-    return Sites(where, names)
+    return Sites(where, names, error_factor)
 
 
-def _channels(layout: Layout, variables: tuple[str, ...]) -> tuple[int, ...]:
+def channels_of(layout: Layout, variables: tuple[str, ...]) -> tuple[int, ...]:
+    """Channels of the named variables, all when none is named; raises ConfigError for one that is not there."""
     unknown = [name for name in variables if name not in layout.channels]
     if unknown:
         raise ConfigError(
@@ -256,6 +273,7 @@ def _channels(layout: Layout, variables: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(layout.channels.index(name) for name in variables or layout.channels)
 
 
-def _require_part(kind: str, fraction: float) -> None:
+def require_part(kind: str, fraction: float) -> None:
+    """Raise ConfigError unless a fraction is above 0 and at most 1."""
     if not 0 < fraction <= 1:
         raise ConfigError(f"network {kind}: got fraction {fraction}, expected 0 < fraction <= 1")

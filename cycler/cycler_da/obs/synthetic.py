@@ -1,6 +1,6 @@
 """Observations of a twin experiment: H of the nature run plus Gaussian error.
 
-    y = H(x_nature) + sigma_v e,    e ~ N(0, 1) independent
+    y = H(x_nature) + f sigma_v e,    e ~ N(0, 1) independent, f = 1 or a factor of the site (radars: distance)
 
 Sites and errors are keyed by (seed, time, stream, variable), so a file is the same in every run, whatever other
 streams, variables or windows are drawn with it. All observations of a window are made at its end, the valid time,
@@ -56,17 +56,23 @@ def draw_observations(
     stream: str,
     operator: ObservationOperator | None = None,
     perturb: Perturb = add_errors,
+    error_at_zero: Mapping[str, float] | None = None,
 ) -> ObsBatch:
     """Observe a true state (`operator` defaults to interpolation to the site).
 
-    `error` gives the standard deviation for each observed variable, in its units or those of `perturb`; `noise`
-    is that of the cycle. Raises ConfigError when `error` lacks a variable or is not positive.
+    `error` gives the standard deviation for each observed variable, in its units or those of `perturb`, and
+    `error_at_zero` that of what is truly zero or below; `noise` is that of the cycle.
+
+    Raises ConfigError when `error` lacks a variable or is not positive.
     """
     operator = operator or PointsSpec().build(layout)
     sites = network.sites(valid_time, noise=noise, stream=stream)
     names = names_of(operator, sites.where, layout)
-    std = _errors_of(names, error, stream=stream)
     hx = operator(states.to(torch.float64).unsqueeze(0), sites.where, layout)[0]
+    std = _errors_of(names, error, stream=stream)
+    if error_at_zero is not None:
+        std = np.where(hx.cpu().numpy() <= 0.0, _errors_of(names, error_at_zero, stream=stream), std)
+    std = std * (1.0 if sites.error_factor is None else sites.error_factor)
     draws = torch.from_numpy(_draws(names, noise=noise, stream=stream))
     values, errors = perturb(hx.cpu(), torch.from_numpy(std), draws)
     times = np.full(len(sites), valid_time.astype("datetime64[s]"))
@@ -99,6 +105,7 @@ def write_synthetic(
     operator: ObservationOperator | None = None,
     perturb: Perturb = add_errors,
     source: str = "",
+    error_at_zero: Mapping[str, float] | None = None,
     times_of: Callable[[np.datetime64], np.ndarray] = lambda time: np.array([time]),
     on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
@@ -120,11 +127,14 @@ def write_synthetic(
                 stream=stream,
                 operator=operator,
                 perturb=perturb,
+                error_at_zero=error_at_zero,
             )
             for time in times_of(valid_time)
         ]
         path = Path(folder) / f"{stream}_{time_stamp(valid_time)}.nc"
         attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}
+        if error_at_zero is not None:
+            attributes["cycler_error_at_zero"] = json.dumps(dict(error_at_zero))
         attributes |= {_SOURCE: source} if source else {}
         write_obs_file(path, layout, batches=batches, attributes=attributes)
         paths.append(path)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VARIABLE = "vil_proxy_code"
+SPACING = 3  # km, which is pixels of the sources
 STEP_MINUTES = 10
 N_HISTORY = 3
 #: Corners of the 3 x 3 block from which the 1 km pixel of a 3 km cell is taken: four phases of one storm.
@@ -150,24 +151,31 @@ def make_pairs(
     *,
     flow: FlowSettings = DEFAULT_FLOW,
     phases: Sequence[tuple[int, int]] = PHASES,
+    spacing: int = SPACING,
+    minutes: int = STEP_MINUTES,
 ) -> RadarPairs:
-    """Make all samples of the sequences, one for each start time and phase.
+    """Make all samples of the sequences, one for each start time and phase; cells of `spacing` km, steps of `minutes`.
 
     About 20 ms and 0.13 MB a sample on one core. Raises DataError when no sequence is long enough.
     """
-    samples = [sample for sequence in sequences for phase in phases for sample in _samples(sequence, phase, flow)]
+    samples = [
+        sample
+        for sequence in sequences
+        for phase in phases
+        for sample in _samples(sequence, phase, flow, spacing=spacing, minutes=minutes)
+    ]
     if not samples:
-        raise DataError(f"no radar sequence has {N_HISTORY + 1} frames {STEP_MINUTES} minutes apart")
+        raise DataError(f"no radar sequence has {N_HISTORY + 1} frames {minutes} minutes apart")
     history, target, known, names = zip(*samples, strict=True)
     return RadarPairs(torch.stack(history), torch.stack(target), torch.stack(known), names)
 
 
 def _samples(
-    sequence: RadarSequence, phase: tuple[int, int], settings: FlowSettings
+    sequence: RadarSequence, phase: tuple[int, int], settings: FlowSettings, *, spacing: int, minutes: int
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, str]]:
-    codes = torch.from_numpy(np.ascontiguousarray(sequence.codes[:, phase[0] :: 3, phase[1] :: 3]))
+    codes = torch.from_numpy(np.ascontiguousarray(sequence.codes[:, phase[0] :: spacing, phase[1] :: spacing]))
     values, missing = scaled_frames(codes)
-    for rows in start_rows(sequence.minutes):
+    for rows in start_rows(sequence.minutes, minutes=minutes):
         past, past_missing = values[rows[:-1]][None], missing[rows[:-1]][None]
         motion = block_flow(past, missing=past_missing, settings=settings)
         history, history_missing = advect_history_masked(past, past_missing, motion)
@@ -182,11 +190,11 @@ def scaled_frames(codes: UInt8[Tensor, "*shape"]) -> tuple[Float[Tensor, "*shape
     return torch.where(is_echo, codes.float() / CODE_SPAN, 0.0), missing
 
 
-def start_rows(minutes: np.ndarray) -> list[list[int]]:
-    """Rows of the history frames and the target, for every start at which all four exist."""
-    row_of = {int(minute): row for row, minute in enumerate(minutes)}
-    offsets = [STEP_MINUTES * k for k in range(-(N_HISTORY - 1), 2)]
-    wanted = [[int(minute) + offset for offset in offsets] for minute in minutes]
+def start_rows(times: np.ndarray, *, minutes: int = STEP_MINUTES) -> list[list[int]]:
+    """Rows of the history frames and the target, for every start at which all four exist, `minutes` apart."""
+    row_of = {int(time): row for row, time in enumerate(times)}
+    offsets = [minutes * k for k in range(-(N_HISTORY - 1), 2)]
+    wanted = [[int(time) + offset for offset in offsets] for time in times]
     return [[row_of[m] for m in group] for group in wanted if all(m in row_of for m in group)]
 
 

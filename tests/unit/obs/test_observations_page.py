@@ -13,6 +13,7 @@ from cycler_da.obs.files import read_obs_file
 from cycler_da.obs.networks import RandomFractionSpec, StationsSpec, StrideSpec, SwathSpec
 from cycler_da.obs.qc import CHECKS
 from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.obs.radar_network import RadarSpec
 
 
 @pytest.fixture
@@ -45,6 +46,6 @@ def test_the_order_of_checks_on_the_page_is_that_of_the_code(page):
 
 
 def test_every_setting_stands_on_the_page(page):
-    for spec in (QCSettings, RandomFractionSpec, StrideSpec, StationsSpec, SwathSpec):
+    for spec in (QCSettings, RandomFractionSpec, StrideSpec, StationsSpec, SwathSpec, RadarSpec):
         for field in dataclasses.fields(spec):
             assert f"`{field.name}`" in page, f"{spec.__name__}.{field.name}"
