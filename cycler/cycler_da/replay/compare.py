@@ -14,6 +14,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 
+from cycler_da.errors import DataError
 from cycler_da.products.gridfile import open_file, read_part
 from cycler_da.products.provenance import environment
 
@@ -38,10 +39,18 @@ def differing_files(archived: Path, again: Path, names: list[str]) -> list[str]:
         if not (again / name).is_file():
             problems.append(f"{name}: was not made again")
         elif name.endswith(".nc"):
-            problems += [f"{name}: {text}" for text in differing_values(archived / name, again / name)]
+            problems += [f"{name}: {text}" for text in _differing_values(archived / name, again / name)]
         elif (archived / name).read_bytes() != (again / name).read_bytes():
             problems.append(f"{name}: the bytes differ")
     return problems
+
+
+def _differing_values(archived: Path, again: Path) -> list[str]:
+    """As `differing_values`; a file that cannot be read is a difference, too."""
+    try:
+        return differing_values(archived, again)
+    except DataError as error:
+        return [str(error)]
 
 
 def differing_origin(manifest: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:

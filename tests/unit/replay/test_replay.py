@@ -53,6 +53,16 @@ def test_an_analysis_that_was_edited_is_told_with_its_members_and_blamed_on_the_
     assert difference.startswith("analysis.nc: q1 differs in 1 of 1536 values, members 2, by up to 1e-07 s-1")
 
 
+def test_an_archived_file_that_cannot_be_read_is_told_and_the_others_are_compared(copy: Path) -> None:
+    archived = find_cycle(copy, LAST, "letkf")
+    content = (archived.folder / "analysis.nc").read_bytes()
+    (archived.folder / "analysis.nc").write_bytes(content[: len(content) // 2])
+    found = replay(archived)
+    assert any("analysis.nc" in line for line in found.damaged)
+    (difference,) = found.differences
+    assert difference.startswith("analysis.nc: ") and "cut short" in difference
+
+
 def test_another_config_is_named_beside_the_differences_that_it_makes(copy: Path) -> None:
     path = copy / "experiment.yaml"
     path.write_text(path.read_text().replace("inflation: 1.03", "inflation: 1.2"))
