@@ -11,7 +11,6 @@ each truth has a process.
 
 from __future__ import annotations
 
-import json
 import resource
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,10 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
 
 import torch
 
+from cycler_da.bench.costs import disk_of_a_cycle, stage_seconds
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark, no_progress
 from cycler_da.config import ExperimentConfig, load_config
@@ -120,17 +119,12 @@ def cycle_cost(quick: bool, progress: Progress) -> BenchResult:
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIG, [*_changes(folder, 5), f"cycles.count={count}", "verification.spin_up=0"])
         list(_scores(config, progress))
-        rows = [
-            Row("seconds of a stage", chain, stage, seconds, n=count)
-            for chain, stage, seconds in _stage_seconds(Path(folder) / "runs" / config.name)
-        ]
-        cycles = list((Path(folder) / "runs" / config.name).glob("*/cycles/*"))
-        size = sum(path.stat().st_size for cycle in cycles for path in cycle.rglob("*") if path.is_file())
+        runs = Path(folder) / "runs" / config.name
+        rows = [Row("seconds of a stage", chain, stage, cost, n=count) for chain, stage, cost in stage_seconds(runs)]
+        size, n_cycles = disk_of_a_cycle(runs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rows.append(Row("whole process", "all chains", "peak memory (MiB)", peak))
-    rows.append(
-        Row("one published cycle", "mean of all chains", "disk (MiB)", size / len(cycles) / 2**20, n=len(cycles))
-    )
+    rows.append(Row("one published cycle", "mean of all chains", "disk (MiB)", size, n=n_cycles))
     notes = (f"{config.ensemble.members} members, executor {config.executor['kind']}, {count} cycles after the start.",)
     return BenchResult("cycle_cost", {"file": str(CONFIG), "cycles": count}, (5,), tuple(rows), notes)
 
@@ -189,13 +183,3 @@ def _scores(config: ExperimentConfig, progress: Progress) -> Iterator[Row]:
 
 def _over_seeds(key: tuple[str, str, str], found: list[float]) -> Row:
     return independent_row(*key, found)
-
-
-def _stage_seconds(folder: Path) -> Iterator[tuple[str, str, float]]:
-    for chain in sorted(path.parent for path in folder.glob("*/cycles")):
-        seconds: dict[str, list[float]] = {}
-        for summary in sorted((chain / "cycles").glob("*/diag/summary.json"))[1:]:
-            for stage, cost in json.loads(summary.read_text())["seconds"].items():
-                seconds.setdefault(stage, []).append(cost)
-        for stage, costs in seconds.items():
-            yield chain.name, stage, mean(costs)

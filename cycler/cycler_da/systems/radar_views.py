@@ -20,6 +20,7 @@ from cycler_da.systems.radar_pairs import (
     RadarBatch,
     RadarPairs,
     RadarSequence,
+    Sampling,
     make_pairs,
 )
 
@@ -47,7 +48,7 @@ class RadarView:
     def pairs(self, sequences: Sequence[RadarSequence]) -> RadarPairs:
         """All samples of the view; raises DataError when no sequence has frames at its step."""
         phases = PHASES if self.is_forecast else OTHER_PHASES
-        return make_pairs(sequences, phases=phases, spacing=self.spacing, minutes=self.minutes)
+        return make_pairs(sequences, phases=phases, sampling=Sampling(spacing=self.spacing, minutes=self.minutes))
 
 
 @dataclass(frozen=True)
