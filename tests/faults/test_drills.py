@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import fault_system as tiny
@@ -22,8 +24,9 @@ pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="session")
-def ground(system: tiny.TinySystem, server: tiny.CommandServer, room: Path) -> Ground:
-    return Ground(system, server, room)
+def ground(system: tiny.TinySystem, server: tiny.CommandServer, room: Path) -> Iterator[Ground]:
+    with closing(Ground(system, server, room)) as ground:
+        yield ground
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@
     cycles       commands until then, the largest of all trials
     lost         complete cycles that were there before and not after, of all trials
 
-About 8 CPU minutes; `--quick` runs two trials of each.
+About 15 CPU minutes; `--quick` runs two trials of each.
 """
 
 from __future__ import annotations

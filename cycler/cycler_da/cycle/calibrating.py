@@ -23,8 +23,8 @@ from cycler_da.obs.qc_table import make_table
 from cycler_da.products.calibration import GroupCalibration, append_calibration
 from cycler_da.schemes.window_hx import window_hx
 from cycler_da.times import time_stamp
-from cycler_da.verification.calibration import CalibrationSums, calibrations, chi_squares
-from cycler_da.verification.drift import drift
+from cycler_da.verification.calibration import CalibrationSums, calibrations, chi_squares, squared_spreads
+from cycler_da.verification.drift import SPREAD_MATTERS, drift
 from cycler_da.verification.innovations import innovation_scores
 from cycler_da.verification.window import CycleCalibration, pack
 
@@ -56,11 +56,15 @@ def calibrate_cycle(work: CycleWork) -> Facts:
 
 
 def drift_alerts(window: Sequence[CycleCalibration]) -> list[str]:
-    """Streams whose innovations no longer fit spread and error as they did, in words."""
+    """Streams whose innovations no longer fit spread and error as they did, or whose spread changed, in words."""
     sums = [cycle.background for cycle in window]
     names = sorted({group.partition("/")[0] for one in sums for group in one.scores})
-    found = {name: drift(chi_squares(sums, name)) for name in names}
-    return [one.describe(name) for name, one in found.items() if one is not None and one.is_flagged]
+    fits = [(name, drift(chi_squares(sums, name))) for name in names]
+    spreads = [(name, drift(squared_spreads(sums, name), matters=SPREAD_MATTERS)) for name in names]
+    return [
+        *(one.describe(name) for name, one in fits if one is not None and one.is_flagged),
+        *(one.describe_spread(name) for name, one in spreads if one is not None and one.is_flagged),
+    ]
 
 
 def _this_cycle(work: CycleWork, checked: Observations) -> CycleCalibration:

@@ -11,6 +11,7 @@ from cycler_da.drills import (
     ending,
     failing,
     keeping,
+    orchestrating,
     serving,
     storing,
     surrounding,
@@ -22,6 +23,7 @@ DRILLS = (
     FaultDrill("kill", 1, "kill -9 at a named point of a cycle", ending.killed_at_a_point, 60),
     FaultDrill("kill_instant", 1, "kill -9 at any instant", ending.killed_at_an_instant, 40),
     FaultDrill("kill_forced", 1, "kill -9 while a published cycle is replaced", ending.killed_while_forced, 15),
+    FaultDrill("server", 2, "kill -9 of the orchestrator's server", orchestrating.server_killed, 6),
     FaultDrill("worker", 3, "kill -9 of a worker", computing.worker_killed, 8),
     FaultDrill("scheduler", 4, "kill -9 of the dask scheduler", computing.scheduler_killed, 6),
     FaultDrill("broken_file", 5, "a file of random bytes, cut short, of another grid", arriving.broken_file, 20),
@@ -50,16 +52,15 @@ DRILLS = (
     FaultDrill("memory", 26, "no more memory", failing.short_of_memory, 20),
     FaultDrill("no_maps", 27, "maps or page that fail", failing.nothing_is_drawn, 8),
     FaultDrill("store_bit", 29, "a flipped bit in a published file", storing.bit_in_the_store, 60),
+    FaultDrill("called_crashed", 30, "healthy runs that are called crashed", orchestrating.called_crashed, 6),
 )
 
 #: Parts of faults of the list that have no drill here, and what tests them.
 NOT_DRILLED = {
-    2: "the orchestrator's server dies: tests/flows/test_embedded.py",
     3: "loss of a GPU and of its memory: not tested",
     19: "a stream with a bias: the drift of the chi-square, `cycler bench passport`, tells of a spread, not of a bias",
     20: "name resolution: no part of Cycler asks for a name but the sinks of alerts, which are tried again",
     23: "an archive of a file that grows: published files never do",
-    30: "a healthy run that the orchestrator calls crashed: as 21, another run beside it; not with the orchestrator",
 }
 
 

@@ -132,10 +132,10 @@ class Drill:
         folders = [f"observations.{stream}.folder={self.observations}" for stream in STREAMS]
         return [f"root={self.root}", *folders, *more]
 
-    def arguments(self, *more: str, options: Sequence[str] = ()) -> list[str]:
+    def arguments(self, *more: str, options: Sequence[str] = (), orchestrator: str = "none") -> list[str]:
         """Command line of `cycler run` for this drill."""
         chosen = [word for setting in self.settings(*more) for word in ("--set", setting)]
-        return ["run", str(self.system.config), "--orchestrator", "none", *chosen, *options]
+        return ["run", str(self.system.config), "--orchestrator", orchestrator, *chosen, *options]
 
     def job(
         self,

@@ -13,12 +13,13 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from cycler_da.drills import system as tiny
+from cycler_da.drills.orchestrator import Orchestrator, make_orchestrator
 from cycler_da.layout import Layout
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 from cycler_da.times import time_stamp
@@ -92,6 +93,18 @@ class Ground:
                 raise RuntimeError(f"the undisturbed cold start ended with {result.code}: {result.output}")
             return drill.hashes()
 
+    @cached_property
+    def orchestrator(self) -> Orchestrator:
+        """A Prefect server, started with its first use."""
+        server = make_orchestrator(self.room / "prefect")
+        server.start()
+        return server
+
+    def close(self) -> None:
+        """End what was started."""
+        if "orchestrator" in self.__dict__:
+            self.orchestrator.kill()
+
     def first(self, hashes: tiny.Hashes, count: int = 2) -> tiny.Hashes:
         """The start and the first cycles."""
         return dict(list(hashes.items())[:count])
@@ -112,7 +125,8 @@ def open_ground() -> Iterator[Ground]:
         server = tiny.CommandServer()
         try:
             (Path(folder) / "system").mkdir()
-            yield Ground(tiny.make_system(Path(folder) / "system"), server, Path(folder))
+            with closing(Ground(tiny.make_system(Path(folder) / "system"), server, Path(folder))) as ground:
+                yield ground
         finally:
             server.close()
 

@@ -105,13 +105,23 @@ def calibrations(cycles: Sequence[CalibrationSums]) -> list[GroupCalibration]:
 
 def chi_squares(cycles: Sequence[CalibrationSums], stream: str) -> Float[np.ndarray, "cycle"]:
     """Innovation chi-square per observation of a stream, all variables together; cycles without any are left out."""
+    return _means(cycles, stream, lambda total: total["chi_square"][0])
+
+
+def squared_spreads(cycles: Sequence[CalibrationSums], stream: str) -> Float[np.ndarray, "cycle"]:
+    """Mean of s^2 / e^2 over the observations of a stream, e^2 the mean squared error of their variable."""
+    return _means(cycles, stream, lambda t: t["count"][0] * t["spread_squared"][0] / t["error_squared"][0])
+
+
+def _means(
+    cycles: Sequence[CalibrationSums], stream: str, total_of: Callable[[Mapping[str, tuple[float, ...]]], float]
+) -> Float[np.ndarray, "cycle"]:
     series = []
     for cycle in cycles:
         totals = {} if cycle.innovations is None else cycle.innovations.totals.values
-        own = [total for group, total in totals.items() if group.partition("/")[0] == stream]
-        count = sum(total["count"][0] for total in own)
-        if count:
-            series.append(sum(total["chi_square"][0] for total in own) / count)
+        own = [t for group, t in totals.items() if group.partition("/")[0] == stream and t["count"][0]]
+        if own:
+            series.append(sum(total_of(total) for total in own) / sum(total["count"][0] for total in own))
     return np.array(series)
 
 

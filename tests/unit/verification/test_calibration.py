@@ -7,8 +7,14 @@ import pytest
 from numpy.random import default_rng
 
 from cycler_da.errors import DataError
-from cycler_da.verification.calibration import CalibrationSums, calibration_sums, calibrations, chi_squares
-from cycler_da.verification.drift import LEAST_BEFORE, RECENT, drift
+from cycler_da.verification.calibration import (
+    CalibrationSums,
+    calibration_sums,
+    calibrations,
+    chi_squares,
+    squared_spreads,
+)
+from cycler_da.verification.drift import LEAST_BEFORE, RECENT, SPREAD_MATTERS, drift
 from cycler_da.verification.window import CycleCalibration, pack, unpack, usual
 
 MEMBERS, N_OBS, ERROR = 19, 300, 0.5
@@ -103,6 +109,19 @@ def test_a_spread_that_changes_is_flagged_when_the_recent_cycles_are_through(sca
     assert found is not None and found.is_flagged
     assert (found.ratio > 1) == (scale < 1)
     assert "net has changed" in found.describe("net")
+
+
+def test_a_spread_far_below_the_error_is_flagged_by_itself_where_innovations_cannot_tell():
+    generator, sums = default_rng(3), []
+    for k in range(40):
+        hx = 0.2 * (0.7 if k >= 40 - max(RECENT) else 1.0) * generator.normal(size=(20, 40))
+        sums.append(calibration_sums("net/x", hx, hx, generator.normal(size=40), error=np.ones(40)))
+    found = drift(squared_spreads(sums, "net"), matters=SPREAD_MATTERS)
+    assert found is not None and found.is_flagged
+    assert found.ratio == pytest.approx(0.49, rel=0.1)  # 12 cycles of 800 squares beside 28: 2 % standard error
+    assert "the spread of the background" in found.describe_spread("net")
+    by_innovations = drift(chi_squares(sums, "net"))
+    assert by_innovations is not None and not by_innovations.is_flagged
 
 
 def test_an_ensemble_that_stays_as_it_is_is_not_flagged():
