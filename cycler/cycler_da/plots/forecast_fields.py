@@ -11,9 +11,13 @@ import netCDF4
 import numpy as np
 
 from cycler_da.layout import Layout, Variable, layout_from_description
+from cycler_da.plots import style
+from cycler_da.plots.limits import experiment_folder
+from cycler_da.times import time_stamp
 
 MEMBERS, PRODUCTS = "forecast.nc", "forecast_products.nc"
 MOST_PLACES = 3
+MOST_EARLIER = 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Forecast:
         """Position of the threshold that maps show."""
         return min(2, len(self.thresholds) - 1)
 
+    def lead_text(self, row: int) -> str:
+        """A lead in words: +30 min."""
+        return style.lead_text(np.timedelta64(round(60 * float(self.leads[row])), "s"))
+
 
 def read_forecasts(folder: Path) -> Iterator[Forecast]:
     """The forecast of every variable with thresholds; none where the cycle has no forecast or one axis."""
@@ -59,15 +67,43 @@ def read_forecasts(folder: Path) -> Iterator[Forecast]:
                 layout=layout,
                 reference=reference,
                 leads=np.asarray(products["leadtime"][:]) / 60.0,
-                matched=np.asarray(products[f"{name}_matched"][:]),
-                percentiles=np.asarray(products[f"{name}_percentile"][:]),
+                matched=_values(products[f"{name}_matched"][:]),
+                percentiles=_values(products[f"{name}_percentile"][:]),
                 levels=np.asarray(products["percentile"][:]),
                 thresholds=np.asarray(products[of_event][:]),
-                within=np.asarray(products[f"{name}_probability_within"][:]) if has_radius else None,
+                within=_values(products[f"{name}_probability_within"][:]) if has_radius else None,
                 radii=np.asarray(products["radius"][:]) if has_radius else np.zeros(0),
-                members=np.asarray(ensemble[name][:]),
-                places=_places(products, np.asarray(products[f"{name}_matched"][0])),
+                members=_values(ensemble[name][:]),
+                places=_places(products, _values(products[f"{name}_matched"][0])),
             )
+
+
+def earlier_analyses(
+    folder: Path, forecast: Forecast, *, most: int = MOST_EARLIER
+) -> list[tuple[np.datetime64, np.ndarray]]:
+    """Times and matched means of the analyses of the cycles just before, oldest first; [] outside an experiment.
+
+    A gap of more than a step of the forecasts ends the row.
+    """
+    if experiment_folder(folder) is None or len(forecast.leads) < 2:
+        return []
+    step = np.timedelta64(round(60 * float(forecast.leads[1] - forecast.leads[0])), "s")
+    name, found = f"{forecast.variable.name}_matched", []
+    for k in range(1, most + 1):
+        time = forecast.reference - k * step
+        path = folder.resolve().parents[1] / "cycles" / time_stamp(time) / PRODUCTS
+        if not path.is_file():
+            break
+        with netCDF4.Dataset(path) as products:
+            if name not in products.variables:
+                break
+            found.append((time, _values(products[name][0])))
+    return found[::-1]
+
+
+def _values(masked: np.ma.MaskedArray | np.ndarray) -> np.ndarray:
+    """Values with NaN where the file has none."""
+    return np.ma.filled(np.ma.asarray(masked).astype(np.float64), np.nan)
 
 
 def _places(products: netCDF4.Dataset, analysis: np.ndarray) -> dict[str, tuple[int, int]]:

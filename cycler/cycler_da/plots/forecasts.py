@@ -4,30 +4,34 @@
     stamps.<name>.png       every member at one lead, small
     objects.<name>.png      paintball and spaghetti: where members have an event, all in one map
     meteogram.<name>.png    members and percentiles by lead, at the config's points or the strongest cells
-    loop.<name>.png         animated: the analysis, then the forecast, with the break between them named
+    loop.<name>.png         animated: analyses, then the forecast (`plots.loop`)
 
+Those that show values of VIL have a twin in colour-blind-safe colours, `<kind>.<name>.safe.png`.
 For variables with thresholds alone (probabilities need an event). The event of maps is the third threshold where there
-is one, heavy precipitation for VIL. Animations are APNG, which every browser plays.
+is one, heavy precipitation for VIL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
-from PIL import Image
 
 from cycler_da.plots import style
+from cycler_da.plots.canvas import draw_bar
 from cycler_da.plots.captions import Caption
-from cycler_da.plots.forecast_fields import Forecast, read_forecasts
+from cycler_da.plots.forecast_fields import Forecast, earlier_analyses, read_forecasts
 from cycler_da.plots.frames import Frame, frame_of, height_over_width
+from cycler_da.plots.layers import draw_values, exchange_colours
 from cycler_da.plots.limits import Limits
+from cycler_da.plots.loop import draw_loop
 from cycler_da.plots.png import write_png
 from cycler_da.plots.scales import ColourScale, value_scale
 
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
 PROBABILITY_BOUNDS = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.0001)
 PROBABILITY_COLOURS = ("#d9e6f2", "#a6c8e4", "#6aa5d1", "#3a7cb8", "#1c5590", "#0a2f5c")
 SHOWN_LEADS = 4
-LOOP_SECONDS = 0.6
 
 
 def plot_forecasts(folder: Path, out: Path, *, limits: Limits) -> list[Caption]:
@@ -47,29 +50,40 @@ def plot_forecasts(folder: Path, out: Path, *, limits: Limits) -> list[Caption]:
     for forecast in read_forecasts(folder):
         frame = frame_of(forecast.layout.grid)
         scale = value_scale(forecast.variable, limits[forecast.variable.name])
-        for name, title, figure in _figures(forecast, frame, scale):
-            captions.append(_saved(out, f"{name}.{forecast.variable.name}.png", name, title, figure, forecast))
-        captions.append(_loop(out, forecast, frame, scale))
+        captions += [_saved(out, drawing, forecast, scale) for drawing in _figures(forecast, frame, scale)]
+        captions.append(draw_loop(out, forecast, frame, scale, earlier=earlier_analyses(folder, forecast)))
     return captions
 
 
-def _figures(forecast: Forecast, frame: Frame, scale: ColourScale) -> Iterator[tuple[str, str, Figure]]:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure of a forecast; artists and bar where its values have colour-blind-safe colours, too."""
+
+    kind: str
+    title: str
+    figure: Figure
+    artists: tuple[ScalarMappable, ...] = ()
+    bar: Colorbar | None = None
+
+
+def _figures(forecast: Forecast, frame: Frame, scale: ColourScale) -> Iterator[Drawing]:
     name = forecast.variable.long_name[:1].upper() + forecast.variable.long_name[1:]
-    yield "forecast", f"{name}: forecast", _sheet(forecast, frame, scale)
-    yield "stamps", f"{name}: members at {_lead(forecast, _middle(forecast))}", _stamps(forecast, scale)
-    yield "objects", f"{name}: where members exceed {_event(forecast)}", _objects(forecast, frame)
-    yield "meteogram", f"{name}: at points", _meteogram(forecast)
+    yield Drawing("forecast", f"{name}: forecast", *_sheet(forecast, frame, scale))
+    yield Drawing("stamps", f"{name}: members at {_lead(forecast, _middle(forecast))}", *_stamps(forecast, scale))
+    yield Drawing("objects", f"{name}: where members exceed {_event(forecast)}", _objects(forecast, frame))
+    yield Drawing("meteogram", f"{name}: at points", _meteogram(forecast))
 
 
-def _sheet(forecast: Forecast, frame: Frame, scale: ColourScale) -> Figure:
+def _sheet(forecast: Forecast, frame: Frame, scale: ColourScale) -> tuple[Figure, tuple[ScalarMappable, ...], Colorbar]:
     """Probability-matched mean above, probability of the event below, at a few leads."""
     rows = np.unique(np.linspace(1, len(forecast.leads) - 1, SHOWN_LEADS).round().astype(int))
     figure, panel = _grid(forecast, len(rows), 2 if forecast.within is not None else 1)
     _header(figure, forecast, "probability-matched mean and probability nearby", frame)
-    chances = _probability_scale()
+    chances, is_vil = _probability_scale(), style.is_vil(forecast.variable)
+    artists = []
     for column, row in enumerate(rows):
         axes = frame.add_axes(figure, panel(0, column))
-        _image(axes, forecast.matched[row], frame, scale.cmap, scale.norm)
+        artists.append(draw_values(axes, forecast.matched[row], frame, scale, is_vil=is_vil))
         axes.set_title(f"Matched mean {_lead(forecast, row)}", loc="left", pad=3)
         frame.decorate(axes, is_left=column == 0, is_bottom=False)
         if forecast.within is not None:
@@ -78,35 +92,34 @@ def _sheet(forecast: Forecast, frame: Frame, scale: ColourScale) -> Figure:
             _image(axes, forecast.within[middle, forecast.event, row], frame, chances.cmap, chances.norm)
             axes.set_title(f"P(≥ {_event(forecast)}) in {forecast.radii[middle]:g} km", loc="left", pad=3)
             frame.decorate(axes, is_left=column == 0, is_bottom=True)
-    _bar(figure, 0.05, 0.42, scale)
+    bar = _bar(figure, 0.05, 0.42, scale)
     if forecast.within is not None:
         _bar(figure, 0.56, 0.38, chances)
-    return figure
+    return figure, tuple(artists), bar
 
 
-def _stamps(forecast: Forecast, scale: ColourScale) -> Figure:
-    row = _middle(forecast)
+def _stamps(forecast: Forecast, scale: ColourScale) -> tuple[Figure, tuple[ScalarMappable, ...], Colorbar]:
+    """Every member at the middle lead."""
+    row, artists = _middle(forecast), []
     n_members = len(forecast.members)
     n_columns = 6
     n_rows = -(-n_members // n_columns)
     size = style.WIDTH_INCHES / n_columns
-    height = 0.8 + n_rows * size * height_over_width(forecast.layout.grid)
+    below = 0.85  # inches of the colour bar
+    height = 0.8 + n_rows * size * height_over_width(forecast.layout.grid) + below
     figure = Figure(figsize=(style.WIDTH_INCHES, height), dpi=style.DPI)
     _header(figure, forecast, f"members at {_lead(forecast, row)}")
     for i in range(n_members):
-        up = 1 - (0.8 + (i // n_columns + 1) * (height - 0.8) / n_rows) / height
-        box = (
-            (i % n_columns) / n_columns + 0.004,
-            up + 0.004,
-            1 / n_columns - 0.008,
-            (height - 0.8) / n_rows / height - 0.008,
-        )
+        tall = (height - 0.8 - below) / n_rows
+        up = 1 - (0.8 + (i // n_columns + 1) * tall) / height
+        box = ((i % n_columns) / n_columns + 0.004, up + 0.004, 1 / n_columns - 0.008, tall / height - 0.008)
         axes = figure.add_axes(box)
-        axes.imshow(forecast.members[i, row - 1], origin="lower", cmap=scale.cmap, norm=scale.norm, aspect="auto")
+        member = forecast.members[i, row - 1]
+        artists.append(axes.imshow(member, origin="lower", cmap=scale.cmap, norm=scale.norm, aspect="auto"))
         axes.set_xticks([])
         axes.set_yticks([])
         axes.text(0.03, 0.96, f"{i}", transform=axes.transAxes, va="top", color="white", fontweight="bold")
-    return figure
+    return figure, tuple(artists), _bar(figure, 0.05, 0.42, scale)
 
 
 def _objects(forecast: Forecast, frame: Frame) -> Figure:
@@ -159,44 +172,24 @@ def _meteogram(forecast: Forecast) -> Figure:
     return figure
 
 
-def _loop(out: Path, forecast: Forecast, frame: Frame, scale: ColourScale) -> Caption:
-    """An APNG: the analysis, then the forecast; the banner says which of the two is seen."""
-    pictures = []
-    size = 4.6
-    for row, minutes in enumerate(forecast.leads):
-        figure = Figure(figsize=(size, size * height_over_width(forecast.layout.grid) + 0.55), dpi=style.DPI)
-        axes = frame.add_axes(figure, (0.09, 0.06, 0.88, 0.82))
-        _image(axes, forecast.matched[row], frame, scale.cmap, scale.norm)
-        frame.decorate(axes, is_left=True, is_bottom=True)
-        is_analysis = minutes == 0
-        words, colour = ("ANALYSIS", style.INK) if is_analysis else (f"FORECAST {_lead(forecast, row)}", style.ALERT)
-        valid = forecast.reference + np.timedelta64(round(60 * minutes), "s")
-        figure.text(0.09, 0.955, words, fontsize=10, fontweight="bold", color=colour, va="center")
-        figure.text(0.97, 0.955, style.clock_text(valid), fontsize=9, ha="right", va="center")
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        width, height = canvas.get_width_height()
-        pictures.append(
-            Image.frombuffer("RGBA", (width, height), canvas.buffer_rgba(), "raw", "RGBA", 0, 1).convert("RGB")
-        )
-    file = f"loop.{forecast.variable.name}.png"
-    pictures[0].save(out / file, save_all=True, append_images=pictures[1:], duration=round(1000 * LOOP_SECONDS), loop=0)
-    title = "Loop: analysis, then forecast"
-    return Caption(
-        file, "loop", title, f"{title}, probability-matched mean.", *pictures[0].size, forecast.variable.name
-    )
-
-
-def _saved(out: Path, file: str, kind: str, title: str, figure: Figure, forecast: Forecast) -> Caption:
-    text = (
-        f"{title}. Forecast from {style.clock_text(forecast.reference)} to {_lead(forecast, len(forecast.leads) - 1)}."
-    )
+def _saved(out: Path, drawing: Drawing, forecast: Forecast, scale: ColourScale) -> Caption:
+    """Write a figure and, where its colours have one, its twin."""
+    last = _lead(forecast, len(forecast.leads) - 1)
+    title, figure = drawing.title, drawing.figure
+    text = f"{title}. Forecast from {style.clock_text(forecast.reference)} to {last}."
+    file = f"{drawing.kind}.{forecast.variable.name}.png"
     width, height = write_png(figure, out / file, title=title, text=text)
-    return Caption(file, kind, title, text, width, height, forecast.variable.name)
+    caption = Caption(file, drawing.kind, title, text, width, height, forecast.variable.name)
+    if drawing.bar is None or scale.safe_cmap is None:
+        return caption
+    exchange_colours(drawing.artists, drawing.bar, scale)
+    safe_file = file.replace(".png", ".safe.png")
+    write_png(figure, out / safe_file, title=title, text=text)
+    return replace(caption, safe_file=safe_file)
 
 
 def _grid(
-    forecast: Forecast, n_columns: int, n_rows: int, *, bar_room: float = 0.8
+    forecast: Forecast, n_columns: int, n_rows: int, *, bar_room: float = 1.0
 ) -> tuple[Figure, Callable[[int, int], tuple[float, float, float, float]]]:
     """A figure with room for a header and colour bars, and the rectangle of each panel in figure fractions."""
     width = (style.WIDTH_INCHES - 0.7) / n_columns - 0.1
@@ -219,14 +212,9 @@ def _header(figure: Figure, forecast: Forecast, what: str, frame: Frame | None =
     figure.text(0.015, 1 - 0.45 / height, line + warning, color=style.MUTED, va="center")
 
 
-def _bar(figure: Figure, left: float, width: float, scale: ColourScale) -> None:
+def _bar(figure: Figure, left: float, width: float, scale: ColourScale) -> Colorbar:
     height = float(figure.get_size_inches()[1])
-    axes = figure.add_axes((left, 0.42 / height, width, 0.12 / height))
-    mappable = ScalarMappable(scale.norm, scale.cmap)
-    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=scale.extend, spacing="uniform")
-    bar.minorticks_off()
-    bar.set_ticks(list(scale.ticks), labels=list(scale.tick_labels))
-    bar.set_label(scale.label, labelpad=1.5)
+    return draw_bar(figure, (left, 0.42 / height, width, 0.12 / height), scale)
 
 
 def _probability_scale() -> ColourScale:
@@ -255,7 +243,7 @@ def _middle(forecast: Forecast) -> int:
 
 
 def _lead(forecast: Forecast, row: int) -> str:
-    return style.lead_text(np.timedelta64(round(60 * float(forecast.leads[row])), "s"))
+    return forecast.lead_text(row)
 
 
 def _event(forecast: Forecast) -> str:

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib
-import numpy as np
-from matplotlib.patches import Rectangle
 
 from cycler_da.errors import DataError
 from cycler_da.plots import canvas, style
@@ -26,6 +24,7 @@ from cycler_da.plots.departures import departure_text, draw_departures
 from cycler_da.plots.fields import CycleFields, VariableFields, read_cycle
 from cycler_da.plots.forecasts import plot_forecasts
 from cycler_da.plots.frames import Frame, frame_of, height_over_width
+from cycler_da.plots.layers import draw_values, exchange_colours
 from cycler_da.plots.limits import Limits, VariableLimits, experiment_folder, limits_for
 from cycler_da.plots.lines import draw_lines, line_text
 from cycler_da.plots.obs import draw_observations, observation_legend
@@ -148,17 +147,13 @@ def _draw_field_panel(
     if values is None:
         _draw_empty(axes, "not in this cycle")
         return []
-    if np.isnan(values).any():
-        _draw_missing(axes)
-    place = {"extent": frame.extent, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-    image = axes.imshow(values, cmap=scale.cmap, norm=scale.norm, **place)
-    if slot.scale != "value":
-        size = style.number_text(rms(values) / 10.0**limits.exponent)
-        axes.set_title(f"rms {size}", loc="right", pad=3, fontsize=8, color=style.MUTED)
-        return []
-    if style.is_vil(part.variable):
-        _draw_vil_contours(axes, values, frame)
-    return [image]
+    is_value = slot.scale == "value"
+    image = draw_values(axes, values, frame, scale, is_vil=is_value and style.is_vil(part.variable))
+    if is_value:
+        return [image]
+    size = style.number_text(rms(values) / 10.0**limits.exponent)
+    axes.set_title(f"rms {size}", loc="right", pad=3, fontsize=8, color=style.MUTED)
+    return []
 
 
 def _draw_observation_panel(
@@ -188,34 +183,6 @@ def _draw_empty(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=style.MUTED, bbox=box, zorder=7)
 
 
-def _draw_missing(axes: Axes) -> None:
-    """Hatch the ground: where the field is missing it shows through, which zero never does."""
-    axes.add_patch(
-        Rectangle(
-            (0, 0),
-            1,
-            1,
-            transform=axes.transAxes,
-            facecolor=style.MISSING_FACE,
-            edgecolor=style.MISSING_HATCH,
-            hatch="/////",
-            linewidth=0,
-            zorder=-1,
-        )
-    )
-
-
-def _draw_vil_contours(axes: Axes, values: np.ndarray, frame: Frame) -> None:
-    x0, x1, y0, y1 = frame.extent
-    n_y, n_x = values.shape
-    x = x0 + (np.arange(n_x) + 0.5) * (x1 - x0) / n_x
-    y = y0 + (np.arange(n_y) + 0.5) * (y1 - y0) / n_y
-    present = [level for level in style.VIL_CONTOURS if np.nanmin(values) < level < np.nanmax(values)]
-    if present:
-        widths = [0.5 if level == style.VIL_CONTOURS[0] else 1.0 for level in present]
-        axes.contour(x, y, values, levels=present, colors="black", linewidths=widths, zorder=2)
-
-
 def _caption(file: str, kind: str, title: str, alt: str, *, variable: str = "") -> Caption:
     return Caption(file=file, kind=kind, title=title, alt=alt, width=0, height=0, variable=variable)
 
@@ -227,9 +194,7 @@ def _save(drawing: Drawing, out: Path) -> Caption:
     caption = replace(caption, width=width, height=height)
     if drawing.value_bar is None or drawing.value_scale is None or drawing.value_scale.safe_cmap is None:
         return caption
-    for artist in (*drawing.value_artists, drawing.value_bar.mappable):
-        artist.set_cmap(drawing.value_scale.safe_cmap)
-    canvas.label_bar(drawing.value_bar, drawing.value_scale)
+    exchange_colours(drawing.value_artists, drawing.value_bar, drawing.value_scale)
     safe_file = caption.file.replace(".png", ".safe.png")
     write_png(drawing.figure, out / safe_file, title=caption.title, text=caption.alt)
     return replace(caption, safe_file=safe_file)

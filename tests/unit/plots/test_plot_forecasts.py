@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.layout import Axis, Grid, Layout, Variable
-from cycler_da.plots.forecast_fields import read_forecasts
+from cycler_da.plots.forecast_fields import earlier_analyses, read_forecasts
 from cycler_da.plots.forecasts import plot_forecasts
 from cycler_da.plots.limits import VariableLimits
 from cycler_da.products.conventions import FileFacts
@@ -48,10 +50,35 @@ def test_a_forecast_is_drawn_in_five_figures_and_its_loop_has_every_time(folder,
     captions = plot_forecasts(folder, tmp_path, limits=limits)
     assert [caption.kind for caption in captions] == ["forecast", "stamps", "objects", "meteogram", "loop"]
     for caption in captions:
-        with Image.open(tmp_path / caption.file) as picture:
-            assert picture.size == (caption.width, caption.height)
+        for file in filter(None, (caption.file, caption.safe_file)):
+            with Image.open(tmp_path / file) as picture:
+                assert picture.size == (caption.width, caption.height)
+    assert [caption.kind for caption in captions if caption.safe_file] == ["forecast", "stamps", "loop"]
     with Image.open(tmp_path / "loop.vil.png") as loop:
         assert loop.n_frames == 3
+
+
+def test_a_twin_differs_in_the_colours_of_values_alone(folder, tmp_path):
+    plot_forecasts(folder, tmp_path, limits={"vil": VariableLimits(0.0, 10.0, (0.1, 1.0))})
+    with Image.open(tmp_path / "stamps.vil.png") as usual, Image.open(tmp_path / "stamps.vil.safe.png") as safe:
+        differ = (np.asarray(usual) != np.asarray(safe)).any(axis=-1)
+    stamps = differ[160:-170]  # without the header and the bar
+    assert stamps[:, : stamps.shape[1] // 2].mean() > 0.9  # three stamps fill the left half
+    assert not differ[:120].any()
+
+
+def test_a_loop_begins_with_the_analyses_of_the_cycles_before(folder, tmp_path):
+    chain = tmp_path / "experiment" / "chain"
+    for minutes in (10, 20, 40):  # one is missing at 30 minutes: what lies before a gap is not shown
+        cycle = chain / "cycles" / f"20191231T23{60 - minutes:02d}Z"
+        cycle.mkdir(parents=True)
+        shutil.copy(folder / "forecast_products.nc", cycle)
+    own = chain / "work" / "20200101T0000Z"
+    shutil.copytree(folder, own)
+    (forecast,) = read_forecasts(own)
+    times = [str(time) for time, _ in earlier_analyses(own, forecast)]
+    assert times == ["2019-12-31T23:40:00", "2019-12-31T23:50:00"]
+    assert earlier_analyses(folder, forecast) == []  # outside an experiment
 
 
 def test_without_points_the_meteogram_stands_at_the_strongest_cell_of_the_analysis(folder):
