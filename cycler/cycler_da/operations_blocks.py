@@ -30,13 +30,13 @@ def require_duration(text: str | None) -> str | None:
 
 
 #: Rungs below the full scheme, from the top; see `cycle/fallback.py`.
-RUNGS = ("fewer_members", "letkf", "unguided", "persistence", "last_good")
+RUNGS = ("fewer_members", "letkf", "unguided", "advection", "persistence", "last_good")
 
 
 class FallbackBlock(Block):
     """Rungs below the full scheme; in use with `on_failed_analysis: ladder`."""
 
-    rungs: list[Literal["fewer_members", "letkf", "unguided", "persistence", "last_good"]] = Field(
+    rungs: list[Literal["fewer_members", "letkf", "unguided", "advection", "persistence", "last_good"]] = Field(
         default_factory=lambda: list(RUNGS)  # type: ignore[arg-type]
     )
     members: int | None = Field(None, ge=2, description="of the rung fewer_members; None: half of them")

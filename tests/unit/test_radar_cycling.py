@@ -14,6 +14,8 @@ import torch
 from cycler_da.control import control_of
 from cycler_da.cycle_plan import run_plan
 from cycler_da.errors import ConfigError, MissingInput
+from cycler_da.executor import SerialExecutor
+from cycler_da.executor.base import ExecutorFailed
 from cycler_da.experiment import Experiment, open_experiment
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
@@ -107,6 +109,31 @@ def experiment(request, tiny_weights, tmp_path_factory):
     more = {"nature__path": folder / "event.h5", "nature__frame_interval": "5min" if published else "10min"}
     chain = "interpolant_filter" if published else "letkf"
     return cycled(config_of(folder, chain), settings_of(folder, tiny_weights, **more))
+
+
+def test_without_the_model_the_background_is_the_analysis_moved_on_and_says_so(tiny_weights, tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "event.h5", "w") as file:
+        file.create_dataset("vil", data=frames(25, size=128, minutes=10)[None])
+    more = {"nature__path": tmp_path / "event.h5", "nature__frame_interval": "10min"}
+    ladder = {"on_failed_analysis": "ladder", "cycles__count": 1}
+
+    def no_model(*arguments, **named):
+        raise ExecutorFailed("workers died over the same batch")
+
+    monkeypatch.setattr(SerialExecutor, "forecast", no_model)
+    done, facts = cycled(config_of(tmp_path, "letkf"), settings_of(tmp_path, tiny_weights, **more, **ladder))
+    store = done.store("letkf")
+    folder = store.cycle_folder(store.latest())
+    summary = json.loads((folder / "diag" / "summary.json").read_text())
+    assert facts["exit_code"] == 3 and summary["fallback"] == {"rung": "advection", "level": 4}
+    with netCDF4.Dataset(folder / "background.nc") as file:
+        assert file.cycler_fallback == "advection" and "workers died" in file.comment
+    with netCDF4.Dataset(folder / "analysis.nc") as file:
+        assert "FALLBACK (background by advection)" in file.title
+    # Three cells in a cycle to the east: what stands still is far off.
+    assert (
+        summary["scores"]["background"]["vil_code"]["rmse"] < 0.6 * summary["scores"]["persistence"]["vil_code"]["rmse"]
+    )
 
 
 def cycle_of(experiment: Experiment) -> Path:

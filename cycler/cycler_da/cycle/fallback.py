@@ -5,10 +5,11 @@
                       x_i = x_i^b + mean_k(x^a) - mean_k(x^b),  k < i <= M
     2 letkf           the LETKF on all members
     3 unguided        the forecast without observations: the analysis is the background
-    4 persistence     the background is the analysis before, as if nothing had moved
-    5 last_good       the analysis before is damaged: the newest older one that is whole, forecast as far as now
+    4 advection       the background is the analysis before, moved on as its echo has moved (advecting.py)
+    5 persistence     the background is the analysis before, as if nothing had moved
+    6 last_good       the analysis before is damaged: the newest older one that is whole, forecast as far as now
 
-Rungs 1 to 3 follow a failed analysis, 4 and 5 a failed background (observations are then still used). A cycle
+Rungs 1 to 3 follow a failed analysis, 4 to 6 a failed background (observations are then still used). A cycle
 has the highest rung of both. The causes go into manifest, summary, files and page, and the cycle counts as degraded.
 `on_failed_analysis: stop` knows no rung, `use_background` the third one for an analysis that is not finite,
 `ladder` those of the block `fallback`; there any failure of a scheme or model leads down, a bug among them, with its
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from cycler_da.cycle.advecting import advected, is_carried
 from cycler_da.cycle.work import CycleWork
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, CyclerError, LockedCycle, MissingProduct
@@ -109,9 +111,10 @@ def forecast(work: CycleWork) -> Background:
     try:
         return Background(_forecast(work, start), FULL, (), time_stamp(previous))
     except Exception as failure:
-        if "persistence" not in allowed or not _leads_down(work, failure, allowed):
+        if not _stands_in(allowed) or not _leads_down(work, failure, allowed):
             raise
-        return Background(_persist(work, start), "persistence", (_cause(work, FULL, failure),), time_stamp(previous))
+        rung, ensemble, causes = _without_model(work, start, failure)
+        return Background(ensemble, rung, (_cause(work, FULL, failure), *causes), time_stamp(previous))
 
 
 def _attempts(work: CycleWork, prior: Prior, usable: Observations) -> Iterator[tuple[str, Callable[[], Analysis]]]:
@@ -151,9 +154,31 @@ def _forecast(work: CycleWork, start: Ensemble) -> Ensemble:
     made = work.executor.forecast(
         work.chain.source, start, work.times(), noise=work.noise, batch=work.setting.config.ensemble.batch
     )
-    if "persistence" in rungs_of(work):
+    if _stands_in(rungs_of(work)):
         require_finite(made.latest, layout=made.layout, scheme="forecast")
     return made
+
+
+def _stands_in(allowed: tuple[str, ...]) -> bool:
+    """True when something may take the place of the forecast model."""
+    return "advection" in allowed or "persistence" in allowed
+
+
+def _without_model(work: CycleWork, start: Ensemble, failure: Exception) -> tuple[str, Ensemble, list[str]]:
+    """A background without the model, its rung, and why a rung above failed; raises the failure of the model."""
+    allowed, causes = rungs_of(work), []
+    if "advection" in allowed and is_carried(start.layout):
+        try:
+            moved = advected(work, start)
+            require_finite(moved.latest, layout=moved.layout, scheme="advection")
+            return "advection", moved, causes
+        except Exception as second:
+            if not _leads_down(work, second, allowed):
+                raise
+            causes.append(_cause(work, "advection", second))
+    if "persistence" not in allowed:
+        raise failure
+    return "persistence", _persist(work, start), causes
 
 
 def _persist(work: CycleWork, start: Ensemble) -> Ensemble:
@@ -177,7 +202,8 @@ def _from_last_good(work: CycleWork, previous: np.datetime64, damage: MissingPro
             if not _leads_down(work, failure, rungs_of(work)):
                 raise
             causes.append(_cause(work, "forecast", failure))
-            ensemble = _persist(work, start)
+            rung, ensemble, more = _without_model(work, start, failure)
+            causes += [*more, f"{rung} stands in for the forecast"]
         return Background(ensemble, "last_good", tuple(causes), time_stamp(time))
     raise damage
 

@@ -109,7 +109,7 @@ def test_without_workers_the_background_is_persistence_and_observations_still_co
     run(0, LADDER)
     broken_forecast(monkeypatch, ExecutorFailed("workers died over the same batch"))
     assert run(1, LADDER).exit_code == 3
-    (reason,) = require_rung(full_case, 1, "persistence", 4)
+    (reason,) = require_rung(full_case, 1, "persistence", 5)
     assert "workers died over the same batch" in reason
     values = {name: ensemble(full_case, *name).latest for name in ((0, "analysis.nc"), (1, "background.nc"))}
     assert torch.equal(values[(0, "analysis.nc")], values[(1, "background.nc")])
@@ -121,7 +121,7 @@ def test_a_damaged_analysis_is_passed_over_for_the_last_good_one(full_case, run)
     path = full_case.store.cycle_folder(full_case.times[1]) / "analysis.nc"
     path.write_bytes(path.read_bytes()[:-7] + b"damaged")
     assert run(2, LADDER).exit_code == 3
-    (reason,) = require_rung(full_case, 2, "last_good", 5)
+    (reason,) = require_rung(full_case, 2, "last_good", 6)
     assert "is not what was published" in reason
     with netCDF4.Dataset(full_case.store.cycle_folder(full_case.times[2]) / "background.nc") as file:
         assert file["forecast_reference_time"][...] == full_case.times[0].astype(int)  # two cycles old

@@ -61,6 +61,7 @@ _LABELS = {
     "fewer_members": "analysis, FALLBACK (fewer members)",
     "letkf": "analysis, FALLBACK (LETKF)",
     "unguided": "analysis FAILED (background)",
+    "advection": "analysis, FALLBACK (background by advection)",
     "persistence": "analysis, FALLBACK (background by persistence)",
     "last_good": "analysis, FALLBACK (background from an older analysis)",
 }
