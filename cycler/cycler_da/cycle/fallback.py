@@ -166,7 +166,8 @@ def _stands_in(allowed: tuple[str, ...]) -> bool:
 
 def _without_model(work: CycleWork, start: Ensemble, failure: Exception) -> tuple[str, Ensemble, list[str]]:
     """A background without the model, its rung, and why a rung above failed; raises the failure of the model."""
-    allowed, causes = rungs_of(work), []
+    allowed = rungs_of(work)
+    causes: list[str] = []
     if "advection" in allowed and is_carried(start.layout):
         try:
             moved = advected(work, start)
