@@ -4,11 +4,17 @@ The channels are the system's variables and, behind them, what operators would s
 operator and variable for each channel. All are scaled by their mean and standard deviation over the training
 trajectories (variables by the config's scaling). What is measured with the weights is Gamma, the covariance of all
 channels at every lag and wave (`generative.diffusion.window_gaussian`).
+
+With `transition`, the folder of a learned one-step transition of the same system, no network of windows is trained: the
+transition smooths them (`generative.smoother_training`). `network` is then that transition's, `fit.steps` the number of
+noise ratios and `fit.batch` that of the windows at each. Its gains are fitted on a quarter of the trajectories, Gamma
+on the others: beside the covariance of the very windows it would look worse than it is.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,23 +22,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.smoother import Maps
 from cycler_da.generative.diffusion.window_gaussian import measure_lags
 from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.smoother_training import SmootherFit
 from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
+from cycler_da.generative.weights import load_parts
 from cycler_da.generative.window_training import WindowData, WindowFit, score_window
-from cycler_da.generative.window_weights import GAMMA, pack_lags
+from cycler_da.generative.window_weights import GAINS, GAMMA, RATIO_AXIS, pack_lags, window_smoother
 from cycler_da.noise import Noise
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
-from cycler_da.obs.fields import ObservedField, observed_fields
+from cycler_da.obs.fields import ObservedField, observed_fields, scaled_fields
 from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+#: Fewest frames of a window that a smoother is said to serve.
+SHORTEST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +61,8 @@ class SimulatedWindows:
     lags: int = 9  # of the covariances: the longest window
     mirror: bool = False  # the law does not change under x(y) -> -x(-y)
     observed: Sequence[Mapping[str, Any]] = ()  # {variable, operator}, one for each channel behind the states
+    transition: str | None = None  # folder of its weights; None: a network of windows
+    inner: int = 48  # grid of the smoother around a transition
 
     def __post_init__(self) -> None:
         spec = self.system_spec()
@@ -78,30 +93,95 @@ def train_windows(
     mean, std = _scale(training, n_states)
     channels.sub_(mean).div_(std)
     on_message(f"measure covariances at {data.lags} lags of {channels.shape[2]} channels")
-    lags = measure_lags(training, data.lags, mirror=data.mirror)
+    n_gains = 0 if data.transition is None else max(1, data.trajectories // 4)
+    lags = measure_lags(training[n_gains:], data.lags, mirror=data.mirror)
     groups = {
         name: tuple(n_states + i for i, field in enumerate(fields) if field.kind == name) for name in _kinds(fields)
     }
-    fit = WindowFit(WindowData(training, channels[data.trajectories :], lags, n_states, groups, data.mirror), settings)
+    windows = WindowData(
+        training[:n_gains] if n_gains else training, channels[data.trajectories :], lags, n_states, groups, data.mirror
+    )
+    means, stds = mean.flatten()[n_states:].tolist(), std.flatten()[n_states:].tolist()
     on_message(f"fit {settings.network.kind}: {training.shape[0]} trajectories of {data.steps} steps")
-    network, seconds = fit.run(folder=run_folder, on_progress=on_progress)
-    on_message("score on held-out trajectories")
+    if data.transition is None:
+        fit = WindowFit(windows, settings)
+        network, seconds = fit.run(folder=run_folder, on_progress=on_progress)
+        on_message("score on held-out trajectories")
+        kind: dict[str, Any] = {"frames": fit.frames}
+        fitted = _Fitted(network, kind, {}, score_window(fit, network), seconds)
+    else:
+        maps = _maps(windows, fields, scaling, means, stds)
+        fitted = _fit_smoother(data, windows, maps, settings, data.transition)
     return TrainedTransition(
-        network=network,
+        network=fitted.network,
         layout=layout,
         transition={
             "kind": "window",
-            "frames": fit.frames,
+            **fitted.kind,
             "mirror": data.mirror,
             "observed": [dict(block) for block in data.observed],
-            "observed_mean": mean.flatten()[n_states:].tolist(),
-            "observed_std": std.flatten()[n_states:].tolist(),
+            "observed_mean": means,
+            "observed_std": stds,
         },
-        measured={GAMMA: pack_lags(lags, mirror=data.mirror)},
-        scores=score_window(fit, network),
+        measured={GAMMA: pack_lags(lags, mirror=data.mirror), **fitted.measured},
+        scores=fitted.scores,
         facts={"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed},
-        seconds=seconds,
+        seconds=fitted.seconds,
     )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What differs between a network of windows and a smoother."""
+
+    network: nn.Module
+    kind: Mapping[str, Any]
+    measured: Mapping[str, Tensor]
+    scores: Mapping[str, Any]
+    seconds: float
+
+
+def _fit_smoother(
+    data: SimulatedWindows,
+    windows: WindowData,
+    maps: Mapping[tuple[int, ...], Maps | None],
+    settings: TrainSettings,
+    folder: str,
+) -> _Fitted:
+    card, network, _ = load_parts(Path(folder))
+    data.system_spec().layout().require_same(card.layout, what=f"data.transition {folder}")
+    if card.network != settings.network:
+        raise ConfigError(f"network is {settings.network}; that of data.transition {folder} is {card.network}")
+    began = time.monotonic()
+    smoothers = {
+        present: window_smoother(network, data.inner, windows.n_states, maps=some) for present, some in maps.items()
+    }
+    shortest = min(SHORTEST, data.lags)
+    fit = SmootherFit(
+        windows, smoothers, n_windows=settings.batch, n_ratios=settings.steps, shortest=shortest, seed=settings.seed
+    )
+    tables = fit.tables()
+    seconds = time.monotonic() - began
+    measured = {RATIO_AXIS: fit.ratios, **{f"{GAINS}{name}": table for name, table in tables.items()}}
+    return _Fitted(network, {"frames": shortest, "inner": data.inner}, measured, fit.scores(tables), seconds)
+
+
+def _maps(
+    windows: WindowData,
+    fields: Sequence[ObservedField],
+    scaling: Scaling,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> dict[tuple[int, ...], Maps | None]:
+    """Maps from states to the observed fields of every task."""
+    states = tuple(range(windows.n_states))
+    found: dict[tuple[int, ...], Maps | None] = {states: None}
+    for present in windows.presences():
+        places = [channel - windows.n_states for channel in present[windows.n_states :]]
+        if places:
+            means, stds = ([values[i] for i in places] for values in (mean, std))
+            found[present] = scaled_fields([fields[i] for i in places], scaling.to_physical, means, stds)
+    return found
 
 
 def _kinds(fields: Sequence[ObservedField]) -> tuple[str, ...]:

@@ -58,6 +58,31 @@ class WindowData:
     n_states: int  # the first channels
     groups: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # channels of observed fields by operator
     mirror: bool = False
+    _gaussians: dict[Task, WindowGaussian] = field(default_factory=dict)
+
+    def gaussian(self, task: Task) -> WindowGaussian:
+        """The Gaussian of a task."""
+        if task not in self._gaussians:
+            whole = window_gaussian(self.lags, task.frames, channels=task.present)
+            self._gaussians[task] = whole.given(task.n_given) if task.n_given else whole
+        return self._gaussians[task]
+
+    def draw(
+        self, source: Float[Tensor, "trajectory time channel y x"], task: Task, n: int, generator: torch.Generator
+    ) -> Float[Tensor, "n frame channel y x"]:
+        """Windows at random, shifted around the torus and, where the law allows it, mirrored."""
+        n_trajectories, n_times = source.shape[:2]
+        shifts = torch.randint(0, source.shape[-1], (n, 2), generator=generator).tolist()
+        flips = torch.rand(n, generator=generator).tolist()
+        which = torch.randint(0, n_trajectories, (n,), generator=generator).tolist()
+        starts = torch.randint(0, n_times - task.frames + 1, (n,), generator=generator).tolist()
+        windows = []
+        for i, start, shift, flip in zip(which, starts, shifts, flips, strict=True):
+            window = source[i, start : start + task.frames, list(task.present)]
+            if self.mirror and flip < 0.5:
+                window = -window.flip(-2)
+            windows.append(torch.roll(window, shift, dims=(-2, -1)))
+        return torch.stack(windows)
 
     def presences(self) -> tuple[tuple[int, ...], ...]:
         """Channels of a task with observed fields: each operator alone, and all together."""
@@ -75,7 +100,6 @@ class WindowFit:
             raise ConfigError("fit.precision and fit.compiled are not for networks of windows; leave them out")
         self.data, self.settings = data, settings
         self.frames = int(settings.network.arguments["frames"])
-        self._gaussians: dict[Task, WindowGaussian] = {}
 
     def run(
         self, *, folder: Path | None = None, on_progress: Callable[[Progress], None] | None = None
@@ -111,7 +135,7 @@ class WindowFit:
         task = self.draw_task(generator)
         low, high = (math.log(bound) for bound in RATIOS)
         ratio = torch.exp(low + (high - low) * torch.rand(self.settings.batch, generator=generator))
-        clean = self._draw_windows(task, generator)
+        clean = self.data.draw(self.data.training, task, self.settings.batch, generator)
         found, target, _ = self._compare(network, task, clean, ratio, generator)
         return ((found - target) ** 2).mean()
 
@@ -131,7 +155,7 @@ class WindowFit:
     def left_of_gaussian(self, network: nn.Module, task: Task, ratio: float) -> float:
         """Part of the Gaussian's squared error that the network leaves on held-out states, scaled channels pooled."""
         generator = torch.Generator().manual_seed(12345)
-        windows = self._windows_of(self.data.held_out, task, _SCORED_WINDOWS, generator)
+        windows = self.data.draw(self.data.held_out, task, _SCORED_WINDOWS, generator)
         left, whole = 0.0, 0.0
         for part in windows.split(4):
             ratios = part.new_full((len(part),), ratio)
@@ -146,7 +170,7 @@ class WindowFit:
         self, network: nn.Module, task: Task, clean: Tensor, ratio: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """F, its target, and c for a part of each window as long as the network's, without frames that are given."""
-        gaussian, n = self._gaussian(task), task.n_given
+        gaussian, n = self.data.gaussian(task), task.n_given
         noise = torch.randn(clean[:, n:].shape, generator=generator)
         noisy = clean[:, n:] + ratio.view(-1, 1, 1, 1, 1) * noise
         mean = gaussian.mean_given(clean[:, :n]) if n else torch.zeros_like(noisy[:1])
@@ -160,32 +184,9 @@ class WindowFit:
         found = seen.correction(noisy[:, some], estimate[:, some], ratio, n)[:, n:]
         return found, target[:, kept], std[:, kept]
 
-    def _draw_windows(self, task: Task, generator: torch.Generator) -> Tensor:
-        return self._windows_of(self.data.training, task, self.settings.batch, generator)
-
-    def _windows_of(self, source: Tensor, task: Task, n: int, generator: torch.Generator) -> Tensor:
-        n_trajectories, n_times = source.shape[:2]
-        shifts = torch.randint(0, source.shape[-1], (n, 2), generator=generator).tolist()
-        flips = torch.rand(n, generator=generator).tolist()
-        which = torch.randint(0, n_trajectories, (n,), generator=generator).tolist()
-        starts = torch.randint(0, n_times - task.frames + 1, (n,), generator=generator).tolist()
-        windows = []
-        for i, start, shift, flip in zip(which, starts, shifts, flips, strict=True):
-            window = source[i, start : start + task.frames, list(task.present)]
-            if self.data.mirror and flip < 0.5:
-                window = -window.flip(-2)
-            windows.append(torch.roll(window, shift, dims=(-2, -1)))
-        return torch.stack(windows)
-
     @property
     def _states(self) -> tuple[int, ...]:
         return tuple(range(self.data.n_states))
-
-    def _gaussian(self, task: Task) -> WindowGaussian:
-        if task not in self._gaussians:
-            whole = window_gaussian(self.data.lags, task.frames, channels=task.present)
-            self._gaussians[task] = whole.given(task.n_given) if task.n_given else whole
-        return self._gaussians[task]
 
 
 def score_window(fit: WindowFit, network: nn.Module, *, ratios: Sequence[float] = SCORED) -> dict[str, Any]:

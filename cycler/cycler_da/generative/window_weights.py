@@ -1,14 +1,16 @@
 """Weights of a window network: read with their card, checked, and turned into denoisers.
 
 The card's transition is `{kind: window, frames, mirror, observed, observed_mean, observed_std}`, its scaling that of
-the states, in whose units networks work. Gamma stands beside the network: real and imaginary part, and for a law that
-is its own mirror image (`mirror`) the half of the waves alone, for Gamma(-l, k) = Gamma(l, k).
+the states, in whose units networks work. With `inner` there, the network is a one-step transition that a smoother takes
+(`diffusion.smoother`), and its gains stand beside it; else it is one of windows. Gamma stands beside both: real and
+imaginary part, and for a law that is its own mirror image (`mirror`) the half of the waves alone, for
+Gamma(-l, k) = Gamma(l, k).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +20,13 @@ from torch import nn
 
 from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.diffusion.schedule import Schedule
+from cycler_da.generative.diffusion.smoother import Maps, Smoother
 from cycler_da.generative.diffusion.window import WindowDenoiser, WindowNetwork
 from cycler_da.generative.diffusion.window_gaussian import WindowGaussian, window_gaussian
+from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
+from cycler_da.generative.window_smoother import WindowSmoother
 from cycler_da.layout import Layout
 
 if TYPE_CHECKING:
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GAMMA = "window.gamma"
+#: Before the names of a smoother's tables, and the noise ratios of them.
+GAINS, RATIO_AXIS = "window.gains.", "window.ratios"
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +51,8 @@ class WindowPrior:
     observed_mean: tuple[float, ...] = ()
     observed_std: tuple[float, ...] = ()
     digest: str = ""
+    inner: int | None = None  # grid of a smoother, whose transition `network` is
+    gains: Mapping[str, Tensor] = field(default_factory=dict)  # its tables, and their ratios
 
     @property
     def longest(self) -> int:
@@ -51,15 +60,42 @@ class WindowPrior:
         return len(self.lags)
 
     def denoiser(
-        self, schedule: Schedule, frames: int, *, observed: Sequence[int] = (), stride: int = 1
+        self,
+        schedule: Schedule,
+        frames: int,
+        *,
+        observed: Sequence[int] = (),
+        stride: int = 1,
+        maps: Maps | None = None,
     ) -> WindowDenoiser:
-        """The denoiser of states and some observed fields (by their place in the card) over some frames."""
+        """The denoiser of states and some observed fields (by their place in the card) over some frames.
+
+        `maps`: scaled states to those fields, scaled; a smoother needs it. `stride` is that of windows of a network.
+        """
         present = (*range(self.n_states), *(self.n_states + i for i in observed))
         gaussian = _gaussian(self, frames, present)
         if self.network is None:
             return WindowDenoiser(gaussian, schedule)
-        network = WindowNetwork(self.network, self.frames, self.lags.shape[1], present)
-        return WindowDenoiser(gaussian, schedule, network, stride)
+        if self.inner is None:
+            network = WindowNetwork(self.network, self.frames, self.lags.shape[1], present)
+            return WindowDenoiser(gaussian, schedule, network, stride)
+        smoother = window_smoother(self.network, self.inner, self.n_states, maps=maps if observed else None)
+        tables = {name: table for name, table in self.gains.items() if name != RATIO_AXIS}
+        known = WindowSmoother(smoother, tables, self.gains[RATIO_AXIS], frames, present, self.n_states)
+        return WindowDenoiser(gaussian, schedule, known)
+
+
+def window_smoother(network: nn.Module, inner: int, n_states: int, *, maps: Maps | None = None) -> Smoother:
+    """The smoother around a one-step transition; raises WeightsMismatch for a network that has no other grids."""
+    if not isinstance(network, QuadraticSpectralNet):
+        raise WeightsMismatch(f"a smoother of windows takes a quadratic_spectral network, got {type(network).__name__}")
+    return Smoother(_step_of(network, inner), network.size, inner, n_states, maps)
+
+
+@lru_cache(maxsize=4)
+def _step_of(network: QuadraticSpectralNet, inner: int) -> Callable[[Tensor], Tensor]:
+    small = network.resized(inner)
+    return lambda x: x + small(x)
 
 
 @lru_cache(maxsize=8)
@@ -87,6 +123,10 @@ def load_window(folder: Path, *, layout: Layout, sha256: str | None = None) -> W
         observed_mean=tuple(own["observed_mean"]),
         observed_std=tuple(own["observed_std"]),
         digest=card.sha256[:16],
+        inner=own.get("inner"),
+        gains={
+            name.removeprefix(GAINS): table for name, table in measured.items() if name.startswith((GAINS, RATIO_AXIS))
+        },
     )
 
 

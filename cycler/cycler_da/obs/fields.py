@@ -8,7 +8,7 @@ them, and recognise by `is_of` whether a batch of observations is of one of them
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,22 @@ def observed_fields(blocks: Sequence[Mapping[str, Any]], layout: Layout) -> tupl
         where = all_cells(layout, channel)
         built.append(ObservedField(str(block["operator"]["kind"]), channel, spec.build(layout), where, layout))
     return tuple(built)
+
+
+def scaled_fields(
+    fields: Sequence[ObservedField],
+    to_physical: Callable[[Tensor], Tensor],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Callable[[Tensor], Tensor]:
+    """The map from scaled states `(batch, channel, y, x)` to these fields in units of their own deviation."""
+
+    def maps(states: Tensor) -> Tensor:
+        physical = to_physical(states)
+        parts = [(one.of(physical) - m) / s for one, m, s in zip(fields, mean, std, strict=True)]
+        return torch.cat(parts, dim=1)
+
+    return maps
 
 
 def all_cells(layout: Layout, channel: int) -> Locations:

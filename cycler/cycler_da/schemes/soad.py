@@ -19,7 +19,7 @@ the network does not know of the relation of state and observation is not enforc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
-from cycler_da.obs.fields import ObservedField, observed_fields, same_operator
+from cycler_da.obs.fields import ObservedField, observed_fields, same_operator, scaled_fields
 from cycler_da.obs.points import PointOperator, Stencil
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
@@ -208,7 +208,7 @@ class Soad:
         """Windows given parts and a background (which may be empty), scaled; one for every member."""
         settings, sampling = self.settings, self.settings.sampling()
         law = sampling.law
-        denoiser = self.known.denoiser(law, shape[0], observed=used, stride=settings.stride)
+        denoiser = self.known.denoiser(law, shape[0], observed=used, stride=settings.stride, maps=self._maps(used))
         is_replaced = settings.replaced == "observed_and_background"
         posterior = guided(
             denoiser,
@@ -224,6 +224,10 @@ class Soad:
             entries += background
         replacement = None if settings.replaced == "none" else replace_entries(entries, shape, law, noise)
         return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype)
+
+    def _maps(self, used: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+        mean, std = ([values[i] for i in used] for values in (self.known.observed_mean, self.known.observed_std))
+        return scaled_fields([self.fields[i] for i in used], self.known.scaling.to_physical, mean, std)
 
     def _parts_of(
         self, frame: int, batch: ObsBatch, all_of: Observations, used: tuple[int, ...], shape: tuple[int, ...]

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -57,6 +57,21 @@ class WindowNetwork:
         answer = self.network(fields, self._level(ratio, n_given))
         return answer.unflatten(1, (self.frames, self.channels))[:, :, list(self.present)]
 
+    def improved(
+        self,
+        noisy: Float[Tensor, "batch frame channel y x"],
+        estimate: Float[Tensor, "batch frame channel y x"],
+        std: Float[Tensor, "batch frame channel 1 1"],
+        ratio: float,
+        n_given: int = 0,
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """The estimate with c F added."""
+        return estimate + std * self.correction(noisy, estimate, noisy.new_full((len(noisy),), ratio), n_given)
+
+    def left(self, ratio: float, n_given: int = 0) -> float:
+        """Part of the Gaussian's squared error that is left: not known for a network, so all of it."""
+        return 1.0
+
     def _spread(self, x: Tensor) -> Tensor:
         if len(self.present) == self.channels:
             return x.flatten(1, 2)
@@ -74,13 +89,42 @@ class WindowNetwork:
         return level
 
 
+class Improvement(Protocol):
+    """What is known beyond the Gaussian of windows of `frames` frames, with the channels in `present`."""
+
+    @property
+    def frames(self) -> int:
+        """Frames that it sees at once."""
+        ...
+
+    @property
+    def present(self) -> tuple[int, ...]:
+        """Channels of the window among all that it knows."""
+        ...
+
+    def improved(
+        self,
+        noisy: Float[Tensor, "batch frame channel y x"],
+        estimate: Float[Tensor, "batch frame channel y x"],
+        std: Float[Tensor, "batch frame channel 1 1"],
+        ratio: float,
+        n_given: int = 0,
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """A better estimate than the Gaussian's, which leaves the deviation `std`."""
+        ...
+
+    def left(self, ratio: float, n_given: int = 0) -> float:
+        """Part of the Gaussian's squared error that is left."""
+        ...
+
+
 @dataclass(frozen=True)
 class WindowDenoiser:
     """E[z_0 | z_t] of trajectories; without a network the Gaussian's."""
 
     gaussian: WindowGaussian
     schedule: Schedule
-    network: WindowNetwork | None = None
+    network: Improvement | None = None
     stride: int = 1  # of the windows of the network
 
     def __post_init__(self) -> None:
@@ -100,14 +144,14 @@ class WindowDenoiser:
         if self.network is None:
             return estimate
         composition = Composition(self.gaussian.frames, self.network.frames, self.stride)
-        ratios = x.new_full((len(x) * len(composition.starts),), ratio)
-        parts = self.network.correction(composition.split(x), composition.split(estimate), ratios)
-        std = self.gaussian.left_std(x.new_tensor([ratio]))[..., None, None]
-        return estimate + std * composition.join(parts)
+        std = self.gaussian.left_std(x.new_tensor([ratio]))[..., None, None].expand(len(x), -1, -1, -1, -1)
+        noisy, first, deviation = (composition.split(part) for part in (x, estimate, std))
+        return composition.join(self.network.improved(noisy, first, deviation, ratio))
 
     def left(self, t: float) -> LeftOfWindow:
-        """Cov[z_0 | z_t] of the Gaussian."""
-        return self.gaussian.left_covariance(self.schedule.ratio(t))
+        """Cov[z_0 | z_t] of the Gaussian, as large as what is left is with what is known beyond it."""
+        ratio = self.schedule.ratio(t)
+        return self.gaussian.left_covariance(ratio, 1.0 if self.network is None else self.network.left(ratio))
 
     def given(self, known: Float[Tensor, "batch frame channel y x"]) -> GivenFrames:
         """The denoiser of the frames after the first ones, which are known without error."""
@@ -124,7 +168,7 @@ class GivenFrames:
     """E[z_0 | z_t, first frames] of the other frames."""
 
     rest: WindowDenoiser  # of their deviation from `mean`, Gaussian
-    network: WindowNetwork | None
+    network: Improvement | None
     known: Float[Tensor, "batch given channel y x"]
     mean: Float[Tensor, "batch frame channel y x"]
 
@@ -139,9 +183,12 @@ class GivenFrames:
             return estimate
         n_given = self.known.shape[1]
         noisy, whole = (torch.cat([self.known, part], dim=1) for part in (x, estimate))
-        parts = self.network.correction(noisy, whole, x.new_full((len(x),), ratio), n_given)
-        return estimate + self.rest.gaussian.left_std(x.new_tensor([ratio]))[..., None, None] * parts[:, n_given:]
+        std = self.rest.gaussian.left_std(x.new_tensor([ratio]))[..., None, None].expand(len(x), -1, -1, -1, -1)
+        std = torch.cat([std.new_zeros(len(x), n_given, *std.shape[2:]), std], dim=1)
+        return self.network.improved(noisy, whole, std, ratio, n_given)[:, n_given:]
 
     def left(self, t: float) -> LeftOfWindow:
-        """Cov[z_0 | z_t, first frames] of the Gaussian."""
-        return self.rest.left(t)
+        """Cov[z_0 | z_t, first frames] of the Gaussian, as large as what is left."""
+        ratio = self.rest.schedule.ratio(t)
+        part = 1.0 if self.network is None else self.network.left(ratio, self.known.shape[1])
+        return self.rest.gaussian.left_covariance(ratio, part)

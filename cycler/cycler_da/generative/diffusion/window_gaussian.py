@@ -58,9 +58,9 @@ class WindowGaussian:
         """Cov[x_0 | x_0 + r e] v."""
         return self._function(v, lambda values: values * (ratio**2 / (values + ratio**2)))
 
-    def left_covariance(self, ratio: float) -> LeftOfWindow:
-        """Cov[x_0 | x_0 + r e] with its root."""
-        return LeftOfWindow(self, ratio)
+    def left_covariance(self, ratio: float, part: float = 1.0) -> LeftOfWindow:
+        """Cov[x_0 | x_0 + r e], or a part of it, with its root."""
+        return LeftOfWindow(self, ratio, part)
 
     def color(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
         """A draw, from standard normal z."""
@@ -137,6 +137,7 @@ class LeftOfWindow:
 
     gaussian: WindowGaussian
     ratio: float
+    part: float = 1.0  # of the Gaussian's
 
     def root(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
         """C_t^1/2 v."""
@@ -157,7 +158,7 @@ class LeftOfWindow:
     def _root(self, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
         def make() -> Tensor:
             values, vectors = self.gaussian.values, self.gaussian.vectors
-            root = torch.sqrt(values * (self.ratio**2 / (values + self.ratio**2))).to(dtype)
+            root = torch.sqrt(self.part * values * (self.ratio**2 / (values + self.ratio**2))).to(dtype)
             return (vectors.to(dtype) * root[..., None, :]) @ vectors.to(dtype).mH
 
         return self._kept("root", dtype, "", make)
@@ -172,7 +173,7 @@ class LeftOfWindow:
 
     def _kept(self, kind: str, dtype: torch.dtype, of: str, make: Callable[[], Tensor]) -> Tensor:
         """Matrices of the last ratio, to which a sampler comes back in every iteration of a solve."""
-        key, kept = f"{kind} {self.ratio} {dtype} {of}", self.gaussian._table
+        key, kept = f"{kind} {self.ratio} {self.part} {dtype} {of}", self.gaussian._table
         if key not in kept:
             for old in [name for name in kept if name.startswith(kind)]:
                 del kept[old]

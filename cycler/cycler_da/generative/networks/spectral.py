@@ -69,7 +69,7 @@ class RadialFilter(nn.Module):
 
     def _values(self) -> Tensor:
         """The weights, kept between calls that need no gradient for as long as the profile is the same."""
-        if torch.is_grad_enabled() or self.profile.is_inference():
+        if (torch.is_grad_enabled() and self.profile.requires_grad) or self.profile.is_inference():
             return self.weights()
         state = (self.profile.data_ptr(), self.profile._version, self.profile.device, self.profile.dtype)
         if self._kept is None or self._kept[0] != state:
@@ -98,6 +98,15 @@ class QuadraticSpectralNet(nn.Module):
             slope = torch.cat([smooth.expand(self.products, 1, -1), local.expand(self.products, 1, -1)])
             with torch.no_grad():
                 bank.profile.copy_(profile * slope)
+
+    def resized(self, size: int) -> QuadraticSpectralNet:
+        """The same filters on a smaller grid, not to be trained: alike for fields whose products it can hold."""
+        small = QuadraticSpectralNet(size=size, channels=self.channels, products=self.products, stages=self.stages)
+        mine = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, profile in small.named_parameters():
+                profile.copy_(mine[name][..., : profile.shape[-1]])
+        return small.requires_grad_(False).eval()
 
     def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
         """Predict the scaled increment over one model step."""
