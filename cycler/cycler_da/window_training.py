@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 #: Fewest frames of a window that a smoother is said to serve.
 SHORTEST = 5
+#: Fewest noise ratios of its tables: three a decade.
+FEWEST_RATIOS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +152,10 @@ def _fit_smoother(
 ) -> _Fitted:
     card, network, _ = load_parts(Path(folder))
     data.system_spec().layout().require_same(card.layout, what=f"data.transition {folder}")
+    if settings.steps < FEWEST_RATIOS:
+        raise ConfigError(
+            f"fit.steps is {settings.steps}; expected {FEWEST_RATIOS} noise ratios or more, to interpolate gains"
+        )
     if card.network != settings.network:
         raise ConfigError(f"network is {settings.network}; that of data.transition {folder} is {card.network}")
     began = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.generative.diffusion.smoother import Smoother
+from cycler_da.generative.diffusion.smoother import Smoother, TableGains
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags, window_gaussian
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.shells import Shells, resampled
@@ -33,7 +33,7 @@ def moving(n: int) -> torch.Tensor:
 
 
 def test_a_white_field_that_moves_is_averaged_along_its_path():
-    """All frames tell of one field: its posterior mean is the mean of the noisy frames moved onto each other, shrunk."""
+    """All frames tell of one field: its posterior mean is that of the noisy frames moved onto each other, shrunk."""
     truth = moving(400)
     blind = window_gaussian(persistent_lags(torch.ones(SIZE, 5, 1, 1), 0.0, FRAMES), FRAMES)  # knows of no motion
     noisy, estimate = estimates(blind, truth, white(401, FRAMES, 1)[:400], RATIO, 0)
@@ -90,8 +90,6 @@ def test_the_estimate_is_differentiable_in_the_noisy_frames():
     tables = gains.tables()
 
     def answer(x: torch.Tensor) -> torch.Tensor:
-        from cycler_da.generative.diffusion.smoother import TableGains
-
         return smoother.smooth(x, gaussian.denoise(x, RATIO), TableGains(tables))
 
     x, direction, step = noisy[:1].clone().requires_grad_(True), white(1, FRAMES, 1), 1e-5

@@ -3,8 +3,8 @@
     (A x)(k) = A_s x(k),      s = |k| rounded to a whole number
 
 Real matrices that depend on |k| alone are filters without a direction. The best one for pairs of fields is the ratio of
-their cross spectra over shells, `fit`. `resampled` moves fields to a grid of another size: waves that both grids have are
-kept, others are left out or zero; so are those at which the smaller grid ends.
+their cross spectra over shells, `fit`. `resampled` moves fields to a grid of another size: waves that both grids have
+are kept, others are left out or zero; so are those at which the smaller grid ends.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Gamma(-l, k) = Gamma(l, k).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -59,6 +59,24 @@ class WindowPrior:
         """Most frames of a window."""
         return len(self.lags)
 
+    @property
+    def is_rigid(self) -> bool:
+        """True where windows have exactly `frames` frames, and longer ones are composed of them."""
+        return self.network is not None and self.inner is None
+
+    @property
+    def evaluated(self) -> nn.Module | None:
+        """The module that denoising evaluates, for those who count its passes."""
+        if self.network is None or self.inner is None:
+            return self.network
+        assert isinstance(self.network, QuadraticSpectralNet)
+        return _small(self.network, self.inner)
+
+    @property
+    def seen(self) -> int:
+        """Frames of a window that are seen at once."""
+        return self.frames if self.inner is None else self.longest
+
     def denoiser(
         self,
         schedule: Schedule,
@@ -89,13 +107,13 @@ def window_smoother(network: nn.Module, inner: int, n_states: int, *, maps: Maps
     """The smoother around a one-step transition; raises WeightsMismatch for a network that has no other grids."""
     if not isinstance(network, QuadraticSpectralNet):
         raise WeightsMismatch(f"a smoother of windows takes a quadratic_spectral network, got {type(network).__name__}")
-    return Smoother(_step_of(network, inner), network.size, inner, n_states, maps)
+    small = _small(network, inner)
+    return Smoother(lambda x: x + small(x), network.size, inner, n_states, maps)
 
 
 @lru_cache(maxsize=4)
-def _step_of(network: QuadraticSpectralNet, inner: int) -> Callable[[Tensor], Tensor]:
-    small = network.resized(inner)
-    return lambda x: x + small(x)
+def _small(network: QuadraticSpectralNet, inner: int) -> QuadraticSpectralNet:
+    return network.resized(inner)
 
 
 @lru_cache(maxsize=8)

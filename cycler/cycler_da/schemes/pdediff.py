@@ -81,9 +81,9 @@ class PdediffSpec(Spec):
     def build(self, context: SchemeContext) -> Pdediff:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="pdediff")
-        if self.n_given >= known.frames:
+        if self.n_given >= known.seen:
             raise ConfigError(
-                f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.frames} frames of a window"
+                f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.seen} frames of a window"
             )
         return Pdediff(self, known, window_needs(known))
 
@@ -126,9 +126,9 @@ class Pdediff:
         n_frames, done = len(times), frames
         while done.shape[1] < n_frames:
             n_given = min(self.settings.n_given, done.shape[1])
-            length = min(self.known.frames, n_frames - done.shape[1] + n_given)
-            if self.known.network is not None and length < self.known.frames:  # the last window overlaps more
-                length, n_given = self.known.frames, self.known.frames - (n_frames - done.shape[1])
+            length = min(self.known.seen, n_frames - done.shape[1] + n_given)
+            if self.known.is_rigid and length < self.known.seen:  # the last window overlaps more
+                length, n_given = self.known.seen, self.known.seen - (n_frames - done.shape[1])
             first = done.shape[1] - n_given
             keyed = MemberNoise(noise, members, f"pdediff.{first}", done.dtype)
             rest = self._window(done[:, first:], by_frame[first + n_given : first + length], length, keyed)
