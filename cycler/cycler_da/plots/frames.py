@@ -20,6 +20,7 @@ from cycler_da.layout import Axis, Grid
 from cycler_da.plots import style
 from cycler_da.plots.borders import Box, lines_in_box
 from cycler_da.plots.feedback import ObsPoints
+from cycler_da.plots.places import places_on
 from cycler_da.plots.projections import projection_of
 
 if TYPE_CHECKING:
@@ -174,6 +175,8 @@ class MapFrame:
             axis.set_visible(True)
             shown = ticks if is_labelled else []
             axis.set_ticks([at for at, _ in shown], [text for _, text in shown])
+        if is_left and not self.warning:  # on an assumed position a name would be wrong
+            self._draw_places(axes)
         if is_left and is_bottom:
             self._draw_scale_bar(axes)
 
@@ -193,6 +196,18 @@ class MapFrame:
         axes.plot([x, x + length], [y, y], color=style.INK, linewidth=1.4, path_effects=halo, zorder=6)
         name = f"{length / 1000:g} km"
         axes.text(x + length / 2, y, name, ha="center", va="bottom", fontsize=8, path_effects=halo, zorder=6)
+
+    def _draw_places(self, axes: Axes) -> None:
+        halo = [withStroke(linewidth=2.0, foreground="white")]
+        for name, x, y in self.places:
+            axes.plot(x, y, "o", color=style.INK, markersize=2.0, path_effects=halo, zorder=5)
+            offset = {"xytext": (2.5, 0), "textcoords": "offset points"}
+            axes.annotate(name, (x, y), **offset, va="center", fontsize=8, path_effects=halo, zorder=5)
+
+    @cached_property
+    def places(self) -> list[tuple[str, float, float]]:
+        """Names and positions (metres of the projection) of the towns that are written."""
+        return places_on(self.extent, self._project)
 
     @cached_property
     def borders(self) -> dict[str, list[np.ndarray]]:

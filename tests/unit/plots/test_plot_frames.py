@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import sample_experiment as sample
+from matplotlib.figure import Figure
 
 from cycler_da.errors import DataError, MissingInput
 from cycler_da.layout import Axis, Grid
 from cycler_da.plots.borders import Box, lines_in_box
 from cycler_da.plots.feedback import ObsPoints
 from cycler_da.plots.frames import MapFrame, PlainFrame, frame_of, height_over_width
+from cycler_da.plots.places import TOWNS
 from cycler_da.plots.projections import projection_of
 from cycler_da.systems.sevir_grid import map_position
 
@@ -127,3 +130,26 @@ def test_the_frame_runs_to_the_edges_of_the_cells():
     grid = Grid((Axis("y", 4, 1000.0, -500.0), Axis("x", 10, 2000.0, 7000.0)))
     assert PlainFrame(grid).extent == (6.0, 26.0, -1.0, 3.0)
     assert height_over_width(grid) == 0.4
+
+
+def test_towns_are_written_where_they_are_and_never_over_each_other():
+    frame = MapFrame(RADAR.grid)
+    names = {name: (x, y) for name, x, y in frame.places}
+    assert names
+    west, east, south, north = frame.extent
+    for name, (x, y) in names.items():
+        longitude, latitude = frame.geographic.transform_point(x, y, frame.projection)
+        (known,) = [town[1:] for town in TOWNS if town[0] == name]
+        assert (latitude, longitude) == pytest.approx(known, abs=1e-6)
+        assert west < x < east and south < y < north
+    for (x1, y1), (x2, y2) in itertools.combinations(names.values(), 2):
+        assert abs(x1 - x2) > 0.3 * (east - west) or abs(y1 - y2) > 0.12 * (north - south)
+
+
+def test_towns_are_left_out_where_the_position_is_assumed():
+    for georeference, is_named in (("catalogue", True), ("assumed", False)):
+        frame = MapFrame(replace(RADAR.grid, grid_mapping={**RADAR.grid.grid_mapping, "georeference": georeference}))
+        axes = frame.add_axes(Figure(), (0.1, 0.1, 0.8, 0.8))
+        frame.decorate(axes, is_left=True, is_bottom=False)
+        written = {text.get_text() for text in axes.texts}
+        assert bool(written & {town[0] for town in TOWNS}) is is_named
