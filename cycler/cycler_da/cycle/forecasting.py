@@ -25,7 +25,7 @@ from cycler_da.nature import Nature
 from cycler_da.noise import Noise
 from cycler_da.products.dataset import read_ensemble, write_ensemble
 from cycler_da.products.forecast_file import ForecastProducts, write_forecast_products
-from cycler_da.times import time_stamp
+from cycler_da.times import iso_time, time_stamp
 from cycler_da.verification.neighbourhood import fraction_sums
 from cycler_da.verification.scores import event_scores
 
@@ -38,6 +38,12 @@ def block_of(work: CycleWork) -> ForecastsBlock | None:
     if block is None or work.is_start or (block.chains and work.chain.name not in block.chains):
         return None
     return block
+
+
+def forecast_until(work: CycleWork) -> str | None:
+    """Last valid time of the forecast that this cycle makes; None where it makes none."""
+    block = block_of(work)
+    return None if block is None else iso_time(work.time + block.leads(work.setting.layout.step)[-1])
 
 
 def make_forecasts(work: CycleWork) -> None:

@@ -76,6 +76,10 @@ def _of_chain(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) ->
         return
     if facts["n_pending"] and facts["data_age_seconds"] > status["max_age_seconds"]:
         yield _stale(name, facts, status)
+    forecast = facts["forecast"]
+    if forecast is not None and forecast["seconds_left"] < 0 and facts["n_pending"]:
+        cause = f"the newest forecast, of {forecast['cycle']}, ended at {forecast['until']}"
+        yield Alert("forecast_expired", name, ERROR, "", cause, "see why no cycle followed; do not use the forecast")
     rung = facts["fallback"]
     if rung["level"]:
         severity = ERROR if rung["level"] >= 4 else WARNING

@@ -72,6 +72,8 @@ def _not_ready(name: str, facts: dict[str, Any], status: dict[str, Any]) -> Iter
         yield f"chain {name}: no complete cycle"
     elif facts["n_pending"] and facts["data_age_seconds"] > status["max_age_seconds"]:
         yield f"chain {name}: data are {facts['data_age_seconds']} s old, limit {status['max_age_seconds']} s"
+    if facts["n_pending"] and (forecast := facts.get("forecast")) and forecast["seconds_left"] < 0:
+        yield f"chain {name}: its forecast ended at {forecast['until']}"
 
 
 def _unknown(answers: dict[str, Callable[[], Answer]]) -> Answer:

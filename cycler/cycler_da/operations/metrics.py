@@ -31,6 +31,15 @@ def exposition(status: Mapping[str, Any], *, alerts: Iterable[Mapping[str, Any]]
             [({"chain": name}, facts["fallback"]["level"]) for name, facts in known.items()],
         ),
         _lines(
+            "cycler_forecast_seconds_left",
+            "Last valid time of the newest forecast minus data time, negative when it has expired",
+            [
+                ({"chain": name}, facts["forecast"]["seconds_left"])
+                for name, facts in known.items()
+                if facts["forecast"]
+            ],
+        ),
+        _lines(
             "cycler_failed",
             "1 when the last try of the chain ended with an error",
             [({"chain": name}, float(facts["failure"] is not None)) for name, facts in chains.items()],

@@ -19,6 +19,7 @@ from cycler_da.agenda import Agenda
 from cycler_da.errors import CyclerError
 from cycler_da.operations.alerts import FILE_NAME as ALERTS
 from cycler_da.operations.alerts import AlertBook, find_alerts
+from cycler_da.operations.current_forecast import retire_forecasts
 from cycler_da.operations.endpoint import JSON, Answer, health, metrics, readiness
 from cycler_da.operations.limits import excesses
 from cycler_da.operations.metrics import exposition
@@ -76,6 +77,8 @@ class Monitor:
         status = experiment_status(agenda)
         setting = agenda.arrivals.setting
         stores = [Store(setting.root, setting.config.name, chain) for chain in status["chains"]]
+        for store in stores:
+            retire_forecasts(store, agenda.arrivals.clock.now())
         outside = {store.chain: excesses(store, self._config.limits) for store in stores}
         alerts = find_alerts(status, outside, min_free_bytes=self._config.min_free_gb * 1e9)
         status["alerts"] = self._book.update(alerts, np.datetime64("now", "s"))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cycler_da.errors import MissingProduct
+from cycler_da.operations.current_forecast import forecast_facts
 from cycler_da.products.failure import read_failure
 from cycler_da.products.manifest import MANIFEST
 from cycler_da.products.provenance import sha256_file
@@ -82,6 +83,7 @@ def _served_chain(store: Store, agenda: Agenda, now: np.datetime64) -> dict[str,
         "n_due": sum(bool(time <= now) for time in pending),
         "waiting": _waiting(store, agenda),
         "failure": read_failure(store.chain_folder),
+        "forecast": forecast_facts(store, now),
     }
 
 

@@ -48,6 +48,9 @@ class CycleRecord:
     calibration: Mapping[str, Any] = field(default_factory=dict)  # kind to group to coverage and chi-square
     fallback: str = "full"  # rung of the fallback ladder
     delivery: str = "final"  # early: late observations may still be taken in
+    exit_code: int = 0
+    diagnostics: Mapping[str, float] = field(default_factory=dict)  # numbers of the scheme
+    forecast_until: str = ""  # last valid time of its forecast, ISO; empty where it has none
     figures: tuple[Mapping[str, Any], ...] = ()
     files: tuple[str, ...] = ()  # relative to the cycle's folder
 
@@ -109,6 +112,9 @@ def _read_version(folder: Path, valid: np.datetime64, version: tuple[int, ...]) 
         calibration=_mapping(summary.get("calibration")),
         fallback=str(_mapping(summary.get("fallback")).get("rung", "full")),
         delivery=str(summary.get("delivery", "final")),
+        exit_code=int(summary.get("exit_code", 3 if summary.get("degraded") else 0)),
+        diagnostics=_numbers(summary.get("diagnostics"), first=()),
+        forecast_until=str(summary.get("forecast_until") or ""),
         figures=tuple(figures),
         files=_products(folder),
     )

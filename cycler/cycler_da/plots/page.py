@@ -152,6 +152,9 @@ def _cycle(cycle: CycleRecord, folder: Path) -> dict[str, Any]:
         "degraded": list(cycle.degraded),
         "fallback": cycle.fallback,
         "delivery": cycle.delivery,
+        "exit_code": cycle.exit_code,
+        "diagnostics": _finite(dict(cycle.diagnostics)),
+        "forecast_until": cycle.forecast_until,
         "figures": [dict(figure) for figure in cycle.figures],
         "files": list(cycle.files),
     }

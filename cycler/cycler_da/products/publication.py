@@ -154,7 +154,12 @@ def recover(work: Path, final: Path, revision: Path, *, lock: CycleLock) -> bool
 
 def point_latest(chain_folder: Path, target: Path | None) -> None:
     """Let `latest` lead to a cycle folder, moved by rename; None removes it."""
-    link = chain_folder / LATEST
+    point_link(chain_folder, LATEST, target)
+
+
+def point_link(chain_folder: Path, name: str, target: Path | None) -> None:
+    """Let a link of a chain lead to a cycle folder, moved by rename; None removes it."""
+    link = chain_folder / name
     with refusals_explained(link):
         if target is None:
             link.unlink(missing_ok=True)

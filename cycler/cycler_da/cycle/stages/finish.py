@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cycler_da.cycle.fallback import FULL, level
+from cycler_da.cycle.forecasting import forecast_until
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.errors import EXIT_COMPLETE, EXIT_DEGRADED, EXIT_NO_OBSERVATIONS
 from cycler_da.products.manifest import Inputs, build_manifest
@@ -22,6 +23,7 @@ def finish(work: CycleWork) -> Facts:
         "delivery": delivery,
         "fallback": {"rung": rung, "level": level(rung)},
         "valid_time": iso_time(work.time),
+        "forecast_until": forecast_until(work),
         "scores": done["verify"].get("scores", {}),
         "calibration": done["verify"].get("calibration", {}),
         "alerts": done["verify"].get("alerts", []),
@@ -54,6 +56,7 @@ def finish(work: CycleWork) -> Facts:
             "delivery": delivery,
             "fallback": rung,
             "history": work.chain.model.history,
+            "forecast_until": summary["forecast_until"],
         },
     )
     work.store.publish(work.time, manifest, lock=work.lock, replace=work.replaces)

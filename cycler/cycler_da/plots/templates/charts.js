@@ -98,9 +98,9 @@ function lineChart(holder, series, options) {
   const positive = values.filter((value) => value > 0);
   // four decades at most: what lies below is drawn at the bottom
   const low = options.isLog && positive.length ? Math.max(Math.min(...positive) * 0.85, Math.max(...positive) * 1e-4) : 0;
-  const frame = chartFrame(holder, { ...options, low, high: values.length ? Math.max(...values) * 1.06 : 1 });
+  const frame = chartFrame(holder, { ...options, low, high: values.length ? Math.max(...values, options.least || 0) * 1.06 : 1 });
   const level = options.level;
-  if (level && level <= Math.max(...values, 0) * 1.06) {
+  if (level && level <= Math.max(...values, options.least || 0) * 1.06) {
     svgNode("line", { x1: frame.left, x2: frame.width - frame.right, y1: frame.y(level), y2: frame.y(level), stroke: "#8492a0" }, frame.svg);
   }
   for (const one of series) {

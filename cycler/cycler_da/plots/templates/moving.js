@@ -78,6 +78,7 @@ byId("slider").addEventListener("input", (event) => { stop(); goTo(Number(event.
 byId("speed").addEventListener("change", () => { if (state.timer) { stop(); play(); } });
 byId("calibration-group").addEventListener("change", showCalibration);
 byId("log").addEventListener("change", showCharts);
+byId("watched").addEventListener("change", showCharts);
 byId("safe-colours").addEventListener("change", () => { showMap(); showCharts(); });
 let resizing = 0;
 addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(showCharts, 120); });

@@ -80,6 +80,7 @@ function showCharts() {
       return { colour: part.colour, text: part.text, value: value === undefined || value === null ? "–" : numberText(value) + unit };
     })));
   }
+  showMonitoring();
   moveCursors();
 }
 

@@ -73,6 +73,7 @@ function showStatus() {
   const tiles = [
     ["Newest cycle", clockText(last.time), age.filter(Boolean).join(", "), isStale ? "bad" : ""],
     ["State", isFallback ? `! Degraded: fallback ${last.fallback.replaceAll("_", " ")}` : isDegraded ? "! Degraded" : "✓ Complete", isDegraded ? last.degraded.join("; ") : "all stages done", isDegraded ? "bad" : "good"],
+    ...forecastTile(),
     ["Cycles", String(chain().n_complete), chain().n_complete > chain().cycles.length ? `newest ${chain().cycles.length} shown` : "complete"],
     ["Members", chain().members || "–", ""],
     ["Observations", used === undefined ? "–" : `${used} used`, others || (used === undefined ? "none at the start" : "none withheld or rejected")],
@@ -111,6 +112,9 @@ function showMap() {
     byId("alt").textContent = gap.textContent;
     image.alt = gap.textContent;
   }
+  const notice = forecastNotice(one, figure);
+  byId("figure-notice").textContent = notice ? `! ${notice}` : "";
+  byId("figure-notice").hidden = !notice;
   image.classList.toggle("absent", !figure);
   gap.hidden = Boolean(figure);
   byId("when").textContent = clockText(allTimes[state.k]);
@@ -125,7 +129,8 @@ function showMap() {
 
 function figureName(key) {
   const figure = chains.flatMap((one) => one.cycles).flatMap((one) => one.figures).find((one) => one.file === key);
-  return figure.kind === "departures" ? "departures" : figure.variable || figure.kind;
+  if (figure.kind === "map" || !figure.variable || figure.kind === "departures") return figure.kind === "map" ? figure.variable : figure.kind;
+  return data.variables.length > 1 ? `${figure.kind} ${figure.variable}` : figure.kind;
 }
 
 function fillChoices() {
