@@ -8,9 +8,9 @@ nearly alone, and what can be learned, the motion of all other waves, is lost in
 cannot be known of it. It is the maximum-likelihood fit of mean and covariance in turns (feasible generalised least
 squares; Aitken 1936).
 
-Errors are in units of the increment's deviation; the floor says which waves count as noise. Each channel has waves of its
-own. C is a function of the network at steps that are multiples of `MEASURED_EVERY`, so a resumed training finds the
-same when its checkpoints lie there.
+Errors are in units of the increment's deviation; the floor says which waves count as noise. Each channel has waves of
+its own. C is a function of the network at steps that are multiples of `MEASURED_EVERY`, so a resumed training finds
+the same when its checkpoints lie there.
 """
 
 from __future__ import annotations
