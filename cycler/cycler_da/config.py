@@ -69,6 +69,7 @@ class StreamBlock(Block):
     folder: str
     operator: dict[str, Any] = Field(default_factory=lambda: {"kind": "points"})
     qc: dict[str, Any] = Field(default_factory=dict)
+    error_tuning: dict[str, Any] | None = Field(None, description="slow tuning of observation errors; None: none")
     draw: DrawBlock | None = None
     required: bool = Field(False, description="a missing file stops the cycle instead of degrading it")
     cutoff: str | None = Field(None, description="how long a cycle waits for the file; None: one cycle")
@@ -143,6 +144,8 @@ class ExperimentConfig(Block):
             for key in ("folder", "cutoff", "final"):
                 stream.pop(key)
             stream["qc"].pop("stream_check", None)
+            if stream["error_tuning"] is None:
+                stream.pop("error_tuning")  # as it was before there was this key
             if stream["draw"] and stream["draw"]["error_at_zero"] is None:
                 stream["draw"].pop("error_at_zero")  # as it was before there was this key
         text = yaml.safe_dump(science, sort_keys=True)

@@ -32,6 +32,7 @@ from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
 from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
 from cycler_da.times import Window, format_duration, parse_duration
+from cycler_da.verification.error_tuning import ErrorTuning
 
 if TYPE_CHECKING:
     from cycler_da.obs.networks import SiteNetwork
@@ -48,6 +49,7 @@ class Stream:
     is_required: bool
     cutoff: np.timedelta64  # after the valid time: a cycle waits for the file no longer
     final: np.timedelta64 | None = None  # after the valid time: what came late is taken in
+    tuning: ErrorTuning | None = None  # of observation errors
     network: SiteNetwork | None = None  # synthetic streams: how files are drawn
     error: Mapping[str, float] | None = None
     error_at_zero: Mapping[str, float] | None = None  # where the truth is zero or below; None: `error`
@@ -241,9 +243,11 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
     operator: ObservationOperator = read_spec("operator", block.operator, where=f"{where}.operator").build(layout)  # type: ignore[attr-defined]
     qc: QCSettings = read_settings(QCSettings, block.qc, where=f"{where}.qc")
     qc.require_variables(layout.channels)
+    options = block.error_tuning
+    tuning = None if options is None else read_settings(ErrorTuning, options, where=f"{where}.error_tuning")
     operators = dict.fromkeys(layout.channels, operator)
     if block.draw is None:
-        return Stream(block.stream, Path(block.folder), operators, qc, block.required, cutoff, final)
+        return Stream(block.stream, Path(block.folder), operators, qc, block.required, cutoff, final, tuning)
     network = read_spec("network_of_sites", block.draw.network, where=f"{where}.draw.network")
     unknown = {*block.draw.error, *(block.draw.error_at_zero or {})} - set(layout.channels)
     if unknown:
@@ -259,6 +263,7 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         is_required=block.required,
         cutoff=cutoff,
         final=final,
+        tuning=tuning,
         network=built,
         error=block.draw.error,
         error_at_zero=block.draw.error_at_zero,

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from cycler_da.cycle.fallback import FULL
 from cycler_da.cycle.unseen import assimilated_sums, unseen_sums, with_flags, withheld_fit
 from cycler_da.cycle.work import WINDOW, CycleWork, Facts
 from cycler_da.obs.base import QC, Observations
@@ -82,6 +83,8 @@ def _this_cycle(work: CycleWork, checked: Observations) -> CycleCalibration:
         assimilated=assimilated_sums(work, checked, background, analysis),
         deviation={name: one.deviation for name, one in fits.items() if name.partition("/")[0] in kept},
         analysis_deviation={s: one.deviation for s, one in fits_after.items() if one.n_obs},
+        error_factor=work.error_factors,
+        is_full_scheme=work.done_facts("assimilate").get("rung", FULL) == FULL,
     )
 
 
@@ -96,6 +99,7 @@ def _numbers(window: Sequence[CycleCalibration]) -> dict[str, Any]:
         "samples": SAMPLES,
         **{kind: [_plain(one) for one in calibrations([_sums(c, kind) for c in window])] for kind in SAMPLES},
         "assimilated": {group: _finite(scores) for group, scores in innovation_scores(merged).items()},
+        "error_factor": _finite(dict(window[-1].error_factor)),
         "deviation": _finite(window[-1].deviation),
         "analysis_deviation": _finite(window[-1].analysis_deviation),
         "alerts": drift_alerts(window),

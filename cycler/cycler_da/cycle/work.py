@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.torch import load_file
 
+from cycler_da.cycle.error_factors import error_factors, tuned
 from cycler_da.ensemble import Ensemble, append_times
 from cycler_da.errors import MissingProduct
 from cycler_da.executor import Executor
@@ -177,9 +178,19 @@ class CycleWork:
 
     # Observations, in physical units
 
-    def observations(self) -> Observations:
+    def reported(self) -> Observations:
         """All observations of the copied files, as they arrived."""
         return self._collect([batch for stream in self.setting.streams for batch in self._arrived(stream)])
+
+    def observations(self) -> Observations:
+        """The same with the errors that this cycle uses."""
+        return tuned(self.reported(), self.error_factors, self.setting.control)
+
+    @cached_property
+    def error_factors(self) -> dict[str, float]:
+        """Factors of observation errors by stream/variable; empty where none are tuned."""
+        tuning = {stream.name: stream.tuning for stream in self.setting.streams if stream.tuning is not None}
+        return error_factors(self.window, tuning)
 
     def checked(self) -> Observations:
         """The same observations after quality control, each stream with its own settings.

@@ -76,8 +76,11 @@ def write_feedback(
     background_hx: Float[Tensor, "member obs"],
     analysis_hx: Float[Tensor, "member obs"] | None,
     facts: FileFacts,
+    reported: Observations | None = None,
 ) -> list[Path]:
     """Write `<path>/<stream>.nc` for every stream of `observations`; returns the files.
+
+    `reported` are the same observations with the errors of the provider, where the cycle uses others.
 
     H(x) columns run over the batches in order. A stream without observations gives a valid file with zero
     Locations. Raises LayoutMismatch when H(x) and observations differ in number, CannotWrite.
@@ -90,8 +93,10 @@ def write_feedback(
             )
     starts = np.cumsum([0, *(len(batch) for batch in observations.batches)])
     columns = [
-        _columns(batch, background_hx[:, a:b], None if analysis_hx is None else analysis_hx[:, a:b])
-        for batch, a, b in zip(observations.batches, starts[:-1], starts[1:], strict=True)
+        {**_columns(batch, background_hx[:, a:b], None if analysis_hx is None else analysis_hx[:, a:b]), **given}
+        for batch, a, b, given in zip(
+            observations.batches, starts[:-1], starts[1:], _errors(reported or observations), strict=True
+        )
     ]
     written = []
     for stream in dict.fromkeys(batch.stream for batch in observations.batches):
@@ -119,6 +124,11 @@ def read_feedback(path: Path) -> dict[str, dict[str, np.ndarray]]:
             name: {key: _plain(path, variable) for key, variable in group.variables.items()}
             for name, group in dataset.groups.items()
         }
+
+
+def _errors(observations: Observations) -> list[dict[str, np.ndarray]]:
+    """The column ObsError of every batch."""
+    return [{"ObsError": batch.error.detach().cpu().to(torch.float64).numpy()} for batch in observations.batches]
 
 
 def _columns(batch: ObsBatch, background_hx: Tensor, analysis_hx: Tensor | None) -> dict[str, np.ndarray]:

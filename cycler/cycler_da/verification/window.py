@@ -35,6 +35,8 @@ class CycleCalibration:
     assimilated: InnovationSums = field(default_factory=lambda: InnovationSums(Totals({})))  # with residuals
     deviation: Mapping[str, float] = field(default_factory=dict)  # by stream/variable, of streams not set aside
     analysis_deviation: Mapping[str, float] = field(default_factory=dict)  # by stream, of withheld observations
+    error_factor: Mapping[str, float] = field(default_factory=dict)  # of observation errors, where they are tuned
+    is_full_scheme: bool = True  # False: the analysis stands on a lower rung
 
     def to_json(self) -> dict[str, Any]:
         """Plain objects for strict JSON."""
@@ -45,6 +47,8 @@ class CycleCalibration:
             "assimilated": self.assimilated.to_json(),
             "deviation": dict(self.deviation),
             "analysis_deviation": dict(self.analysis_deviation),
+            **({"error_factor": dict(self.error_factor)} if self.error_factor else {}),
+            **({} if self.is_full_scheme else {"is_full_scheme": False}),
         }
 
     @staticmethod
@@ -57,6 +61,8 @@ class CycleCalibration:
             InnovationSums.from_json(description["assimilated"]),
             dict(description["deviation"]),
             dict(description["analysis_deviation"]),
+            dict(description.get("error_factor", {})),
+            description.get("is_full_scheme", True),
         )
 
 

@@ -7,6 +7,7 @@ import math
 from safetensors.torch import save
 
 from cycler_da.cycle.calibrating import put_passport
+from cycler_da.cycle.error_factors import in_words
 from cycler_da.cycle.fallback import Outcome, analyse, level
 from cycler_da.cycle.unseen import require_plausible, withheld_fit
 from cycler_da.cycle.work import CycleWork, Facts
@@ -40,6 +41,7 @@ def assimilate(work: CycleWork) -> Facts:
         degraded=bool(all_reasons),
         delivery=work.done_facts("observations").get("delivery"),
         fallback=rung if level(rung) else None,
+        observation_error_factors=in_words(work.error_factors),
         title=_title(work, label),
         comment="; ".join(all_reasons) or None,
     )
@@ -48,8 +50,9 @@ def assimilate(work: CycleWork) -> Facts:
     if analysis.carry:
         carry = {name: value.contiguous() for name, value in analysis.carry.items()}
         (work.folder / "carry.safetensors").write_bytes(save(carry))
+    factors = {f"error_factor.{group}": factor for group, factor in work.error_factors.items()}
     return {
-        "diagnostics": {k: v for k, v in analysis.diagnostics.items() if math.isfinite(v)},
+        "diagnostics": {k: v for k, v in {**analysis.diagnostics, **factors}.items() if math.isfinite(v)},
         "n_used": len(usable),
         "rung": rung,
         "degraded": reasons,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from cycler_da.cycle.error_factors import in_words
 from cycler_da.cycle.forecasting import make_forecasts
 from cycler_da.cycle.work import CycleWork, Facts, nonzero
 from cycler_da.obs.qc import flag_counts
@@ -26,7 +27,8 @@ def products(work: CycleWork) -> Facts:
         checked,
         background_hx=window_hx(before, checked),
         analysis_hx=window_hx(after, checked),
-        facts=work.facts("feedback"),
+        facts=work.facts("feedback", observation_error_factors=in_words(work.error_factors)),
+        reported=work.reported(),
     )
     done = work.done_facts("assimilate")
     work.write_json("diag/stats.json", {"counts": nonzero(flag_counts(checked)), "scheme": done.get("diagnostics", {})})
