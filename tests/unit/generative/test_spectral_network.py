@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from cycler_da.errors import ConfigError
 from cycler_da.generative.networks import NetworkSpec, QuadraticSpectralNet, build_network
 from cycler_da.generative.networks.spectral import RadialFilter
 from cycler_da.noise import Noise
@@ -27,6 +29,19 @@ def test_shifted_fields_give_shifted_increments():
     x = Noise(1).shared_normal("x", (2, 2, 16, 16), dtype=torch.float64)
     shifted = network(torch.roll(x, (3, 5), dims=(-2, -1)))
     assert torch.allclose(shifted, torch.roll(network(x), (3, 5), dims=(-2, -1)), rtol=0, atol=1e-12)
+
+
+def test_a_network_with_repeats_is_the_network_applied_again():
+    once, twice = _trained_like(), _trained_like()
+    twice.repeats = 2
+    x = Noise(3).shared_normal("x", (2, 2, 16, 16), dtype=torch.float64)
+    between = x + once(x)
+    torch.testing.assert_close(x + twice(x), between + once(between), rtol=0, atol=1e-12)
+
+
+def test_no_repeats_are_refused():
+    with pytest.raises(ConfigError, match="repeats 0"):
+        QuadraticSpectralNet(size=16, channels=1, repeats=0)
 
 
 def test_a_fresh_network_is_persistence():

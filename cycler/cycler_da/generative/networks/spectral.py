@@ -4,7 +4,8 @@
     n_i      = a_i * b_i                           products on the grid
     z_i      = x + L_i x + sum_{j <= i} R_ij n_j   learned linear filters, K -> C
 
-for i = 1 ... S; the output is z_S - x. A linear filter acts on Fourier coefficients,
+for i = 1 ... S; the output is z_S - x, or with `repeats` that of so many parts of the step, one after the other with
+the same filters: for a step in which fields move by several grid cells. A linear filter acts on Fourier coefficients,
 
     W(k) = s(|k|) + i (k_x / |k|) a(|k|) + i (k_y / |k|) b(|k|),
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from cycler_da.errors import ConfigError
 from cycler_da.generative.networks.base import network
 
 if TYPE_CHECKING:
@@ -81,9 +83,15 @@ class RadialFilter(nn.Module):
 class QuadraticSpectralNet(nn.Module):
     """The network; input and output are `(batch, channel, y, x)` in scaled units."""
 
-    def __init__(self, *, size: int, channels: int, products: int = 8, stages: int = 4) -> None:
+    def __init__(self, *, size: int, channels: int, products: int = 8, stages: int = 4, repeats: int = 1) -> None:
         super().__init__()
-        self.size, self.channels, self.products, self.stages = size, channels, products, stages
+        if min(products, stages, repeats) < 1:
+            raise ConfigError(
+                f"network quadratic_spectral: products {products}, stages {stages}, repeats {repeats}; "
+                "all are 1 or more"
+            )
+        self.size, self.channels, self.products = size, channels, products
+        self.stages, self.repeats = stages, repeats
         self.factors = nn.ModuleList(RadialFilter(size, channels, 2 * products) for _ in range(stages))
         self.linear = nn.ModuleList(RadialFilter(size, channels, channels) for _ in range(stages))
         self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, channels) for i in range(stages))
@@ -101,7 +109,9 @@ class QuadraticSpectralNet(nn.Module):
 
     def resized(self, size: int) -> QuadraticSpectralNet:
         """The same filters on a smaller grid, not to be trained: alike for fields whose products it can hold."""
-        small = QuadraticSpectralNet(size=size, channels=self.channels, products=self.products, stages=self.stages)
+        small = QuadraticSpectralNet(
+            size=size, channels=self.channels, products=self.products, stages=self.stages, repeats=self.repeats
+        )
         mine = dict(self.named_parameters())
         with torch.no_grad():
             for name, profile in small.named_parameters():
@@ -111,6 +121,13 @@ class QuadraticSpectralNet(nn.Module):
     def forward(self, x: Float[Tensor, "batch channel y x"]) -> Float[Tensor, "batch channel y x"]:
         """Predict the scaled increment over one model step."""
         start = torch.fft.rfft2(x, norm="ortho")
+        change = self._change(start)
+        for _ in range(self.repeats - 1):
+            change = change + self._change(start + change)
+        return torch.fft.irfft2(change, s=(self.size, self.size), norm="ortho")
+
+    def _change(self, start: Complex[Tensor, "batch channel y k"]) -> Complex[Tensor, "batch channel y k"]:
+        """z_S - x for one part of the step."""
         state, products = start, []
         grid = (self.size, self.size)
         for factors, linear, returns in zip(self.factors, self.linear, self.returns, strict=True):
@@ -119,4 +136,4 @@ class QuadraticSpectralNet(nn.Module):
             products.append(torch.fft.rfft2(left * right, norm="ortho"))
             change = returns(torch.cat(products, dim=1)) + linear(start)
             state = start + change
-        return torch.fft.irfft2(change, s=grid, norm="ortho")
+        return change
