@@ -68,6 +68,7 @@ class CycleWork:
     delivery: str = "final"  # which pass begins now: "early" where late files may still be taken in
     is_cold_start: bool = False  # the cycle begins anew, whatever there is before it
     _checked: tuple[tuple[Any, ...], Observations] | None = field(default=None, init=False, repr=False)
+    _kept: dict[str, tuple[tuple[Any, ...], Ensemble]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def folder(self) -> Path:
@@ -249,6 +250,14 @@ class CycleWork:
         path.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
     def _read(self, name: str) -> Ensemble:
+        """An ensemble of the work folder, remembered for as long as its files are the same ones."""
+        files = tuple(identity(self.folder / file) for file in (f"{name}.nc", f"{name}{FRAMES}"))
+        if name not in self._kept or self._kept[name][0] != files:
+            self._kept.pop(name, None)  # before the next one is read: never two of them
+            self._kept[name] = (files, self._read_files(name))
+        return self._kept[name][1]
+
+    def _read_files(self, name: str) -> Ensemble:
         stored = read_ensemble(self.folder / f"{name}.nc", layout=self.setting.layout)
         frames = self.folder / f"{name}{FRAMES}"
         if frames.is_file():
