@@ -24,6 +24,15 @@ def _trained_like() -> QuadraticSpectralNet:
     return network.double()
 
 
+def _padded(modes: torch.Tensor, size: int) -> torch.Tensor:
+    """The same waves on a finer grid (norm="forward")."""
+    n = modes.shape[-2]
+    finer = modes.new_zeros((*modes.shape[:-2], size, size // 2 + 1))
+    finer[..., : n // 2, : n // 2] = modes[..., : n // 2, : n // 2]
+    finer[..., -(n // 2 - 1) :, : n // 2] = modes[..., -(n // 2 - 1) :, : n // 2]
+    return finer
+
+
 def test_shifted_fields_give_shifted_increments():
     network = _trained_like()
     x = Noise(1).shared_normal("x", (2, 2, 16, 16), dtype=torch.float64)
@@ -37,6 +46,25 @@ def test_a_network_with_repeats_is_the_network_applied_again():
     x = Noise(3).shared_normal("x", (2, 2, 16, 16), dtype=torch.float64)
     between = x + once(x)
     torch.testing.assert_close(x + twice(x), between + once(between), rtol=0, atol=1e-12)
+
+
+def test_dealiased_products_are_those_of_a_finer_grid():
+    network = QuadraticSpectralNet(size=12, channels=1, products=1, stages=1, dealiased=True)
+    finer = QuadraticSpectralNet(size=24, channels=1, products=1, stages=1)
+    for net in (network, finer):
+        with torch.no_grad():
+            net.factors[0].profile[0] = 1.0  # both factors are the field itself
+            net.returns[0].profile[0] = 1.0
+    modes = torch.zeros(1, 1, 12, 7, dtype=torch.complex128)
+    drawn = Noise(4).shared_normal("modes", (2, 7, 4), dtype=torch.float64)
+    modes[0, 0, [0, 1, 2, 3, 9, 10, 11], :4] = torch.complex(drawn[0], drawn[1])
+    x = torch.fft.irfft2(modes, s=(12, 12), norm="forward")
+    fine = torch.fft.irfft2(_padded(torch.fft.rfft2(x, norm="forward"), 24), s=(24, 24), norm="forward")
+    squared = torch.fft.rfft2(finer.double()(fine), norm="forward")
+    found = torch.fft.rfft2(network.double()(x), norm="forward")
+    torch.testing.assert_close(found[..., [0, 1, 2, 3, 9, 10, 11], :4], squared[..., [0, 1, 2, 3, 21, 22, 23], :4])
+    assert torch.count_nonzero(found[..., 4:9, :].abs() > 1e-12) == 0
+    assert torch.count_nonzero(found[..., 4:].abs() > 1e-12) == 0
 
 
 def test_no_repeats_are_refused():

@@ -4,7 +4,7 @@
     a_i, b_i = A_i z_{i-1}, B_i z_{i-1},   n_i = a_i * b_i,   z_i = zeta + L_i zeta + c_i + sum_{j <= i} R_ij n_j
 
 for i = 1 ... S, repeated `repeats` times with the same weights, for a model step that is long beside the time in which
-an eddy turns. Filters are those of `quadratic_spectral`; in zeta the velocity, the vorticity and the curl of a flux are
+an eddy turns. Filters are those of `quadratic_spectral`, and so is `dealiased`; in zeta the velocity, the vorticity and the curl of a flux are
 all filters of one direction, which they are not in u and v. c_i are learned constants on the lowest waves: a steady
 force, the one thing that knows where on the torus it is. The answer has no divergence, whatever came in; the mean flow
 is multiplied by a learned number.
@@ -22,7 +22,7 @@ from torch import nn
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.networks.base import network
-from cycler_da.generative.networks.spectral import RadialFilter
+from cycler_da.generative.networks.spectral import RadialFilter, waves_kept
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -34,7 +34,14 @@ class IncompressibleSpectralNet(nn.Module):
     """The network; input and output are `(batch, 2, y, x)` in scaled units."""
 
     def __init__(
-        self, *, size: int, products: int = 4, stages: int = 3, repeats: int = 1, forced_waves: int = 6
+        self,
+        *,
+        size: int,
+        products: int = 4,
+        stages: int = 3,
+        repeats: int = 1,
+        forced_waves: int = 6,
+        dealiased: bool = False,
     ) -> None:
         super().__init__()
         if min(products, stages, repeats) < 1 or not 0 <= forced_waves < size // 2:
@@ -48,6 +55,8 @@ class IncompressibleSpectralNet(nn.Module):
         self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, 1) for i in range(stages))
         self.force = nn.Parameter(torch.zeros(stages, 2 * forced_waves + 1, forced_waves + 1, 2))
         self.mean_decay = nn.Parameter(torch.ones(()))
+        self._kept_waves: Tensor
+        self.register_buffer("_kept_waves", waves_kept(size, dealiased=dealiased), persistent=False)
         self.direction: Tensor  # of the wave vector along x and y, 0 where there is none
         self.register_buffer("direction", _directions(size), persistent=False)
 
@@ -79,7 +88,7 @@ class IncompressibleSpectralNet(nn.Module):
         state, products, grid = start, [], (self.size, self.size)
         for i, (factors, linear, returns) in enumerate(zip(self.factors, self.linear, self.returns, strict=True)):
             left, right = torch.fft.irfft2(factors(state), s=grid, norm="ortho").chunk(2, dim=1)
-            products.append(torch.fft.rfft2(left * right, norm="ortho"))
+            products.append(torch.fft.rfft2(left * right, norm="ortho") * self._kept_waves)
             state = start + linear(start) + returns(torch.cat(products, dim=1)) + force[i]
         return state
 

@@ -14,7 +14,9 @@ derivative. Fluid dynamics with quadratic advection and a linear inversion lies 
 its Runge-Kutta steps; no constant of any equation is given. It is a relative of the Fourier neural operator
 (Li et al. 2021, ICLR) with products in place of pointwise activations, and of quadratic neural ODEs.
 
-Known limits: periodic square grids only; products are not de-aliased (the filters learn to damp them).
+With `dealiased` products keep the waves of |k_x|, |k_y| < size / 3 alone, as pseudo-spectral solvers do: a filter that
+knows |k| cannot cut that square, and what it lets through in its corners is most of the error of a flow that fills it.
+Known limits: periodic square grids only.
 """
 
 from __future__ import annotations
@@ -79,11 +81,28 @@ class RadialFilter(nn.Module):
         return self._kept[1]
 
 
+def waves_kept(size: int, *, dealiased: bool) -> Float[Tensor, "y k"]:
+    """1 for the waves of a product that are kept: by the two-thirds rule when it is `dealiased`, or all."""
+    k = torch.arange(size // 2 + 1)[None, :]
+    l = (torch.fft.fftfreq(size) * size)[:, None]
+    inside = (k < size / 3) & (l.abs() < size / 3)
+    return inside.float() if dealiased else torch.ones_like(inside, dtype=torch.float32)
+
+
 @network("quadratic_spectral")
 class QuadraticSpectralNet(nn.Module):
     """The network; input and output are `(batch, channel, y, x)` in scaled units."""
 
-    def __init__(self, *, size: int, channels: int, products: int = 8, stages: int = 4, repeats: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        channels: int,
+        products: int = 8,
+        stages: int = 4,
+        repeats: int = 1,
+        dealiased: bool = False,
+    ) -> None:
         super().__init__()
         if min(products, stages, repeats) < 1:
             raise ConfigError(
@@ -91,7 +110,9 @@ class QuadraticSpectralNet(nn.Module):
                 "all are 1 or more"
             )
         self.size, self.channels, self.products = size, channels, products
-        self.stages, self.repeats = stages, repeats
+        self.stages, self.repeats, self.dealiased = stages, repeats, dealiased
+        self._kept_waves: Tensor
+        self.register_buffer("_kept_waves", waves_kept(size, dealiased=dealiased), persistent=False)
         self.factors = nn.ModuleList(RadialFilter(size, channels, 2 * products) for _ in range(stages))
         self.linear = nn.ModuleList(RadialFilter(size, channels, channels) for _ in range(stages))
         self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, channels) for i in range(stages))
@@ -110,7 +131,12 @@ class QuadraticSpectralNet(nn.Module):
     def resized(self, size: int) -> QuadraticSpectralNet:
         """The same filters on a smaller grid, not to be trained: alike for fields whose products it can hold."""
         small = QuadraticSpectralNet(
-            size=size, channels=self.channels, products=self.products, stages=self.stages, repeats=self.repeats
+            size=size,
+            channels=self.channels,
+            products=self.products,
+            stages=self.stages,
+            repeats=self.repeats,
+            dealiased=self.dealiased,
         )
         mine = dict(self.named_parameters())
         with torch.no_grad():
@@ -133,7 +159,7 @@ class QuadraticSpectralNet(nn.Module):
         for factors, linear, returns in zip(self.factors, self.linear, self.returns, strict=True):
             fields = torch.fft.irfft2(factors(state), s=grid, norm="ortho")
             left, right = fields.chunk(2, dim=1)
-            products.append(torch.fft.rfft2(left * right, norm="ortho"))
+            products.append(torch.fft.rfft2(left * right, norm="ortho") * self._kept_waves)
             change = returns(torch.cat(products, dim=1)) + linear(start)
             state = start + change
         return change
