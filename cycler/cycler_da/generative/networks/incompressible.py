@@ -4,10 +4,10 @@
     a_i, b_i = A_i z_{i-1}, B_i z_{i-1},   n_i = a_i * b_i,   z_i = zeta + L_i zeta + c_i + sum_{j <= i} R_ij n_j
 
 for i = 1 ... S, repeated `repeats` times with the same weights, for a model step that is long beside the time in which
-an eddy turns. Filters are those of `quadratic_spectral`, and so is `dealiased`; in zeta the velocity, the vorticity and the curl of a flux are
-all filters of one direction, which they are not in u and v. c_i are learned constants on the lowest waves: a steady
-force, the one thing that knows where on the torus it is. The answer has no divergence, whatever came in; the mean flow
-is multiplied by a learned number.
+an eddy turns. Filters are those of `quadratic_spectral`, and so is `dealiased`; in zeta the velocity, the vorticity and
+the curl of a flux are all filters of one direction, which they are not in u and v. c_i are learned constants on the
+lowest waves: a steady force, the one thing that knows where on the torus it is. The answer has no divergence, whatever
+came in; the mean flow is multiplied by a learned number.
 Limits: nothing bounds it; trained on single steps of Kolmogorov flow (config/train/kolmogorov.yaml) its forecasts grow
 without bound after two or three. Both velocities must have one scale and no mean, so that scaled ones are a velocity
 too; a mean flow does not carry the eddies along (in analyses it is small); periodic square grids.
