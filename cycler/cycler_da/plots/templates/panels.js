@@ -137,6 +137,15 @@ function showArchive() {
   for (const tr of byId("archive").tBodies[0].rows) tr.classList.toggle("chosen", tr.dataset.time === allTimes[state.k]);
 }
 
+// Files that forecasters open; the others are unfolded.
+const MAIN_FILES = ["analysis.nc", "forecast_products.nc"];
+
+function fileLink(one, file) {
+  const link = element("a", "", file);
+  link.href = encodeURI(`${one.folder}/${file}`);
+  return link;
+}
+
 function archiveRow(one) {
   const tr = element("tr"), when = element("td"), files = element("td", "text files");
   tr.dataset.time = one.time;
@@ -144,10 +153,12 @@ function archiveRow(one) {
   go.type = "button";
   go.addEventListener("click", () => { stop(); goTo(allTimes.indexOf(one.time)); });
   when.append(go);
-  for (const file of one.files) {
-    const link = element("a", "", file);
-    link.href = encodeURI(`${one.folder}/${file}`);
-    files.append(link, " ");
+  const isMain = (file) => MAIN_FILES.includes(file), others = one.files.filter((file) => !isMain(file));
+  for (const file of one.files.filter(isMain)) files.append(fileLink(one, file), " ");
+  if (others.length) {
+    const more = element("details");
+    more.append(element("summary", "", `${others.length} more`), ...others.flatMap((file) => [fileLink(one, file), " "]));
+    files.append(more);
   }
   const score = one.scores.analysis && one.scores.analysis.all ? one.scores.analysis.all.rmse : null;
   const stateCell = one.degraded.length ? element("td", "text state-bad", `! ${one.degraded.join("; ")}`) : element("td", "text state-good", "✓ complete");
