@@ -117,7 +117,16 @@ class Store:
 
         Raises MissingProduct when the cycle or the file is absent or a byte differs.
         """
-        entry = self.manifest(time)["files"].get(name)
+        manifest = self.manifest(time)
+        try:
+            return self._product(time, name, manifest)
+        except MissingProduct:
+            if (now := self.manifest(time)) == manifest:
+                raise
+            return self._product(time, name, now)  # a revision took the cycle's place in between
+
+    def _product(self, time: np.datetime64, name: str, manifest: Mapping[str, Any]) -> Path:
+        entry = manifest["files"].get(name)
         path = self.cycle_folder(time) / name
         if entry is not None and not path.is_file() and is_retired(self.cycle_folder(time), name, entry):
             copy = read_retired(self.cycle_folder(time))[name]["archive"]

@@ -11,7 +11,7 @@ import pytest
 from cycler_da import faultpoint
 from cycler_da.drills.reading import read_cycle, read_opened_cycle
 from cycler_da.errors import CannotWrite, LostLock
-from cycler_da.products import exchange, publication
+from cycler_da.products import exchange, publication, stages
 from cycler_da.products.manifest import Inputs, build_manifest
 from cycler_da.products.store import CycleLock, Store
 
@@ -95,6 +95,22 @@ def test_an_opened_cycle_stays_the_one_that_was_opened(store: Store, way: str) -
         _publish(store, "second")
         assert (folder / "notes.txt").read_text() == "first"
         assert json.loads((folder / "MANIFEST.json").read_text())["inputs"]["config"] == "first"
+
+
+def test_a_file_is_compared_with_the_manifest_of_its_own_publication(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revision that is published between the look into the manifest and the look at the file is no damage."""
+    _publish(store, "first")
+    compare = stages.is_same_file
+
+    def exchanged_before(path: Path, entry: dict) -> bool:
+        monkeypatch.setattr(stages, "is_same_file", compare)
+        _publish(store, "second")
+        return compare(path, entry)
+
+    monkeypatch.setattr(stages, "is_same_file", exchanged_before)
+    assert store.product(TIME, "notes.txt").read_text() == "second"
 
 
 @pytest.mark.parametrize("point", ["publish.renamed", "publish.unmarked", "publish.success"])
