@@ -127,11 +127,14 @@ class DenseLeft:
         values, vectors = torch.linalg.eigh(covariance)
         self.matrix = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
 
-    def root(self, v):
+    def pushed(self, u, like):
+        return u @ self.matrix
+
+    def pulled(self, v):
         return v @ self.matrix
 
-    def damped(self, v, information):
-        return v @ torch.linalg.inv(torch.eye(N).double() + self.matrix @ (information[:, None] * self.matrix))
+    def damped(self, u, information, like):
+        return u @ torch.linalg.inv(torch.eye(N).double() + self.matrix @ (information[:, None] * self.matrix))
 
 
 @pytest.mark.parametrize("t", TIMES)

@@ -129,11 +129,14 @@ def test_the_root_and_the_damped_inverse_are_those_of_the_matrix():
     gaussian, ratio = window_gaussian(lags(), FRAMES), 0.7
     left, shape = gaussian.left_covariance(ratio), (FRAMES, CHANNELS, ROWS, COLUMNS)
     n = FRAMES * CHANNELS * ROWS * COLUMNS
-    units, x = torch.eye(n, dtype=torch.float64).view(n, *shape), torch.randn(3, *shape, dtype=torch.float64)
-    root, c = left.root(units).flatten(1), gaussian.left(units, ratio).flatten(1)
-    torch.testing.assert_close(root @ root, c, rtol=0, atol=1e-10)
+    units = torch.eye(n, dtype=torch.float64).view(n, *shape)
+    pulled = left.pulled(units)  # L^T of every unit: the rows of L
+    torch.testing.assert_close(pulled @ pulled.mT, gaussian.left(units, ratio).flatten(1), rtol=0, atol=1e-10)
+    v = torch.randn(3, *shape, dtype=torch.float64)
+    torch.testing.assert_close(left.pushed(left.pulled(v), v), gaussian.left(v, ratio), rtol=0, atol=1e-10)
     information = torch.rand(FRAMES, CHANNELS, dtype=torch.float64)
     every_cell = information.flatten().repeat_interleave(ROWS * COLUMNS)
-    matrix = torch.eye(n, dtype=torch.float64) + root @ (every_cell[:, None] * root)
-    expected = torch.linalg.solve(matrix, x.flatten(1).mT).mT
-    torch.testing.assert_close(left.damped(x, information).flatten(1), expected, rtol=0, atol=1e-10)
+    matrix = torch.eye(pulled.shape[1], dtype=torch.float64) + pulled.mT @ (every_cell[:, None] * pulled)
+    u = left.pulled(v)
+    found = left.damped(u, information, v)
+    torch.testing.assert_close(found @ matrix, u, rtol=0, atol=1e-10)

@@ -1,20 +1,20 @@
 """Benchmark `soad_settings`: SOAD's settings I, II, III on two-layer QG beside filters and trivial answers.
 
 Every method gets the same windows, backgrounds and observations (`soad_settings_cases`). Window schemes use the
-released window weights; filters cycle daily from the background (I) or from climatology (II, III), know only past
-observations, and have 16 members.
+released window weights, in which the released transition smooths windows; filters cycle daily from the background (I)
+or from climatology (II, III) with the same transition, and know only past observations.
 
     trivial      true-model forecast of the background, background held constant, zero; the true first frame held
     window       SOAD corrected and as published, SDA (C_t of every wave; gamma as published), PDEDiff; and SDA with the
-                 Gaussian of the same weights, without their network: what the network adds
+                 Gaussian of the same weights, without the transition: what the transition adds
     filters      LETKF with the learned and the true model, interpolant filter with the learned model
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows. Passes are those of the network's windows of five frames, for one window and member (a
-backward pass is counted as two more); seconds are of this process for one window and member. `published` runs on
-fewer windows and fewer steps than its 256 because of its cost, see `config`.
-Costs about 40 minutes of processor time; `--quick` has two windows and two cases.
+Intervals are over windows. Passes are steps of the transition for one window and member (a backward pass is counted as
+two more); seconds are of this process for one window and member. What takes gradients runs on fewer windows, and
+`published` with fewer steps than its 256, because of the cost, see `config`.
+Costs about 25 minutes of processor time; `--quick` has two windows, two steps and one case.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ from cycler_da.bench.soad_settings_cases import (
     physical_to_scaled,
     scaled_to_physical,
 )
-from cycler_da.bench.soad_settings_windows import WindowMethods
+from cycler_da.bench.soad_settings_windows import Drawn, Seen, WindowMethods
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.forecast.base import ForecastModel
@@ -54,8 +55,8 @@ from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
-from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.interpolant_filter import InterpolantFilter, InterpolantFilterSpec
+from cycler_da.schemes.letkf import Letkf, LetkfSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 from cycler_da.tables.report import BenchResult, Row
 from cycler_da.verification.consistency import mean_interval
@@ -66,9 +67,9 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path("data/weights/two_layer_qg/window")
 LEARNED = Path("data/weights/two_layer_qg/quadratic_spectral")
-RADIUS, INFLATION, FILTER_MEMBERS = 4, 1.02, 16
-LETKF = LetkfSpec(localization_radius_cells=RADIUS, weight_stride=2, inflation=INFLATION)
-INTERPOLANT = InterpolantFilterSpec(localization_radius_cells=RADIUS, weight_stride=2, inflation=INFLATION)
+RADIUS, INFLATION, FILTER_MEMBERS, STRIDE = 4, 1.02, 16, 4
+LETKF = LetkfSpec(localization_radius_cells=RADIUS, weight_stride=STRIDE, inflation=INFLATION)
+INTERPOLANT = InterpolantFilterSpec(localization_radius_cells=RADIUS, weight_stride=STRIDE, inflation=INFLATION)
 
 
 @dataclass(frozen=True)
@@ -76,26 +77,24 @@ class Size:
     """How much is done."""
 
     windows: int = 20
-    members: int = 4
-    published_windows: int = 4
-    n_steps: int = 24
-    published_steps: int = 64
+    members: int = 2
+    few_windows: int = 2  # of what takes gradients
+    n_steps: int = 8
+    published_steps: int = 48
     years: float = 1.5
     cases: tuple[Case, ...] = CASES
 
 
 FULL = Size()
-QUICK = Size(
-    windows=2, members=2, published_windows=1, n_steps=6, published_steps=6, years=0.3, cases=(CASES[0], CASES[3])
-)
+QUICK = Size(windows=2, members=2, few_windows=1, n_steps=2, published_steps=2, years=0.1, cases=(CASES[0],))
 
 
 @dataclass(frozen=True)
 class Tried:
-    """What one method made of one window."""
+    """What one method made of some windows."""
 
-    frames: Float[Tensor, "member frame 2 y x"]  # scaled
-    seconds: float = math.nan
+    frames: list[Float[Tensor, "member frame 2 y x"]]  # of each window, scaled
+    seconds: float = math.nan  # for one window and member
     passes: float = math.nan
 
 
@@ -103,7 +102,7 @@ class Tried:
     "soad_settings", summary="SOAD's settings I-III on QG 64x64: score-based schemes, filters and trivial baselines"
 )
 def soad_settings(quick: bool, progress: Progress) -> BenchResult:
-    """Run every method on every window of every case."""
+    """Run every method on all windows of every case."""
     size, rows = QUICK if quick else FULL, []
     for folder in (WEIGHTS, LEARNED):
         if not folder.is_dir():
@@ -112,30 +111,27 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
             )
     torch.set_num_threads(1)
     truths = make_truths(size.windows, size.years, seed=4711)
-    windows = WindowMethods(WEIGHTS, size.members, size.n_steps, size.published_steps)
-    n_done, total = 0, len(size.cases) * size.windows
-    for case in size.cases:
-        tried: dict[str, list[Tried]] = {}
-        scores: dict[str, list[dict[str, float]]] = {}
-        for i_window, truth in enumerate(truths):
-            progress(n_done, total, f"{case.label}, window {i_window + 1}")
-            n_done += 1
-            noise = Noise(99, i_window)
-            for name, method in methods(case, windows, is_published=i_window < size.published_windows).items():
-                try:
-                    found = method(truth, observe(case, truth, noise), noise)
-                except AnalysisFailed as error:
-                    found = Tried(torch.full((1, FRAMES, *LAYOUT.state_shape), math.nan))
-                    print(f"{name}: {error}")
-                tried.setdefault(name, []).append(Tried(found.frames[:0], found.seconds, found.passes))
-                scores.setdefault(name, []).append(score_window(found.frames, physical_to_scaled(truth)))
-        rows += rows_of(case, scores, tried)
+    noises = [Noise(99, i) for i in range(size.windows)]
+    windows = WindowMethods(WEIGHTS, size.n_steps, size.published_steps)
+    for i_case, case in enumerate(size.cases):
+        seen = [observe(case, truth, noise) for truth, noise in zip(truths, noises, strict=True)]
+        known = None
+        if case.setting == "I":
+            known = torch.stack([physical_to_scaled(background(t, n)) for t, n in zip(truths, noises, strict=True)])
+        todo = methods(case, size, windows, Seen(seen, known), truths, noises)
+        for i_method, (name, method) in enumerate(todo.items()):
+            progress(i_case * len(todo) + i_method, len(size.cases) * len(todo), f"{case.label}, {name}")
+            try:
+                rows += rows_of(case, name, method(), truths)
+            except AnalysisFailed as error:
+                rows.append(Row(case.label, name, "failed", 1.0))
+                print(f"{name}: {error}")
     config = {
-        "windows": size.windows,
+        "windows": f"{size.windows}, all methods; {size.few_windows} where gradients are taken",
         "members": size.members,
         "n_steps": size.n_steps,
-        "published": f"{size.published_windows} windows, {size.published_steps} steps",
-        "filters": f"{FILTER_MEMBERS} members, radius {RADIUS} cells, inflation {INFLATION}",
+        "published": f"{size.published_steps} steps",
+        "filters": f"{FILTER_MEMBERS} members, radius {RADIUS} cells, weights every {STRIDE}, inflation {INFLATION}",
         "weights": str(WEIGHTS),
     }
     return BenchResult("soad_settings", config, (99, 4711), tuple(rows), NOTES)
@@ -144,61 +140,73 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
 NOTES = (
     "The published tables are at 256 x 256, one window of truth. A day changes fields here by .075, theirs by .153.",
     "The true-model forecast knows the equations, which the learned methods do not.",
-    "Filters know only past observations, window schemes all nine days.",
+    "Filters know only past observations, window schemes all nine days; both have the same learned transition.",
 )
 
-Method = Callable[["Tensor", list[Observations], Noise], Tried]
+Method = Callable[[], Tried]
 
 
-def methods(case: Case, windows: WindowMethods, *, is_published: bool) -> dict[str, Method]:
-    """All methods of a case, in the order of the table."""
+def methods(
+    case: Case, size: Size, windows: WindowMethods, seen: Seen, truths: Tensor, noises: list[Noise]
+) -> dict[str, Method]:
+    """All methods of a case, in the order of the table; those for comparison in setting I alone."""
     has_background = case.setting == "I"
-
-    def window(method: Callable[..., Tensor]) -> Method:
-        def run(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
-            known = physical_to_scaled(background(truth, noise)) if has_background else None
-            passes, begun = Passes(), time.process_time()
-            windows.watch(passes)
-            frames = method(seen, known, noise)
-            seconds = (time.process_time() - begun) / len(frames)
-            return Tried(frames, seconds, (passes.forward + 2 * passes.backward) * windows.share(frames))
-
-        return run
-
-    found: dict[str, Method] = dict(trivial(has_background))
-    found["SOAD, corrected"] = window(windows.soad)
-    if is_published:
-        found["SOAD, as published"] = window(windows.soad_published)
-    found["SDA, C_t of every wave"] = window(windows.sda)
-    found["SDA, gamma .1"] = window(windows.sda_gamma)
-    found["PDEDiff"] = window(windows.pdediff)
-    found["SDA, Gaussian alone"] = window(windows.sda_gaussian)
+    each = list(zip(truths, seen.windows, noises, strict=True))
+    found: dict[str, Method] = {}
+    for name, answer in trivial(has_background).items():
+        found[name] = partial(answered, answer, each)
+    found["SOAD, corrected"] = lambda: drawn(windows, windows.soad, seen, size.members)
+    found["SDA, C_t of every wave"] = lambda: drawn(windows, windows.sda, seen, size.members)
+    found["PDEDiff"] = lambda: drawn(windows, windows.pdediff, seen, size.members)
+    if has_background:
+        few = seen.first(size.few_windows)
+        found["SOAD, as published"] = lambda: drawn(windows, windows.soad_published, few, size.members)
+        found["SDA, gamma .1"] = lambda: drawn(windows, windows.sda_gamma, few, size.members)
+        found["SDA, Gaussian alone"] = lambda: drawn(windows, windows.sda_gaussian, seen, size.members)
     for name, spec, model in (
         ("LETKF, learned model", LETKF, "learned"),
         ("LETKF, true model", LETKF, "true"),
         ("interpolant filter, learned model", INTERPOLANT, "learned"),
     ):
-        found[name] = filtered(spec, model, has_background)
+        found[name] = partial(filtered, spec, model, has_background, each)
     return found
 
 
-def trivial(has_background: bool) -> dict[str, Method]:
-    """What needs no method."""
+def answered(answer: Answer, each: list[tuple[Tensor, list[Observations], Noise]]) -> Tried:
+    """A trivial answer for all windows."""
+    return Tried([answer(truth, noise) for truth, _, noise in each])
 
-    def constant(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
-        return Tried(physical_to_scaled(background(truth, noise)).expand(1, FRAMES, -1, -1, -1))
 
-    def forecast(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
+def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_members: int) -> Tried:
+    """Members of all windows, one member at a time."""
+    passes, begun = Passes(), time.process_time()
+    windows.watch(passes)
+    members = [method(seen, Noise(99, 1000 + i)) for i in range(n_members)]
+    seconds = (time.process_time() - begun) / (n_members * len(seen.windows))
+    frames = list(torch.stack(members, dim=1).to(torch.float64))
+    return Tried(frames, seconds, (passes.forward + 2 * passes.backward) / n_members)
+
+
+Answer = Callable[["Tensor", Noise], "Tensor"]
+
+
+def trivial(has_background: bool) -> dict[str, Answer]:
+    """What needs no method: truth and noise of the background to scaled frames of one member."""
+
+    def constant(truth: Tensor, noise: Noise) -> Tensor:
+        return physical_to_scaled(background(truth, noise)).expand(1, FRAMES, -1, -1, -1)
+
+    def forecast(truth: Tensor, noise: Noise) -> Tensor:
         solver, frames = TwoLayerQGSpec().build(dtype=torch.float64), [background(truth, noise)[None]]
         for _ in range(FRAMES - 1):
             frames.append(solver.step(frames[-1]))
-        return Tried(physical_to_scaled(torch.stack(frames, dim=1)))
+        return physical_to_scaled(torch.stack(frames, dim=1))
 
-    def zero(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
-        return Tried(torch.zeros(1, *truth.shape, dtype=torch.float64))
+    def zero(truth: Tensor, noise: Noise) -> Tensor:
+        return torch.zeros(1, *truth.shape, dtype=torch.float64)
 
-    def persistence(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
-        return Tried(physical_to_scaled(truth[:1]).expand(1, FRAMES, -1, -1, -1))
+    def persistence(truth: Tensor, noise: Noise) -> Tensor:
+        return physical_to_scaled(truth[:1]).expand(1, FRAMES, -1, -1, -1)
 
     if not has_background:
         return {"zero": zero}
@@ -209,16 +217,19 @@ def trivial(has_background: bool) -> dict[str, Method]:
     }
 
 
-def filtered(spec: LetkfSpec | InterpolantFilterSpec, model_name: str, has_background: bool) -> Method:
-    """A filter cycled daily."""
+def filtered(
+    spec: LetkfSpec | InterpolantFilterSpec,
+    model_name: str,
+    has_background: bool,
+    each: list[tuple[Tensor, list[Observations], Noise]],
+) -> Tried:
+    """A filter cycled daily, window by window."""
     learned = InterpolantSpec(weights=str(LEARNED)).build(LAYOUT)
     model: ForecastModel = learned
     if model_name == "true":
         model = NumericalSpec(system={"kind": "two_layer_qg", "size": 64}).build(LAYOUT)
-
-    def run(truth: Tensor, seen: list[Observations], noise: Noise) -> Tried:
-        scheme = spec.build(SchemeContext(LAYOUT, learned))
-        begun, members = time.process_time(), range(FILTER_MEMBERS)
+    begun, found, members = time.process_time(), [], range(FILTER_MEMBERS)
+    for truth, seen, noise in each:
         z = noise.normal("start", LAYOUT.state_shape, members=members, dtype=torch.float64)
         if has_background:
             states = background(truth, noise) + ERROR * scaled_to_physical(z)
@@ -226,20 +237,30 @@ def filtered(spec: LetkfSpec | InterpolantFilterSpec, model_name: str, has_backg
             assert learned.climatology is not None
             states = learned.climatology.covariance.color(z)
         ensemble = Ensemble(states.to(torch.float32)[:, None], np.array([START]), tuple(members), LAYOUT)
-        first = LETKF.build(SchemeContext(LAYOUT, learned)).analyse(
-            Prior(ensemble, ensemble, model), seen[0], noise=noise, carry={}
-        )
-        ensemble, kept = first.ensemble, [first.ensemble.latest]
-        for frame in range(1, FRAMES):
-            keyed = Noise(noise.seed, 1000 * noise.cycle + frame)
-            forecast = model.forecast(ensemble, TIMES[frame : frame + 1], noise=keyed)
-            ensemble = scheme.analyse(Prior(forecast, ensemble, model), seen[frame], noise=keyed, carry={}).ensemble
-            kept.append(ensemble.latest)
-        seconds = (time.process_time() - begun) / FILTER_MEMBERS
-        passes = float(FRAMES - 1) if model_name == "learned" else math.nan
-        return Tried(physical_to_scaled(torch.stack(kept, dim=1).to(torch.float64)), seconds, passes)
+        found.append(cycled(spec.build(SchemeContext(LAYOUT, learned)), model, learned, ensemble, seen, noise))
+    seconds = (time.process_time() - begun) / (FILTER_MEMBERS * len(each))
+    return Tried(found, seconds, float(FRAMES - 1) if model_name == "learned" else math.nan)
 
-    return run
+
+def cycled(
+    scheme: Letkf | InterpolantFilter,
+    model: ForecastModel,
+    learned: ForecastModel,
+    ensemble: Ensemble,
+    seen: list[Observations],
+    noise: Noise,
+) -> Float[Tensor, "member frame 2 y x"]:
+    """All analyses of a window, scaled; the first by the LETKF, for there is no forecast before it."""
+    first = LETKF.build(SchemeContext(LAYOUT, learned)).analyse(
+        Prior(ensemble, ensemble, model), seen[0], noise=noise, carry={}
+    )
+    ensemble, kept = first.ensemble, [first.ensemble.latest]
+    for frame in range(1, FRAMES):
+        keyed = Noise(noise.seed, 1000 * noise.cycle + frame)
+        forecast = model.forecast(ensemble, TIMES[frame : frame + 1], noise=keyed)
+        ensemble = scheme.analyse(Prior(forecast, ensemble, model), seen[frame], noise=keyed, carry={}).ensemble
+        kept.append(ensemble.latest)
+    return physical_to_scaled(torch.stack(kept, dim=1).to(torch.float64))
 
 
 def score_window(frames: Float[Tensor, "member frame 2 y x"], truth: Float[Tensor, "frame 2 y x"]) -> dict[str, float]:
@@ -256,18 +277,16 @@ def score_window(frames: Float[Tensor, "member frame 2 y x"], truth: Float[Tenso
     return found
 
 
-def rows_of(case: Case, scores: dict[str, list[dict[str, float]]], tried: dict[str, list[Tried]]) -> list[Row]:
+def rows_of(case: Case, name: str, tried: Tried, truths: Float[Tensor, "window frame 2 y x"]) -> list[Row]:
     """Means over windows with their intervals."""
+    scores = [score_window(x, physical_to_scaled(truth)) for x, truth in zip(tried.frames, truths, strict=False)]
     rows = []
-    for name, found in scores.items():
-        for metric in found[0]:
-            values = [one[metric] for one in found]
-            found_mean = mean_interval(np.array(values))
-            rows.append(Row(case.label, name, metric, found_mean.value, found_mean.low, found_mean.high, len(values)))
-        for metric in ("passes", "seconds"):
-            values = [getattr(one, metric) for one in tried[name]]
-            if not math.isnan(values[0]):
-                rows.append(Row(case.label, name, metric, sum(values) / len(values), n=len(values)))
+    for metric in scores[0]:
+        found = mean_interval(np.array([one[metric] for one in scores]))
+        rows.append(Row(case.label, name, metric, found.value, found.low, found.high, len(scores)))
+    for metric, value in (("passes", tried.passes), ("seconds", tried.seconds)):
+        if not math.isnan(value):
+            rows.append(Row(case.label, name, metric, value))
     return rows
 
 

@@ -4,7 +4,8 @@
     setting II    no background
     setting III   no background, several sensors at once
 
-Nine daily frames. A random part of the cells, the same in all frames and channels of a sensor, in every n-th frame.
+Nine daily frames. A random part of the cells, the same in all windows, frames and channels of a sensor, in every n-th
+frame: so windows are one batch.
 Sensors act on states in climatological standard deviations, errors are 0.1 in the units of the sensor: arctan(3 x),
 1.5 sin(3 x), and "vorticity to velocity" as published (`obs.layer_velocity`).
 Source: SOAD, arXiv:2407.21314, section 4; there 256 x 256, coarsened from a run with 512 x 512.
@@ -52,11 +53,7 @@ class Case:
 
 CASES = (
     Case("I", ("arctan",), 0.0625, 2),
-    Case("I", ("sine",), 0.0625, 2),
-    Case("I", ("velocity",), 0.0625, 2),
     Case("II", ("arctan",), 0.0625, 2),
-    Case("II", ("sine",), 0.25, 1),
-    Case("II", ("velocity",), 0.0625, 2),
     Case("III", ("arctan", "sine"), 0.0625, 2),
 )
 
@@ -75,7 +72,7 @@ def observe(case: Case, truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> li
     """Observations of every frame, possibly none."""
     found: list[list[ObsBatch]] = [[] for _ in range(FRAMES)]
     for sensor in case.sensors:
-        cells = noise.generator(f"{sensor}.cells").permutation(64 * 64)[: int(case.part * 64 * 64)]
+        cells = Noise(noise.seed).generator(f"{sensor}.cells").permutation(64 * 64)[: int(case.part * 64 * 64)]
         for i, (operator, channel) in enumerate(operators(sensor)):
             where = _where(np.sort(cells), channel)
             for frame in range(0, FRAMES, case.interval):

@@ -1,7 +1,12 @@
-"""Window schemes of the benchmark `soad_settings`, each drawing nine frames of one window for a few members."""
+"""Window schemes of the benchmark `soad_settings`: nine frames of all windows at once, member by member.
+
+All windows are seen at the same places (`soad_settings_cases`), so that a batch of them is one measurement with a row
+of values for each (`window_measurement.together`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,123 +21,143 @@ from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.base import SchemeContext
-from cycler_da.schemes.pdediff import Pdediff, PdediffSpec
+from cycler_da.schemes.pdediff import PartsOf, Pdediff, PdediffSpec
 from cycler_da.schemes.sda import Sda, SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
-from cycler_da.schemes.window_measurement import EntryPart, Part, WindowMeasurement, frame_part, state_part
+from cycler_da.schemes.window_measurement import EntryPart, Part, WindowMeasurement, frame_part, state_parts, together
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
-#: Of the composition of nine frames from windows of five.
-STRIDE = 2
 SHAPE = (FRAMES, *LAYOUT.state_shape)
+#: Frames of PDEDiff's first window, with a background and without; the others go on from its last frame.
+FIRST = (1, 5)
+#: The reverse chain forgets what early steps got wrong; the ordinary differential equation does not.
+SAMPLER = "ancestral"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Observations of some windows, and their scaled backgrounds or none."""
+
+    windows: Sequence[list[Observations]]
+    backgrounds: Float[Tensor, "window channel y x"] | None
+
+    def first(self, n: int) -> Seen:
+        """Of the first windows alone."""
+        return Seen(self.windows[:n], None if self.backgrounds is None else self.backgrounds[:n])
+
+    def measurement(self, prior: WindowPrior, shape: tuple[int, ...]) -> WindowMeasurement:
+        """All that is known of the frames of `shape`, through the operators."""
+        each = [
+            [part for f in range(shape[0]) for part in self._parts(window, f, f, prior, shape)]
+            for window in self.windows
+        ]
+        return WindowMeasurement((*self.background_parts(shape), *together(each)))
+
+    def parts_of(self, prior: WindowPrior) -> PartsOf:
+        """The parts of any frame in any place of a window."""
+
+        def parts(frame: int, place: int, shape: tuple[int, ...]) -> tuple[Part, ...]:
+            return together([self._parts(window, frame, place, prior, shape) for window in self.windows])
+
+        return parts
+
+    def _parts(
+        self, window: list[Observations], frame: int, place: int, prior: WindowPrior, shape: tuple[int, ...]
+    ) -> tuple[Part, ...]:
+        some = window[frame]
+        return state_parts(place, some, prior.scaling, shape) if len(some) else ()
+
+    def background_parts(self, shape: tuple[int, ...]) -> tuple[EntryPart, ...]:
+        """The background as observations of the first frame."""
+        if self.backgrounds is None:
+            return ()
+        variance = torch.full((len(LAYOUT.channels),), ERROR**2, dtype=torch.float64)
+        return frame_part(0, self.backgrounds, variance, shape)
+
+
+Drawn = Callable[["Seen", Noise], "Tensor"]
 
 
 @dataclass(frozen=True)
 class WindowMethods:
-    """All window methods on the same weights; each takes observations, a scaled background or None, and noise."""
+    """All window methods on the same weights: one member of every window for a key of noise, `(window, frame, ...)`."""
 
     weights: Path
-    members: int
     n_steps: int
     published_steps: int
 
-    def soad(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def soad(self, seen: Seen, noise: Noise) -> Tensor:
         """SOAD, corrected."""
-        return self._augmented(
-            SoadSpec(weights=str(self.weights), stride=STRIDE, n_steps=self.n_steps), seen, known, noise
-        )
+        spec = SoadSpec(weights=str(self.weights), n_steps=self.n_steps, sampler=SAMPLER)
+        return self._augmented(spec, seen, noise)
 
-    def soad_published(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def soad_published(self, seen: Seen, noise: Noise) -> Tensor:
         """SOAD, Algorithm 1."""
-        spec = SoadSpec(variant="published", weights=str(self.weights), stride=STRIDE, n_steps=self.published_steps)
-        return self._augmented(spec, seen, known, noise)
+        spec = SoadSpec(variant="published", weights=str(self.weights), n_steps=self.published_steps)
+        return self._augmented(spec, seen, noise)
 
-    def sda(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def sda(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with C_t of every wave."""
-        return self._states(self._sda_spec, seen, known, noise)
+        return self._states(self._sda_spec, seen, noise)
 
-    def sda_gamma(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def sda_gamma(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with the published likelihood, on our grid of times."""
-        spec = replace(self._sda_spec, likelihood="sda", gamma=0.1)
-        return self._states(spec, seen, known, noise)
+        return self._states(replace(self._sda_spec, likelihood="sda", gamma=0.1), seen, noise)
 
-    def sda_gaussian(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
-        """SDA without the network of the weights."""
+    def sda_gaussian(self, seen: Seen, noise: Noise) -> Tensor:
+        """SDA with the Gaussian of the weights alone."""
         scheme = self._build(self._sda_spec)
         assert isinstance(scheme, Sda)
-        alone = replace(scheme, known=_without_network(scheme.known))
-        return alone.draw(_measurement(seen, known, alone.known, SHAPE), SHAPE, self._keyed(noise, "gaussian"))
+        alone = replace(scheme, known=replace(scheme.known, network=None))
+        return alone.draw(seen.measurement(alone.known, SHAPE), SHAPE, _keyed(noise, "gaussian", seen))
 
-    def pdediff(self, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def pdediff(self, seen: Seen, noise: Noise) -> Tensor:
         """PDEDiff: the first window from its observations, then on from its last frame."""
         step = PdediffSpec(n_steps=self.n_steps, weights=str(self.weights))
-        scheme, first = self._build(step), self._build(replace(self._sda_spec, schedule="cosine"))
+        scheme, first = self._build(step), self._build(self._sda_spec)
         assert isinstance(scheme, Pdediff) and isinstance(first, Sda)
-        shape = (scheme.known.frames, *LAYOUT.state_shape)
-        measurement = _measurement(seen[: shape[0]], known, first.known, shape)
-        frames = first.draw(measurement, shape, self._keyed(noise, "pdediff"))
-        return scheme.continue_from(frames, seen, TIMES, noise, tuple(range(self.members)))
+        shape = (FIRST[seen.backgrounds is None], *LAYOUT.state_shape)
+        frames = first.draw(seen.measurement(first.known, shape), shape, _keyed(noise, "pdediff", seen))
+        rows = tuple(range(len(seen.windows)))
+        return scheme.continue_from(frames, seen.parts_of(scheme.known), FRAMES, noise, rows)
 
     def watch(self, passes: Passes) -> None:
-        """Count passes of the network from now on, and of no earlier counter."""
-        network = self._prior.network
-        assert network is not None
-        network._forward_hooks.clear()
-        passes.watch(network)
-
-    def share(self, frames: Tensor) -> float:
-        """Windows of the network in a pass of the whole batch, for one member."""
-        return len(range(0, FRAMES - self._prior.frames + 1, STRIDE))
+        """Count steps of the transition from now on, and of no earlier counter."""
+        evaluated = self._prior.evaluated
+        assert evaluated is not None
+        evaluated._forward_hooks.clear()
+        passes.watch(evaluated)
 
     @property
     def _sda_spec(self) -> SdaSpec:
-        return SdaSpec(weights=str(self.weights), stride=STRIDE, n_steps=self.n_steps)
+        return SdaSpec(weights=str(self.weights), n_steps=self.n_steps, sampler=SAMPLER)
 
     @cached_property
     def _prior(self) -> WindowPrior:
-        scheme = self._build(self._sda_spec)
-        assert isinstance(scheme, Sda)
-        return scheme.known
+        return self._sda_spec.build(SchemeContext(LAYOUT)).known
 
     def _build(self, spec: SdaSpec | SoadSpec | PdediffSpec) -> Sda | Soad | Pdediff:
-        built = spec.build(SchemeContext(LAYOUT))
-        # One prior for all: its Gaussians are kept, and the passes of its network counted.
-        known = self.__dict__.get("_prior", built.known)
-        return replace(built, known=known)
+        # One prior for all: its Gaussians are kept, and the steps of its transition counted.
+        return replace(spec.build(SchemeContext(LAYOUT)), known=self._prior)
 
-    def _states(self, spec: SdaSpec, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def _states(self, spec: SdaSpec, seen: Seen, noise: Noise) -> Tensor:
         scheme = self._build(spec)
         assert isinstance(scheme, Sda)
-        return scheme.draw(_measurement(seen, known, scheme.known, SHAPE), SHAPE, self._keyed(noise, "sda"))
+        return scheme.draw(seen.measurement(scheme.known, SHAPE), SHAPE, _keyed(noise, "sda", seen))
 
-    def _augmented(self, spec: SoadSpec, seen: list[Observations], known: Tensor | None, noise: Noise) -> Tensor:
+    def _augmented(self, spec: SoadSpec, seen: Seen, noise: Noise) -> Tensor:
         scheme = self._build(spec)
         assert isinstance(scheme, Soad)
-        everything = Observations(tuple(batch for some in seen for batch in some.batches), LAYOUT)
-        used = scheme.fields_of(everything)
+        every = [Observations(tuple(b for some in window for b in some.batches), LAYOUT) for window in seen.windows]
+        used = scheme.fields_of(every[0])
         shape = (FRAMES, len(LAYOUT.channels) + len(used), *LAYOUT.grid.shape)
-        parts = scheme.parts(everything, TIMES, used, shape)
-        windows = scheme.draw(parts, _background(known, shape), used, shape, self._keyed(noise, "soad"))
+        parts = together([scheme.parts(window, TIMES, used, shape) for window in every])
+        windows = scheme.draw(parts, seen.background_parts(shape), used, shape, _keyed(noise, "soad", seen))
         return windows[:, :, : len(LAYOUT.channels)]
 
-    def _keyed(self, noise: Noise, stream: str) -> MemberNoise:
-        return MemberNoise(noise, range(self.members), stream, torch.float32)
 
-
-def _measurement(
-    seen: list[Observations], known: Tensor | None, prior: WindowPrior, shape: tuple[int, ...]
-) -> WindowMeasurement:
-    parts: list[Part] = [state_part(f, some, prior.scaling, shape) for f, some in enumerate(seen) if len(some)]
-    return WindowMeasurement((*_background(known, shape), *parts))
-
-
-def _background(known: Tensor | None, shape: tuple[int, ...]) -> tuple[EntryPart, ...]:
-    if known is None:
-        return ()
-    return frame_part(0, known, torch.full((len(LAYOUT.channels),), ERROR**2, dtype=torch.float64), shape)
-
-
-def _without_network(prior: WindowPrior) -> WindowPrior:
-    return replace(prior, network=None)
+def _keyed(noise: Noise, stream: str, seen: Seen) -> MemberNoise:
+    return MemberNoise(noise, tuple(range(len(seen.windows))), stream, torch.float32)

@@ -17,11 +17,10 @@ of the first frame are not used: it is given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from cycler_da.errors import ConfigError
@@ -34,7 +33,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.window_measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_part
+from cycler_da.schemes.window_measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
 from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
 
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MODES = ("universal", "joint")
+#: Observations of a frame as parts of a measurement, from its number, its place in a window and the window's shape.
+PartsOf = Callable[[int, int, tuple[int, ...]], tuple[Part, ...]]
 #: Error of known frames in mode joint, scaled (arXiv:2410.16415).
 KNOWN_STD = 0.01
 
@@ -110,20 +111,25 @@ class Pdediff:
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         first = self.known.scaling.to_scaled(prior.previous.latest.to(torch.float64)).to(dtype)
         by_frame = split_by_frame(observations, window.times)
-        windows = self.continue_from(first[:, None], by_frame, window.times, noise, prior.background.members)
+
+        def parts_of(frame: int, place: int, shape: tuple[int, ...]) -> tuple[Part, ...]:
+            some = by_frame[frame]
+            return state_parts(place, some, self.known.scaling, shape) if len(some) else ()
+
+        windows = self.continue_from(first[:, None], parts_of, len(window.times), noise, prior.background.members)
         scaling = self.known.scaling
         return window_analysis(prior, observations, windows[:, -1], scaling, carry=carry, scheme="pdediff")
 
     def continue_from(
         self,
         frames: Float[Tensor, "member given channel y x"],
-        by_frame: list[Observations],
-        times: np.ndarray,
+        parts_of: PartsOf,
+        n_frames: int,
         noise: Noise,
         members: tuple[int, ...],
     ) -> Float[Tensor, "member frame channel y x"]:
-        """Frames up to the last time, from those that are known at the first times; all scaled."""
-        n_frames, done = len(times), frames
+        """All `n_frames` frames, from those that are known at the first times; all scaled."""
+        done = frames
         while done.shape[1] < n_frames:
             n_given = min(self.settings.n_given, done.shape[1])
             length = min(self.known.seen, n_frames - done.shape[1] + n_given)
@@ -131,14 +137,15 @@ class Pdediff:
                 length, n_given = self.known.seen, self.known.seen - (n_frames - done.shape[1])
             first = done.shape[1] - n_given
             keyed = MemberNoise(noise, members, f"pdediff.{first}", done.dtype)
-            rest = self._window(done[:, first:], by_frame[first + n_given : first + length], length, keyed)
+            rest = self._window(done[:, first:], parts_of, first, length, keyed)
             done = torch.cat([done, rest], dim=1)
         return done
 
     def _window(
         self,
         given: Float[Tensor, "member given channel y x"],
-        by_frame: list[Observations],
+        parts_of: PartsOf,
+        first: int,
         length: int,
         noise: MemberNoise,
     ) -> Float[Tensor, "member frame channel y x"]:
@@ -148,9 +155,8 @@ class Pdediff:
         is_joint = self.settings.mode == "joint"
         n_frames, offset = (length, n_given) if is_joint else (length - n_given, 0)
         shape = (n_frames, *given.shape[2:])
-        parts: list[Part] = [
-            state_part(offset + i, some, self.known.scaling, shape) for i, some in enumerate(by_frame) if len(some)
-        ]
+        rest = range(length - n_given)
+        parts = [part for i in rest for part in parts_of(first + n_given + i, offset + i, shape)]
         denoiser: Denoiser
         if is_joint:
             variance = torch.full((given.shape[2],), KNOWN_STD**2, dtype=torch.float64)

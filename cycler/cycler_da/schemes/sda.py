@@ -30,7 +30,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.window_measurement import WindowMeasurement, frame_part, split_by_frame, state_part
+from cycler_da.schemes.window_measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
 from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
 
@@ -104,9 +104,10 @@ class Sda:
         window = window_of(prior, self.known, background_error=self.settings.background_error, scheme="sda")
         shape = (window.n_frames, *prior.background.layout.state_shape)
         parts = [
-            state_part(frame, some, self.known.scaling, shape)
+            part
             for frame, some in enumerate(split_by_frame(observations, window.times))
             if len(some)
+            for part in state_parts(frame, some, self.known.scaling, shape)
         ]
         measurement = WindowMeasurement((*frame_part(0, window.mean, window.variance, shape), *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype

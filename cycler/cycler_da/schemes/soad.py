@@ -35,7 +35,7 @@ from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.fields import ObservedField, observed_fields, same_operator, scaled_fields
-from cycler_da.obs.points import PointOperator, Stencil
+from cycler_da.obs.points import PointOperator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
@@ -43,8 +43,10 @@ from cycler_da.schemes.window_measurement import (
     EntryPart,
     Part,
     WindowMeasurement,
+    cells_of,
     entry_part,
     frame_part,
+    is_at_cells,
     split_by_frame,
     state_part,
 )
@@ -252,7 +254,7 @@ class Soad:
         return found
 
     def _linear_parts(self, frame: int, batch: ObsBatch, all_of: Observations, shape: tuple[int, ...]) -> list[Part]:
-        if not isinstance(batch.operator, PointOperator) or not _is_at_cells(batch, all_of):
+        if not isinstance(batch.operator, PointOperator) or not is_at_cells(batch, all_of):
             return [state_part(frame, replace(all_of, batches=(batch,)), self.known.scaling, shape)]
         cells, found = _cells(batch, all_of, shape), []
         for channel in range(self.known.n_states):
@@ -278,24 +280,14 @@ def replace_entries(
     return ForwardDiffusion(schedule, noise, "replaced", values, variance, seen)
 
 
-def _stencil(batch: ObsBatch, observations: Observations) -> Stencil:
-    operator: Any = batch.operator
-    stencil: Stencil = getattr(operator, "inner", operator).make_stencil(batch.where, observations.layout)
-    return stencil
-
-
-def _is_at_cells(batch: ObsBatch, observations: Observations) -> bool:
-    return bool((_stencil(batch, observations).weight[0] == 1.0).all())
-
-
 def _cells(batch: ObsBatch, observations: Observations, shape: tuple[int, ...]) -> Tensor:
     """Flat cell of every observation; raises AnalysisFailed for positions between cells."""
-    if not _is_at_cells(batch, observations):
+    if not is_at_cells(batch, observations):
         raise AnalysisFailed(
             f"soad: observations of stream {batch.stream} through {batch.operator.name} lie between cells; expected "
             "cell centres, where the weights know the field. Move them to cells, or take scheme sda"
         )
-    return _stencil(batch, observations).flat[0] % (shape[-1] * shape[-2])
+    return cells_of(batch, observations) % (shape[-1] * shape[-2])
 
 
 def _require_known(context: SchemeContext, fields: tuple[ObservedField, ...], weights: str | None) -> None:

@@ -14,9 +14,9 @@ likelihoods (SDA, SOAD) add variances to R in these units, as published for norm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.diffusion.likelihood import Slope
 from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
+from cycler_da.obs.nonlinear import CurveOperator
+from cycler_da.obs.points import Stencil
 from cycler_da.schemes.linearised import Linearised
 
 if TYPE_CHECKING:
@@ -90,6 +92,54 @@ class EntryPart:
 
 
 @dataclass(frozen=True)
+class CurvePart:
+    """A curve of the value in one cell for each observation: H' is diagonal, no derivative of an operator is needed."""
+
+    frame: int
+    places: Int[Tensor, "obs"]  # flat, channel and cell
+    values: Float[Tensor, "*batch obs"]
+    error_variance: Float[Tensor, "obs"]
+    curve: Callable[[Tensor], Tensor]
+    std: Float[Tensor, "obs"]  # argument = std z + mean, scaled state z
+    mean: Float[Tensor, "obs"]
+    shape: tuple[int, ...]
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """The curve of every entry."""
+        return self.curve(self._argument(z))
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> CurveSlope:
+        """Its derivative at z."""
+        with torch.enable_grad():
+            argument = self._argument(z.detach()).requires_grad_(True)
+            (derivative,) = torch.autograd.grad(self.curve(argument).sum(), argument)
+        return CurveSlope(self, derivative * self.std)
+
+    def _argument(self, z: Tensor) -> Float[Tensor, "batch obs"]:
+        return z[:, self.frame].flatten(1)[:, self.places].to(torch.float64) * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class CurveSlope:
+    """H' of a `CurvePart`."""
+
+    part: CurvePart
+    derivative: Float[Tensor, "batch obs"]
+
+    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """H' v."""
+        return v[:, self.part.frame].flatten(1)[:, self.part.places].to(torch.float64) * self.derivative
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
+        """H'^T w."""
+        z = w.new_zeros((len(w), *self.part.shape))
+        frame = w.new_zeros((len(w), z[0, 0].numel()))
+        frame.index_add_(1, self.part.places, w * self.derivative.to(w.dtype))
+        z[:, self.part.frame] = frame.view(len(w), *self.part.shape[1:])
+        return z
+
+
+@dataclass(frozen=True)
 class StatePart:
     """Observations of the states of one frame through their operators."""
 
@@ -98,11 +148,12 @@ class StatePart:
     scaling: Scaling
     unit: Float[Tensor, "obs"]
     shape: tuple[int, ...]
+    own: Float[Tensor, "batch obs"] | None = None  # values of each member in place of those of the observations
 
     @property
-    def values(self) -> Float[Tensor, "obs"]:
+    def values(self) -> Float[Tensor, "*batch obs"]:
         """Values in their units."""
-        return self.observations.values / self.unit
+        return (self.observations.values if self.own is None else self.own) / self.unit
 
     @property
     def error_variance(self) -> Float[Tensor, "obs"]:
@@ -210,6 +261,16 @@ class WindowSlope:
         return total
 
 
+def state_parts(frame: int, observations: Observations, scaling: Scaling, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """The parts of observations of states: point by point where they stand at cells, the others through H."""
+    curved = [batch for batch in observations.batches if is_curve_at_cells(batch, observations)]
+    rest = tuple(batch for batch in observations.batches if not any(batch is other for other in curved))
+    parts: list[Part] = [curve_part(frame, batch, observations, scaling, shape) for batch in curved]
+    if rest:
+        parts.append(state_part(frame, replace(observations, batches=rest), scaling, shape))
+    return tuple(parts)
+
+
 def split_by_frame(observations: Observations, times: np.ndarray) -> list[Observations]:
     """Observations of each frame, by the nearest time; without a time they belong to the last frame."""
     found: list[list[ObsBatch]] = [[] for _ in times]
@@ -227,6 +288,20 @@ def state_part(frame: int, observations: Observations, scaling: Scaling, shape: 
     """The part of observations of states; `shape` is that of a window."""
     units = torch.cat([_units(batch, observations, scaling) for batch in observations.batches])
     return StatePart(frame, observations, scaling, units, shape)
+
+
+def together(windows: Sequence[Sequence[Part]]) -> tuple[Part, ...]:
+    """The parts of several windows that are observed at the same places, as parts of one batch with a row for each."""
+    found: list[Part] = []
+    for parts in zip(*windows, strict=True):
+        first, values = parts[0], torch.stack([part.values for part in parts])
+        if isinstance(first, EntryPart | CurvePart):
+            found.append(replace(first, values=values))
+        elif isinstance(first, StatePart):
+            found.append(replace(first, own=values * first.unit))
+        else:
+            raise TypeError(f"parts of type {type(first).__name__} have no rows")
+    return tuple(found)
 
 
 def entry_part(
@@ -255,6 +330,47 @@ def frame_part(
         EntryPart(frame, c, cells, flat[..., c, :], variance[c].to(torch.float64).expand(n), shape)
         for c in range(states.shape[-3])
     )
+
+
+def is_curve_at_cells(batch: ObsBatch, observations: Observations) -> bool:
+    """True where every observation is a curve of the value in one cell."""
+    return isinstance(batch.operator, CurveOperator) and is_at_cells(batch, observations)
+
+
+def curve_part(
+    frame: int, batch: ObsBatch, observations: Observations, scaling: Scaling, shape: tuple[int, ...]
+) -> CurvePart:
+    """The part of a batch that is curves of values in cells."""
+    operator = batch.operator
+    assert isinstance(operator, CurveOperator)
+    channel = batch.where.channel
+    std, mean = (torch.tensor(values, dtype=torch.float64)[channel] for values in (scaling.std, scaling.mean))
+    return CurvePart(
+        frame,
+        channel * shape[-1] * shape[-2] + cells_of(batch, observations) % (shape[-1] * shape[-2]),
+        batch.values,
+        batch.error**2,
+        operator.curve,
+        std / operator.scale,
+        mean / operator.scale,
+        shape,
+    )
+
+
+def is_at_cells(batch: ObsBatch, observations: Observations) -> bool:
+    """True where no observation of a point operator lies between cells."""
+    return bool((_stencil(batch, observations).weight[0] == 1.0).all())
+
+
+def cells_of(batch: ObsBatch, observations: Observations) -> Int[Tensor, "obs"]:
+    """Flat place of the cell of every observation, channels outside."""
+    return _stencil(batch, observations).flat[0]
+
+
+def _stencil(batch: ObsBatch, observations: Observations) -> Stencil:
+    operator: Any = batch.operator
+    stencil: Stencil = getattr(operator, "inner", operator).make_stencil(batch.where, observations.layout)
+    return stencil
 
 
 def _units(batch: ObsBatch, observations: Observations, scaling: Scaling) -> Float[Tensor, "obs"]:

@@ -42,6 +42,12 @@ def test_a_sensor_sees_the_same_cells_in_every_second_frame_with_its_error():
     assert float(clean[:256].abs().max()) <= math.atan(3.0001 * float(z.abs().max()))  # the scale is rounded
 
 
+def test_all_windows_are_seen_at_the_same_places():
+    one, other = (observe(Case("II", ("arctan",), 0.0625, 2), truth(), Noise(1, cycle)) for cycle in (0, 1))
+    assert torch.equal(one[0].batches[0].where.position, other[0].batches[0].where.position)
+    assert not torch.equal(one[0].values, other[0].values)
+
+
 def test_a_background_has_a_tenth_of_the_climatology_as_its_error():
     states = truth()
     error = physical_to_scaled(background(states, Noise(1)) - states[0])
@@ -61,7 +67,7 @@ def test_rmse_is_the_mean_over_frames_and_crps_is_fair():
 
 def test_trivial_answers_of_a_setting_with_background_need_no_observation():
     states = truth()
-    answers = {name: method(states, [], Noise(2)).frames for name, method in trivial(True).items()}
+    answers = {name: answer(states, Noise(2)) for name, answer in trivial(True).items()}
     constant = answers["background held constant"]
     assert torch.equal(constant[0, 0], constant[0, -1])
     np.testing.assert_allclose(answers["true first frame held constant"][0, 3], physical_to_scaled(states[0]))

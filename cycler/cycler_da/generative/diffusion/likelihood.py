@@ -178,16 +178,20 @@ class MomentMatching:
 
 
 class LeftCovariance(Protocol):
-    """C_t = Cov[z_0 | z_t], by its symmetric root."""
+    """C_t = Cov[z_0 | z_t] = L L^T, by a root L whose unknowns are flat, float64; for waves they are coefficients."""
 
-    def root(self, v: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
-        """C_t^1/2 v."""
+    def pushed(self, u: Float[Tensor, "batch n"], like: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
+        """L u, in the shape and type of `like`."""
+        ...
+
+    def pulled(self, v: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch n"]:
+        """L^T v."""
         ...
 
     def damped(
-        self, v: Float[Tensor, "batch *state"], information: Float[Tensor, "*some"]
-    ) -> Float[Tensor, "batch *state"]:
-        """(I + C_t^1/2 D C_t^1/2)^-1 v, for a D that has about the diagonal of H^T R^-1 H."""
+        self, u: Float[Tensor, "batch n"], information: Float[Tensor, "*some"], like: Float[Tensor, "batch *state"]
+    ) -> Float[Tensor, "batch n"]:
+        """(I + L^T D L)^-1 u, for a D that has about the diagonal of H^T R^-1 H."""
         ...
 
 
@@ -201,10 +205,11 @@ class InformedMeasurement(Measurement, Protocol):
 
 @dataclass(frozen=True)
 class KnownCovariance:
-    """C_t from outside: no backward pass. Solved in the space of C_t^1/2, where spectra are no trouble.
+    """C_t from outside: no backward pass. Solved in the space of a root, where spectra are no trouble.
 
-    zhat + C^1/2 (I + C^1/2 H^T R^-1 H C^1/2)^-1 C^1/2 H^T R^-1 (y - h(zhat)), which is the same gain. The unknowns are
-    in standard deviations of what is left: solved when the residual is `tolerance` of one in each of them, on average.
+    zhat + L (I + L^T H^T R^-1 H L)^-1 L^T H^T R^-1 (y - h(zhat)), C_t = L L^T, which is the same gain. The unknowns are
+    in standard deviations of what is left: solved when the residual is `tolerance` of one in each value of the state,
+    on average.
     """
 
     denoiser: Denoiser
@@ -220,26 +225,20 @@ class KnownCovariance:
         information = self.measurement.information(clean)
 
         def pulled(w: Tensor) -> Tensor:
-            return left.root(slope.transpose((w / variance).to(clean.dtype)))
+            return left.pulled(slope.transpose((w / variance).to(clean.dtype)))
 
-        def system(v: Tensor) -> Tensor:
-            state = v.view(clean.shape).to(clean.dtype)
-            return v + pulled(slope.forward(left.root(state))).flatten(1).to(torch.float64)
+        def system(u: Tensor) -> Tensor:
+            return u + pulled(slope.forward(left.pushed(u, clean)))
 
-        def precondition(v: Tensor) -> Tensor:
-            state = v.view(clean.shape).to(clean.dtype)
-            return left.damped(state, information).flatten(1).to(torch.float64)
-
-        right = pulled(self.measurement.values - self.measurement.hx(clean)).flatten(1)
-        v = conjugate_gradients.solve(
+        u = conjugate_gradients.solve(
             system,
-            right,
-            precondition=precondition,
-            size=math.sqrt(right.shape[1]),
+            pulled(self.measurement.values - self.measurement.hx(clean)),
+            precondition=lambda u: left.damped(u, information, clean),
+            size=math.sqrt(clean[0].numel()),
             tolerance=self.tolerance,
             most_iterations=self.most_iterations,
         )
-        return clean + left.root(v.view(clean.shape).to(clean.dtype))
+        return clean + left.pushed(u, clean)
 
 
 def _gain(

@@ -133,27 +133,43 @@ class WindowGaussian:
 
 @dataclass(frozen=True)
 class LeftOfWindow:
-    """C_t of a window, wave by wave."""
+    """C_t of a window, wave by wave: L = F^-1 W^-1 C^1/2, L^T = C^1/2 W F with the transform F of all frames.
+
+    Unknowns are the Fourier coefficients, real and imaginary parts, `(y, k, channel)` outside in; W weighs those that
+    stand for two, so that scalar products are those of fields. A solve then has two transforms an iteration.
+    """
 
     gaussian: WindowGaussian
     ratio: float
     part: float = 1.0  # of the Gaussian's
 
-    def root(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
-        """C_t^1/2 v."""
-        return self._apply(v, self._root)
-
-    def damped(
-        self, v: Float[Tensor, "batch frame channel y x"], information: Float[Tensor, "frame channel"]
+    def pushed(
+        self, u: Float[Tensor, "batch n"], like: Float[Tensor, "batch frame channel y x"]
     ) -> Float[Tensor, "batch frame channel y x"]:
-        """(I + C_t^1/2 D C_t^1/2)^-1 v with D = `information` in every cell of a frame and channel."""
-        return self._apply(v, lambda dtype: self._inverse(information, dtype))
+        """L u."""
+        waves = self._waves(u, like) / _pairs(like)
+        fields = (self._root(waves.dtype) @ waves).permute(3, 2, 0, 1)
+        return torch.fft.irfft2(fields, s=like.shape[-2:], norm="ortho").view(like.shape)
 
-    def _apply(self, v: Tensor, matrix: Callable[[torch.dtype], Tensor]) -> Tensor:
+    def pulled(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch n"]:
+        """L^T v."""
         # Products of many small matrices are several times faster on contiguous ones.
         waves = torch.fft.rfft2(v.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
-        turned = (matrix(waves.dtype) @ waves).permute(3, 2, 0, 1).contiguous()
-        return torch.fft.irfft2(turned, s=v.shape[-2:], norm="ortho").view(v.shape)
+        return _unknowns((self._root(waves.dtype) @ waves) * _pairs(v))
+
+    def damped(
+        self,
+        u: Float[Tensor, "batch n"],
+        information: Float[Tensor, "frame channel"],
+        like: Float[Tensor, "batch frame channel y x"],
+    ) -> Float[Tensor, "batch n"]:
+        """(I + C_t^1/2 D C_t^1/2)^-1 u with D = `information` in every cell of a frame and channel."""
+        waves = self._waves(u, like)
+        return _unknowns(self._inverse(information, waves.dtype) @ waves)
+
+    def _waves(self, u: Tensor, like: Tensor) -> Complex[Tensor, "y k n batch"]:
+        shape = (like.shape[-2], like.shape[-1] // 2 + 1, self.gaussian.frames * self.gaussian.channels, len(like), 2)
+        return torch.view_as_complex(u.to(like.dtype).mT.reshape(*shape[:3], 2, shape[3]).transpose(3, 4).contiguous())
 
     def _root(self, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
         def make() -> Tensor:
@@ -179,6 +195,18 @@ class LeftOfWindow:
                 del kept[old]
             kept[key] = make()
         return kept[key]
+
+
+def _unknowns(waves: Complex[Tensor, "y k n batch"]) -> Float[Tensor, "batch unknown"]:
+    """Flat unknowns, float64."""
+    return torch.view_as_real(waves).transpose(3, 4).flatten(0, 3).mT.to(torch.float64)
+
+
+def _pairs(like: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "1 k 1 1"]:
+    """Root of how many waves a coefficient of rfft2 stands for."""
+    weight = like.new_full((like.shape[-1] // 2 + 1,), 2.0)
+    weight[0] = weight[-1] = 1.0
+    return weight.sqrt()[None, :, None, None]
 
 
 def window_gaussian(
