@@ -55,7 +55,7 @@ LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 LOW, HIGH = 0.01, 30.0
 #: Residual at which the systems of a likelihood are solved well enough, in deviations of what is left (known
 #: covariance) or of the misfit (moment matching): the model of C_t is rougher.
-SOLVED, MOST_ITERATIONS = 2e-2, 500
+SOLVED, MOST_ITERATIONS = 5e-3, 500
 
 
 @dataclass(frozen=True, kw_only=True)
