@@ -47,7 +47,7 @@ def check_needs(
     if config.cycles.frames is not None and not needs.own_times:
         raise ConfigError(
             f"{where} takes all observations of a window to be at its end; leave cycles.frames out, or use a scheme "
-            "that takes them at their own times: letkf, etkf, enkf"
+            "that takes them at their own times: letkf, etkf, enkf; sda, pdediff, soad"
         )
 
 

@@ -36,7 +36,7 @@ for _module in pkgutil.iter_modules(cycler_da.schemes.__path__):
     importlib.import_module(f"cycler_da.schemes.{_module.name}")
 every_scheme = pytest.mark.parametrize("kind", sorted(registered("scheme")))
 #: Schemes that move the frames before the last one, too, by the same weights.
-SMOOTHERS = ("etkf", "letkf")
+SMOOTHERS = ("etkf", "letkf", "pdediff", "sda", "soad")
 
 STEP = np.timedelta64(3600, "s")
 TIME = np.datetime64("2020-01-01T12:00:00", "s")

@@ -267,3 +267,27 @@ def test_members_do_not_depend_on_the_others_noise():
         for members in ((3, 7, 9), (7,))
     ]
     torch.testing.assert_close(draws[0][1:2], draws[1], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("spec", [SdaSpec, SoadSpec, PdediffSpec])
+def test_frames_inside_the_window_become_smoothed_ones_and_leave_the_last_as_it_is(spec):
+    seen, alone = observations(CellSpec().build(LAYOUT)), prior(2)
+    last = alone.background
+    values = last.values.expand(-1, FRAMES - 1, -1, -1, -1)
+    times = START + STEP * np.arange(1, FRAMES)
+    framed = Prior(Ensemble(values, times, last.members, LAYOUT), alone.previous)
+    scheme = spec(n_steps=4, correlation=CORRELATION).build(CONTEXT)
+    one, all_of_them = (scheme.analyse(p, seen, noise=Noise(1), carry={}).ensemble for p in (alone, framed))
+    assert np.array_equal(all_of_them.valid_times, times)
+    assert torch.equal(all_of_them.latest, one.latest)
+    early = split_by_frame(seen, START + STEP * np.arange(FRAMES))[1]
+    misfit = [(early.hx(x) - early.values).square().mean() for x in (all_of_them.values[:, 0], values[:, 0])]
+    assert misfit[0] < 0.5 * misfit[1]  # errors of 0.3, backgrounds that are about one deviation off
+
+
+def test_a_frame_that_is_none_of_the_window_is_refused():
+    last = prior(2)
+    times = START + np.array([STEP // 2, (FRAMES - 1) * STEP])
+    framed = Prior(Ensemble(last.background.values.expand(-1, 2, -1, -1, -1), times, (0, 1), LAYOUT), last.previous)
+    with pytest.raises(AnalysisFailed, match="expected frames of the window"):
+        SdaSpec(n_steps=2).build(CONTEXT).analyse(framed, observations(), noise=Noise(1), carry={})

@@ -118,7 +118,7 @@ class Pdediff:
 
         windows = self.continue_from(first[:, None], parts_of, len(window.times), noise, prior.background.members)
         scaling = self.known.scaling
-        return window_analysis(prior, observations, windows[:, -1], scaling, carry=carry, scheme="pdediff")
+        return window_analysis(prior, observations, windows, window.times, scaling, carry=carry, scheme="pdediff")
 
     def continue_from(
         self,

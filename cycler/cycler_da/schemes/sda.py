@@ -114,7 +114,7 @@ class Sda:
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
         windows = self.draw(measurement, shape, keyed)
         scaling = self.known.scaling
-        return window_analysis(prior, observations, windows[:, -1], scaling, carry=carry, scheme="sda")
+        return window_analysis(prior, observations, windows, window.times, scaling, carry=carry, scheme="sda")
 
     def draw(
         self, measurement: WindowMeasurement, shape: tuple[int, ...], noise: MemberNoise

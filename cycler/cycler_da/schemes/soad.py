@@ -176,8 +176,8 @@ class Soad:
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
         windows = self.draw(parts, background, used, shape, keyed)
-        last = windows[:, -1, :n_states]
-        return window_analysis(prior, observations, last, self.known.scaling, carry=carry, scheme="soad")
+        states, scaling = windows[:, :, :n_states], self.known.scaling
+        return window_analysis(prior, observations, states, window.times, scaling, carry=carry, scheme="soad")
 
     def fields_of(self, observations: Observations) -> tuple[int, ...]:
         """Which fields are observed, by their place in the card; all variables of an operator together."""

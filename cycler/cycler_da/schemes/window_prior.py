@@ -58,7 +58,14 @@ def read_prior(
 
 def window_needs(prior: WindowPrior) -> Needs:
     """What a scheme with this prior cannot do without."""
-    return Needs(previous=True, gradient=True, n_members=2, window=prior.frames, longest_window=prior.longest)
+    return Needs(
+        previous=True,
+        gradient=True,
+        n_members=2,
+        own_times=True,
+        window=prior.frames,
+        longest_window=prior.longest,
+    )
 
 
 @dataclass(frozen=True)

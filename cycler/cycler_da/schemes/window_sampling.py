@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from cycler_da.errors import ConfigError
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.diffusion.corrector import Langevin
 from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.likelihood import (
@@ -40,9 +41,10 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.base import Analysis, Prior
-from cycler_da.schemes.checks import finite_hx, require_finite
+from cycler_da.schemes.checks import finite_window_hx, require_finite
 from cycler_da.schemes.conclusion import conclude
 from cycler_da.schemes.diagnostics import used_share
+from cycler_da.schemes.window_hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -148,17 +150,30 @@ def require_likelihood(name: str, *, scheme: str) -> None:
 def window_analysis(
     prior: Prior,
     observations: Observations,
-    last: Float[Tensor, "member channel y x"],
+    windows: Float[Tensor, "member frame channel y x"],
+    times: np.ndarray,
     scaling: Scaling,
     *,
     carry: Mapping[str, Tensor],
     scheme: str,
 ) -> Analysis:
-    """The analysis whose members are the last frames of their windows (scaled)."""
+    """The analysis whose members are the last frames of their windows (scaled; `times` are those of the frames).
+
+    Frames of the background inside the window become the smoothed ones. Raises AnalysisFailed where one of them is no
+    frame of the window, or a value is not finite.
+    """
     background = prior.background
-    hx = finite_hx(background.latest, observations, scheme=scheme)
-    analysed = scaling.to_physical(last.to(torch.float64)).to(background.values.dtype)
-    require_finite(analysed, layout=background.layout, scheme=scheme)
-    share = used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
+    hx = finite_window_hx(background, observations, scheme=scheme)
+    inside = np.searchsorted(times, background.valid_times)
+    if (inside == len(times)).any() or (times[inside.clip(max=len(times) - 1)] != background.valid_times).any():
+        raise AnalysisFailed(
+            f"{scheme}: the background has frames at {background.valid_times}, its window at {times}; expected frames "
+            "of the window. Set cycles.frames to whole model steps"
+        )
+    frames = scaling.to_physical(windows[:, inside].to(torch.float64)).to(background.values.dtype)
+    for frame in frames.unbind(dim=1):
+        require_finite(frame, layout=background.layout, scheme=scheme)
+    analysed = background.with_values(frames)
+    share = used_share(observations.values - hx, window_hx(analysed, observations) - hx)
     report = {"n_obs": float(len(observations)), "dof_signal": share * len(observations)}
-    return conclude(background, analysed, carry=carry, report=report)
+    return conclude(background, frames[:, -1], carry=carry, report=report, earlier=frames[:, :-1])
