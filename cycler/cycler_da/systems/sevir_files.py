@@ -164,17 +164,24 @@ class CatalogEntry:
 def read_catalog(path: str | Path, event: str) -> CatalogEntry:
     """Find the VIL row of an event in CATALOG.csv (plain or .gz).
 
-    Raises MissingInput when there is no such file and DataError when the event is not in it.
+    Raises MissingInput when there is no such file and DataError when the event is not in it, or in it twice with
+    different positions or times.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"SEVIR catalogue {path} does not exist; it is s3://sevir/CATALOG.csv. {WHERE_AND_WHAT}")
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", newline="") as lines:
-        for row in csv.DictReader(lines):
-            if row.get("id") == event and row.get("img_type") == DATASET:
-                return _entry(row)
-    raise DataError(f"SEVIR catalogue {path} has no row with id {event!r} and img_type {DATASET!r}")
+        rows = [row for row in csv.DictReader(lines) if row.get("id") == event and row.get("img_type") == DATASET]
+    found = {_entry(row) for row in rows}
+    if not found:
+        raise DataError(f"SEVIR catalogue {path} has no row with id {event!r} and img_type {DATASET!r}")
+    if len(found) > 1:
+        raise DataError(
+            f"SEVIR catalogue {path} describes event {event!r} {len(rows)} times, with different positions or times "
+            f"({', '.join(sorted(str(one.middle_time) for one in found))}); remove the wrong rows"
+        )
+    return found.pop()
 
 
 def _entry(row: dict[str, str]) -> CatalogEntry:

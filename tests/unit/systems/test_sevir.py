@@ -140,6 +140,17 @@ def test_a_compressed_catalogue_reads_alike(tmp_path):
     assert plain == packed and plain.minute_offsets == (-119, -115, -110, -104)
 
 
+def test_an_event_that_is_listed_twice_is_taken_when_both_rows_agree_and_refused_when_not(tmp_path):
+    lines = CATALOG.rstrip("\n").splitlines()
+    row = next(line for line in lines if line.startswith("S834603") and ",vil," in line)
+    path = tmp_path / "CATALOG.csv"
+    path.write_text("\n".join([*lines, row]) + "\n")
+    assert read_catalog(path, "S834603").event == "S834603"
+    path.write_text("\n".join([*lines, row.replace("2019-05-12 18:30:00", "2019-05-13 18:30:00")]) + "\n")
+    with pytest.raises(DataError, match="2 times"):
+        read_catalog(path, "S834603")
+
+
 def test_system_and_nature_share_a_layout_and_say_that_the_position_is_assumed(path):
     nature = SevirNatureSpec(path=str(path)).build()
     SevirSystemSpec().build().layout.require_same(nature.layout, what="nature")
