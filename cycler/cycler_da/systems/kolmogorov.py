@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import ConfigError
-from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.layout import Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 from cycler_da.systems.integrating_factor import integrating_factor_step
 from cycler_da.systems.runge_kutta import count_time_steps
-from cycler_da.times import parse_duration
+from cycler_da.systems.torus import refuse_years, torus_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,9 +90,7 @@ class KolmogorovSpec(Spec):
 
     def layout(self) -> Layout:
         """Layout of the state: velocity `(2, y, x)`."""
-        spacing = 2.0 * math.pi / self.size
-        axes = tuple(Axis(name, self.size, spacing, units="1", periodic=True) for name in ("y", "x"))
-        return Layout("kolmogorov", VARIABLES, Grid(axes), parse_duration(self.step))
+        return torus_layout("kolmogorov", VARIABLES, size=self.size, step=self.step)
 
     def build(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Kolmogorov:
         """Build the solver."""
@@ -105,8 +103,7 @@ class KolmogorovSpec(Spec):
 
         Raises ConfigError when years are given: the system has none.
         """
-        if years is not None:
-            raise ConfigError(f"system kolmogorov has no years: got spin_up_years {years}, leave it out")
+        refuse_years(years, system="kolmogorov")
         solver = self.build()
         state = solver.random_eddies(noise, members=members)
         return solver.run(state, math.ceil(SPIN_UP / self.seconds_per_step))

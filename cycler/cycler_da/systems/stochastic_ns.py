@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import ConfigError
-from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.layout import Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 from cycler_da.systems.integrating_factor import integrating_factor_step
 from cycler_da.systems.runge_kutta import count_time_steps
-from cycler_da.times import parse_duration
+from cycler_da.systems.torus import refuse_years, torus_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,10 +74,8 @@ class StochasticNSSpec(Spec):
 
     def layout(self) -> Layout:
         """Layout of the state: vorticity `(1, y, x)`."""
-        spacing = 2.0 * math.pi / self.size
-        axes = tuple(Axis(name, self.size, spacing, units="1", periodic=True) for name in ("y", "x"))
         variables = (Variable("vorticity", "1", "relative vorticity"),)
-        return Layout("stochastic_ns", variables, Grid(axes), parse_duration(self.step))
+        return torus_layout("stochastic_ns", variables, size=self.size, step=self.step)
 
     def build(self, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> StochasticNS:
         """Build the solver."""
@@ -90,8 +88,7 @@ class StochasticNSSpec(Spec):
 
         Raises ConfigError when years are given: the system has none.
         """
-        if years is not None:
-            raise ConfigError(f"system stochastic_ns has no years: got spin_up_years {years}, leave it out")
+        refuse_years(years, system="stochastic_ns")
         solver = self.build()
         n_steps = math.ceil(SPIN_UP / self.count()[1])
         state = torch.zeros((len(members), *solver.layout.state_shape), dtype=solver.dtype)
