@@ -98,6 +98,22 @@ def test_the_estimate_is_differentiable_in_the_noisy_frames():
     assert float((gradient * direction).sum()) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-6)
 
 
+def test_noise_above_the_tables_tells_less_and_less():
+    """At any noise the answer is finite, and in the end the Gaussian's carried by the transition alone."""
+    shells, gains = Shells(SIZE).count, {"spread": 1, "forward": 2, "back": 3}
+    tables = {
+        f"states.{FRAMES}.{name}": torch.full((2, FRAMES, shells, 1, p), 0.1).double() for name, p in gains.items()
+    }
+    known = WindowSmoother(
+        Smoother(shifted, SIZE, SIZE, 1), tables, torch.tensor([0.02, 20.0]).double(), FRAMES, (0,), 1
+    )
+    estimate, noise, std = moving(2), white(3, FRAMES, 1)[:2], torch.ones(2, FRAMES, 1, 1, 1)
+    clean = known.improved(estimate, estimate, std, 20.0)
+    far = [known.improved(estimate + ratio * noise, estimate, std, ratio) for ratio in (200.0, 2000.0)]
+    left = [float((answer - clean).abs().max()) for answer in far]
+    assert left[1] == pytest.approx(0.1 * left[0], rel=1e-6)  # r / r^2
+
+
 def test_matrices_of_shells_are_the_least_squares_of_their_spectra():
     features, shells = white(30, 2), Shells(SIZE)
     matrices = torch.randn(shells.count, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

@@ -38,7 +38,7 @@ from cycler_da.bench.soad_settings_cases import (
     scaled_to_physical,
 )
 from cycler_da.ensemble import Ensemble
-from cycler_da.errors import MissingInput
+from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.forecast.interpolant import InterpolantSpec
 from cycler_da.generative.diffusion.schedule import COSINE_SQUARED
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags
@@ -84,7 +84,11 @@ def window_cost(quick: bool, progress: Progress) -> BenchResult:
         case = f"{frames} frames, {members} members"
         for i_spec, (name, spec) in enumerate(specs.items()):
             progress(i_window * len(specs) + i_spec, total, f"{case}, {name}")
-            rows += analysis_rows(case, name, spec.build(context), *problem(truth, frames, members, context))
+            try:
+                rows += analysis_rows(case, name, spec.build(context), *problem(truth, frames, members, context))
+            except AnalysisFailed as error:
+                rows.append(Row(case, name, "failed", 1.0))
+                print(f"{name}: {error}")
     for grid in size.grids:
         rows += grid_rows(grid)
     return BenchResult("window_cost", {"n_steps": size.n_steps, "weights": str(WEIGHTS)}, (99, 4711), tuple(rows))

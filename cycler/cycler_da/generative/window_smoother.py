@@ -1,8 +1,9 @@
 """A window smoother with its gains at all noise ratios: what `diffusion.window` takes in place of a network.
 
-Between the tabulated ratios gains are linear in log r; outside the nearest one serves. Which task the tables are of is
-told by the channels and by whether frames are given (`task_name`), and by the length of the windows they were fitted
-on: the nearest one, the longer of two.
+Between the tabulated ratios gains are linear in log r; below them the smallest one serves, above them the gains of
+noisy frames fall like 1 / r^2, as those of any Wiener filter do. Which task the tables are of is told by the channels
+and by whether frames are given (`task_name`), and by the length of the windows they were fitted on: the nearest one,
+the longer of two.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class WindowSmoother:
         n_given: int = 0,
     ) -> Float[Tensor, "batch frame channel y x"]:
         """The smoothed estimate; `std` is not needed."""
+        part = min(1.0, float(self.ratios[-1]) / ratio) ** 2
         gains = TableGains(self._at(ratio, n_given))
-        return self.smoother.smooth(noisy, estimate, gains, n_given)
+        return self.smoother.smooth(estimate + part * (noisy - estimate), estimate, gains, n_given)
 
     def left(self, ratio: float, n_given: int = 0) -> float:
         """Part of the Gaussian's squared error that was left in training."""
