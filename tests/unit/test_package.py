@@ -102,6 +102,7 @@ def test_ci_runs_the_command_that_the_readme_shows(repository):
     assert marked, "README.md shows no test command between <!-- test-command --> marks"
     words = shlex.split(re.sub(r"^\s*```.*$", "", marked.group(1), flags=re.M))
     assert words == shlex.split(
-        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && .venv/bin/python -m pytest -q"
+        "python3 -m venv .venv && .venv/bin/pip install -q -e '.[test]' && "
+        ".venv/bin/python -m pytest -q -n 2 --dist loadfile"
     )
     subprocess.run(["bash", "-n", script], check=True)
