@@ -14,7 +14,7 @@ of one member (their protocol: a sample of the posterior) and of the ensemble me
 Intervals are over windows. Passes are steps of the transition for one window and member (a backward pass is counted as
 two more); seconds are of this process for one window and member. What takes gradients runs on fewer windows, as
 does the interpolant filter (dear with a curved h), and `published` with fewer steps than its 256, see `config`.
-Costs about 25 minutes of processor time; `--quick` has two windows, two steps and one case.
+Costs about 30 minutes of processor time; `--quick` has two windows, two steps and one case.
 """
 
 from __future__ import annotations

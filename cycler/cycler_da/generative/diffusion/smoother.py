@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Maps = Callable[["Tensor"], "Tensor"]
 #: Added to S before it is inverted, as a part of its size; and the least size, for forecasts without error.
 _RIDGE, _LEAST = 1e-3, 1e-12
+#: States are held within so many deviations before a step: a polynomial of what no climate has may overflow.
+_FAR = 10.0
 
 
 class Gains(Protocol):
@@ -98,7 +100,8 @@ class Smoother:
         starts, forecasts, spreads = list(forward), list(forward), [x.new_zeros(())] * first
         for frame in range(first, n_frames):
             with torch.enable_grad():
-                start = forward[-1] if differentiable else forward[-1].detach().requires_grad_(True)
+                held = forward[-1].clamp(-_FAR, _FAR)
+                start = held if differentiable else held.detach().requires_grad_(True)
                 forecast = self.step(start)
             starts[-1] = start
             place = frame - first + 1
