@@ -37,6 +37,8 @@ Maps = Callable[["Tensor"], "Tensor"]
 _RIDGE, _LEAST = 1e-3, 1e-12
 #: States are held within so many deviations before a step: a polynomial of what no climate has may overflow.
 _FAR = 10.0
+#: Most mean square of what is pulled back, in that of the surprise.
+_MOST = 9.0
 
 
 class Gains(Protocol):
@@ -146,7 +148,7 @@ class Smoother:
             (turned,) = torch.autograd.grad(
                 forecasts[frame + 1], starts[frame], whitened, create_graph=differentiable, retain_graph=differentiable
             )
-            pulled, here = shells.apply(spreads[frame + 1], turned), forward[frame]
+            pulled, here = _held(shells.apply(spreads[frame + 1], turned), surprise), forward[frame]
             features = torch.cat([pulled, x[:, frame] - here, m[:, frame] - here], dim=1)
             found[frame] = gains.correct("back", len(forward) - 2 - frame, here, features)
         return torch.stack(found, dim=1)
@@ -156,6 +158,12 @@ class Smoother:
         known = self.maps(states.flatten(0, 1))
         m, o = estimate.flatten(0, 1), seen.flatten(0, 1)
         return gains.correct("fields", 0, m, torch.cat([known - m, o - m], dim=1)).unflatten(0, estimate.shape[:2])
+
+
+def _held(pulled: Float[Tensor, "batch n y x"], surprise: Float[Tensor, "batch n y x"]) -> Float[Tensor, "batch n y x"]:
+    """What is pulled back, no larger than a few times what it comes from: S^-1 of strange small waves is huge."""
+    ours, theirs = (x.square().mean(dim=(1, 2, 3), keepdim=True) for x in (pulled, surprise))
+    return pulled * (_MOST * theirs / (ours + _LEAST)).sqrt().clamp(max=1.0)
 
 
 def _inverse(spread: Float[Tensor, "shell n n"]) -> Float[Tensor, "shell n n"]:
