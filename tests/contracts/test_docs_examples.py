@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import cycler_da.setting  # noqa: F401  all kinds are known before the page adds its own, which go again
 from cycler_da import registry
 from cycler_da.generative.networks import base as networks
 

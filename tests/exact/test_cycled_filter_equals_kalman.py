@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.lorenz63_setup import SYSTEM, linear_network
-from cycler_da.bench.twin import LearnedTruth, Method, Run, make_twin
+from cycler_da.bench.small_systems.lorenz63_setup import SYSTEM, linear_network
+from cycler_da.bench.small_systems.twin import LearnedTruth, Method, Run, make_twin
 from cycler_da.generative.gaussian_transition import GaussianTransition
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cycler_da.bench.lorenz63_calibration import NETWORKS, SPECS, p_value, sureness, truth_ranks
+from cycler_da.bench.small_systems.lorenz63_calibration import NETWORKS, SPECS, p_value, sureness, truth_ranks
 from cycler_da.schemes.enkf import EnkfSpec
 
 

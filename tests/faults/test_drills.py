@@ -12,7 +12,7 @@ import netCDF4
 import pytest
 from typer.testing import CliRunner
 
-from cycler_da.bench.drill import drill_result
+from cycler_da.bench.operations.drill import drill_result
 from cycler_da.bench.shares import wilson
 from cycler_da.cli import app
 from cycler_da.drills.catalogue import DRILLS, NOT_DRILLED, chosen

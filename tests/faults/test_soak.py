@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cycler_da.bench.operations.soak import _compared, _published, disturb, undisturbed
+from cycler_da.bench.operations.soak_case import make_case
 from cycler_da.bench.registry import no_progress
-from cycler_da.bench.soak import _compared, _published, disturb, undisturbed
-from cycler_da.bench.soak_case import make_case
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.dapper import TIME, draw_start, make_network
-from cycler_da.bench.dapper_cases import HALF_WIDTH, LORENZ96
-from cycler_da.bench.dapper_side_by_side import PAIRS, run_both
+from cycler_da.bench.small_systems.dapper import TIME, draw_start, make_network
+from cycler_da.bench.small_systems.dapper_cases import HALF_WIDTH, LORENZ96
+from cycler_da.bench.small_systems.dapper_side_by_side import PAIRS, run_both
 from cycler_da.ensemble import Ensemble
 from cycler_da.noise import Noise
 from cycler_da.schemes.base import Prior, SchemeContext

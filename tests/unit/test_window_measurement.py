@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cycler_da.bench.soad_settings_cases import ERROR, LAYOUT, STD, Case, observe, scaled_to_physical
+from cycler_da.bench.turbulence.soad_settings_cases import ERROR, LAYOUT, STD, Case, observe, scaled_to_physical
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
 from cycler_da.schemes.window_measurement import (

@@ -1,8 +1,8 @@
 """Registry of benchmarks: every results table in the project is made by `cycler bench NAME`.
 
 A benchmark is a function `(quick, progress) -> BenchResult` with the decorator `@benchmark`, in a module of
-this folder; the module is found by being there. `quick` is a smaller version of the same thing that ends within
-two minutes on two cores.
+this folder or one within it; the module is found by being there. `quick` is a smaller version of the same thing that
+ends within two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def benchmark(name: str, *, summary: str) -> Callable[[Function], Function]:
 
 
 def benchmarks() -> dict[str, Benchmark]:
-    """All benchmarks by name; imports every module of this folder."""
-    for module in pkgutil.iter_modules(cycler_da.bench.__path__, "cycler_da.bench."):
+    """All benchmarks by name; imports every module of this folder and those within it."""
+    for module in pkgutil.walk_packages(cycler_da.bench.__path__, "cycler_da.bench."):
         importlib.import_module(module.name)
     return dict(sorted(_BENCHMARKS.items()))
 

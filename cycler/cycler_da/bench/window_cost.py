@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 
-from cycler_da.bench.guidance_cost import Passes
 from cycler_da.bench.memory import added_at_peak
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.soad_settings import LEARNED, LETKF, WEIGHTS
-from cycler_da.bench.soad_settings_cases import (
+from cycler_da.bench.turbulence.guidance_cost import Passes
+from cycler_da.bench.turbulence.soad_settings import LEARNED, LETKF, WEIGHTS
+from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     ERROR,
     LAYOUT,

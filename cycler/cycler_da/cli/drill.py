@@ -22,7 +22,7 @@ def drill(
     with expected_errors():
         from rich.progress import Progress
 
-        from cycler_da.bench.drill import drill_result
+        from cycler_da.bench.operations.drill import drill_result
         from cycler_da.drills.catalogue import DRILLS, NOT_DRILLED, chosen
         from cycler_da.tables import report
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cycler_da.bench import dapper
-from cycler_da.bench.dapper import cycle_case, make_network, measure_climatology
-from cycler_da.bench.dapper_cases import CASES, LORENZ63, LORENZ96, LORENZ96_SPARSE, Case
 from cycler_da.bench.registry import run_benchmark
+from cycler_da.bench.small_systems import dapper
+from cycler_da.bench.small_systems.dapper import cycle_case, make_network, measure_climatology
+from cycler_da.bench.small_systems.dapper_cases import CASES, LORENZ63, LORENZ96, LORENZ96_SPARSE, Case
 
 
 @pytest.fixture(autouse=True)

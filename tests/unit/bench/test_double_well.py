@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cycler_da.bench.double_well import LASTING, find_switches
+from cycler_da.bench.small_systems.double_well import LASTING, find_switches
 
 
 def path(*parts: tuple[float, int]) -> torch.Tensor:

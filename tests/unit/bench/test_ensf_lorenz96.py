@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.bench.dapper_cases import Method
-from cycler_da.bench.ensf_lorenz96 import MEMBERS, SYSTEM, cycle_method, make_network
+from cycler_da.bench.small_systems.dapper_cases import Method
+from cycler_da.bench.small_systems.ensf_lorenz96 import MEMBERS, SYSTEM, cycle_method, make_network
 from cycler_da.schemes.nudging import NudgingSpec
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.bench import guidance_cost as bench
+from cycler_da.bench.turbulence import guidance_cost as bench
 from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.transition import Transition

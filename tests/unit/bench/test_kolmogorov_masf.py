@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.bench.kolmogorov_masf import ERROR, MEMBERS, SYSTEM, Case, cycle, observe, share
+from cycler_da.bench.turbulence.kolmogorov_masf import ERROR, MEMBERS, SYSTEM, Case, cycle, observe, share
 from cycler_da.noise import Noise
 from cycler_da.schemes.free_run import FreeRunSpec
 from cycler_da.schemes.masf import MasfSpec

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench import lorenz96_filters as bench
-from cycler_da.bench.lorenz96_cases import CANDIDATES, REFERENCE, SEED, TUNING_SEED, Candidate, Case
+from cycler_da.bench.small_systems import lorenz96_filters as bench
+from cycler_da.bench.small_systems.lorenz96_cases import CANDIDATES, REFERENCE, SEED, TUNING_SEED, Candidate, Case
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling

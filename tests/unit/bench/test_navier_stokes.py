@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench import navier_stokes as bench
-from cycler_da.bench.navier_stokes_case import ComposedMean, observe
+from cycler_da.bench.turbulence import navier_stokes as bench
+from cycler_da.bench.turbulence.navier_stokes_case import ComposedMean, observe
 
 TIME = np.datetime64("2020-01-01T00:30:00", "s")
 

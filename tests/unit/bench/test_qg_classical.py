@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench import qg_classical
-from cycler_da.bench.qg_classical import MODELS, QUICK, Trial, cycle, judge, make_truths, observe, rows_of
-from cycler_da.bench.qg_classical_cases import CONTENDERS, SCALE, Contender
+from cycler_da.bench.turbulence import qg_classical
+from cycler_da.bench.turbulence.qg_classical import MODELS, QUICK, Trial, cycle, judge, make_truths, observe, rows_of
+from cycler_da.bench.turbulence.qg_classical_cases import CONTENDERS, SCALE, Contender
 from cycler_da.noise import Noise
 from cycler_da.schemes.free_run import FreeRunSpec
 from cycler_da.schemes.letkf import LetkfSpec

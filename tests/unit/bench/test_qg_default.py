@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cycler_da.bench.qg_default import REFERENCE, Plan, differences, with_controls
+from cycler_da.bench.turbulence.qg_default import REFERENCE, Plan, differences, with_controls
 from cycler_da.config import load_config
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.radar_ablation import FORMS, Form, baselines, same_starts, scored, trained
+from cycler_da.bench.radar.radar_ablation import FORMS, Form, baselines, same_starts, scored, trained
 from cycler_da.systems.radar_pairs import RadarSequence
 
 

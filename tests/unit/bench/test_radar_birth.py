@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cycler_da.bench.radar_birth import FOUND, HALF, cell_of, make_births
+from cycler_da.bench.radar.radar_birth import FOUND, HALF, cell_of, make_births
 
 
 def test_a_cell_is_cut_around_the_strongest_echo_and_fades_towards_its_edge():

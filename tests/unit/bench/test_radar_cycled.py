@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.radar_case import make_models
-from cycler_da.bench.radar_cycled import BLIND, ERROR, Storm, cold_start, cycle, observe, storm_of
+from cycler_da.bench.radar.radar_case import make_models
+from cycler_da.bench.radar.radar_cycled import BLIND, ERROR, Storm, cold_start, cycle, observe, storm_of
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.systems.radar_pairs import RadarSequence
 from cycler_da.verification.scores import score

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cycler_da.bench.radar_forecast import measure_baselines
+from cycler_da.bench.radar.radar_forecast import measure_baselines
 
 
 @pytest.fixture(scope="module")

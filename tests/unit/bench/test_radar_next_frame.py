@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.radar_case import make_cases, make_models, pixels, real_data
-from cycler_da.bench.radar_methods import FEW, with_filter, with_flowdas, with_oi, with_scheme, without_observations
+from cycler_da.bench.radar.radar_case import make_cases, make_models, pixels, real_data
+from cycler_da.bench.radar.radar_methods import (
+    FEW,
+    with_filter,
+    with_flowdas,
+    with_oi,
+    with_scheme,
+    without_observations,
+)
 from cycler_da.errors import MissingInput
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.systems.radar_pairs import RadarSequence

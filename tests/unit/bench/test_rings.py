@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.rings import START, RingModel, RingTransition, make_ring_twin
+from cycler_da.bench.small_systems.rings import START, RingModel, RingTransition, make_ring_twin
 from cycler_da.ensemble import Ensemble
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.dense_transition import DenseTransition

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.soad_settings import score_window, trivial
-from cycler_da.bench.soad_settings_cases import (
+from cycler_da.bench.turbulence.soad_settings import score_window, trivial
+from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     ERROR,
     FRAMES,

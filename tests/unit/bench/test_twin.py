@@ -8,8 +8,8 @@ from operator import add
 import pytest
 import torch
 
-from cycler_da.bench.lorenz63_setup import linear_network, starts, true_model
-from cycler_da.bench.twin import Method, Run, make_twin, score_states
+from cycler_da.bench.small_systems.lorenz63_setup import linear_network, starts, true_model
+from cycler_da.bench.small_systems.twin import Method, Run, make_twin, score_states
 from cycler_da.errors import ConfigError
 from cycler_da.generative.gaussian_transition import GaussianTransition
 from cycler_da.schemes.enkf import EnkfSpec

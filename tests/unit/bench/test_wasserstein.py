@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 
-from cycler_da.bench.wasserstein import cloud_distance
+from cycler_da.bench.small_systems.wasserstein import cloud_distance
 
 
 def test_it_is_the_minimum_over_all_permutations():

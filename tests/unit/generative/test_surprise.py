@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.radar_case import Case, forecast_step, make_models, observed_at
+from cycler_da.bench.radar.radar_case import Case, forecast_step, make_models, observed_at
 from cycler_da.generative.surprise import Surprise
 from cycler_da.noise import Noise
 from cycler_da.obs.points import CellSpec

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cycler_da.bench.soak_case import STREAMS, SoakCase, describe, make_case
+from cycler_da.bench.operations.soak_case import STREAMS, SoakCase, describe, make_case
 from cycler_da.clock import HandClock
 from cycler_da.experiment import Experiment
 from cycler_da.setting import load_setting

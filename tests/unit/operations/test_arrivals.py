@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from cycler_da.bench.soak_case import CHAIN, STREAMS
+from cycler_da.bench.operations.soak_case import CHAIN, STREAMS
 from cycler_da.cold_starts import add_cold_start
 from cycler_da.cycle_plan import run_plan
 from cycler_da.errors import ConfigError, MissingInput

@@ -9,7 +9,7 @@ import netCDF4
 import pytest
 import torch
 
-from cycler_da.bench.soak_case import CHAIN
+from cycler_da.bench.operations.soak_case import CHAIN
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.executor import SerialExecutor
 from cycler_da.executor.base import ExecutorFailed, SchedulerLost

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cycler_da.bench.soak_case import CHAIN
+from cycler_da.bench.operations.soak_case import CHAIN
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.operations.alerts import Alert, AlertBook
 from cycler_da.operations.endpoint import endpoint, health

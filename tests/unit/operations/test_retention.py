@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cycler_da.bench.soak_case import CHAIN, EVERY, make_case
+from cycler_da.bench.operations.soak_case import CHAIN, EVERY, make_case
 from cycler_da.cli import app
 from cycler_da.clock import HandClock
 from cycler_da.errors import ConfigError, MissingProduct

@@ -8,7 +8,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from cycler_da.bench.soak_case import STREAMS
+from cycler_da.bench.operations.soak_case import STREAMS
 from cycler_da.clock import FileClock, ReplayClock, WallClock, make_clock
 from cycler_da.errors import ConfigError
 from cycler_da.operations.serving import look, serve_plainly

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from cycler_da.bench import dapper
-from cycler_da.bench.dapper import cycle_case
-from cycler_da.bench.dapper_cases import LORENZ96, Method
+from cycler_da.bench.small_systems import dapper
+from cycler_da.bench.small_systems.dapper import cycle_case
+from cycler_da.bench.small_systems.dapper_cases import LORENZ96, Method
 from cycler_da.schemes.local_particle import LocalParticleSpec
 from cycler_da.schemes.particle import ParticleSpec
 

@@ -30,10 +30,10 @@ import numpy as np
 
 from cycler_da.agenda import Agenda
 from cycler_da.arrivals import Arrivals
+from cycler_da.bench.operations.soak_case import CHAIN, EVERY, STREAMS, SoakCase, make_case
+from cycler_da.bench.operations.soak_faults import Suppliers, Trouble, steps
+from cycler_da.bench.operations.soak_server import Server
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.soak_case import CHAIN, EVERY, STREAMS, SoakCase, make_case
-from cycler_da.bench.soak_faults import Suppliers, Trouble, steps
-from cycler_da.bench.soak_server import Server
 from cycler_da.clock import HandClock
 from cycler_da.errors import AnalysisFailed
 from cycler_da.experiment import Experiment

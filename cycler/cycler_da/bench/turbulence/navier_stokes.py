@@ -26,7 +26,8 @@ import numpy as np
 import torch
 
 from cycler_da.bench.independent import independent_row
-from cycler_da.bench.navier_stokes_case import (
+from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.turbulence.navier_stokes_case import (
     ERROR,
     MEMBERS,
     SEED,
@@ -44,7 +45,6 @@ from cycler_da.bench.navier_stokes_case import (
     observe,
     scores_of,
 )
-from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations

@@ -120,7 +120,7 @@ def _scaled(codes: Tensor) -> Tensor:
 
 
 def _folder() -> Path:
-    checkout = Path(__file__).resolve().parents[3]
+    checkout = Path(__file__).resolve().parents[4]
     folder = Path(os.environ.get("CYCLER_REALDATA") or checkout.parent / "shared" / "realdata").resolve()
     if not folder.is_dir():
         raise MissingInput(

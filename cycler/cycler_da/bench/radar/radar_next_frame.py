@@ -32,7 +32,7 @@ from typing import Any
 
 import torch
 
-from cycler_da.bench.radar_case import (
+from cycler_da.bench.radar.radar_case import (
     SEVIR_FILE,
     WEIGHTS,
     Case,
@@ -44,7 +44,7 @@ from cycler_da.bench.radar_case import (
     real_data,
     sevir_storm,
 )
-from cycler_da.bench.radar_methods import (
+from cycler_da.bench.radar.radar_methods import (
     FEW,
     MEMBERS,
     SEED,

@@ -28,7 +28,8 @@ from typing import Any
 
 import numpy as np
 
-from cycler_da.bench.lorenz63_setup import (
+from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.lorenz63_setup import (
     SCALE,
     arctan_network,
     learned_transition,
@@ -36,8 +37,7 @@ from cycler_da.bench.lorenz63_setup import (
     starts,
     true_model,
 )
-from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.twin import Method, Network, Run, Twin, make_twin, score_states
+from cycler_da.bench.small_systems.twin import Method, Network, Run, Twin, make_twin, score_states
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.flowdas import FlowdasSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec

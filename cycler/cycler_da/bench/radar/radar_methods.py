@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cycler_da.advection import block_flow
-from cycler_da.bench.radar_case import Case, Models, forecast_step, known_start
+from cycler_da.bench.radar.radar_case import Case, Models, forecast_step, known_start
 from cycler_da.generative.advected import AdvectedPrediction
 from cycler_da.generative.local_covariance import LocalCovariance, exponential_correlation
 from cycler_da.generative.localisation import MemberNoise

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da.bench.dapper import TIME, Run
-from cycler_da.bench.dapper_cases import Method
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.dapper import TIME, Run
+from cycler_da.bench.small_systems.dapper_cases import Method
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations

@@ -27,10 +27,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cycler_da.bench.lorenz63_setup import SCALE, SYSTEM, arctan_network, learned_transition, starts, true_model
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.twin import Method, Run, Twin, make_twin, score_states
-from cycler_da.bench.wasserstein import cloud_distance
+from cycler_da.bench.small_systems.lorenz63_setup import (
+    SCALE,
+    SYSTEM,
+    arctan_network,
+    learned_transition,
+    starts,
+    true_model,
+)
+from cycler_da.bench.small_systems.twin import Method, Run, Twin, make_twin, score_states
+from cycler_da.bench.small_systems.wasserstein import cloud_distance
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.ensf import EnsfSpec
 from cycler_da.schemes.flowdas import FlowdasSpec

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 from cycler_da.bench.costs import disk_of_a_cycle, stage_seconds
-from cycler_da.bench.radar_case import SEVIR_FILE, real_data
+from cycler_da.bench.radar.radar_case import SEVIR_FILE, real_data
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.config import ExperimentConfig, load_config
 from cycler_da.cycle_plan import run_plan

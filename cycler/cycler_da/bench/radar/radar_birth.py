@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da.bench.radar_case import (
+from cycler_da.bench.radar.radar_case import (
     START,
     STEP_MINUTES,
     WEIGHTS,

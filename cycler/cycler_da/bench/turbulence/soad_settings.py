@@ -30,9 +30,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cycler_da.bench.guidance_cost import Passes
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.soad_settings_cases import (
+from cycler_da.bench.turbulence.guidance_cost import Passes
+from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     ERROR,
     FRAMES,
@@ -46,7 +46,7 @@ from cycler_da.bench.soad_settings_cases import (
     physical_to_scaled,
     scaled_to_physical,
 )
-from cycler_da.bench.soad_settings_windows import Drawn, Seen, WindowMethods
+from cycler_da.bench.turbulence.soad_settings_windows import Drawn, Seen, WindowMethods
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.forecast.base import ForecastModel

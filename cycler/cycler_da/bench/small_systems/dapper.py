@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cycler_da.bench.dapper_cases import CASES, Case, Method
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.dapper_cases import CASES, Case, Method
 from cycler_da.ensemble import Ensemble
 from cycler_da.generative.covariance import FullCovariance
 from cycler_da.layout import Layout

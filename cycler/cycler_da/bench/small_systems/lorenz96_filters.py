@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from cycler_da.bench.independent import independent_row
-from cycler_da.bench.lorenz96_cases import (
+from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.lorenz96_cases import (
     CANDIDATES,
     CASES,
     FROZEN,
@@ -41,8 +42,7 @@ from cycler_da.bench.lorenz96_cases import (
     Candidate,
     Case,
 )
-from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.rings import START, RingModel, RingTransition, RingTwin, make_ring_twin
+from cycler_da.bench.small_systems.rings import START, RingModel, RingTransition, RingTwin, make_ring_twin
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import WeightsMismatch
 from cycler_da.forecast import InterpolantForecast

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da.bench.dapper import Run, draw_start, make_network
-from cycler_da.bench.dapper_cases import LORENZ63, LORENZ96, Case, Method
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.dapper import Run, draw_start, make_network
+from cycler_da.bench.small_systems.dapper_cases import LORENZ63, LORENZ96, Case, Method
 from cycler_da.errors import ConfigError
 from cycler_da.noise import Noise
 from cycler_da.schemes.base import SchemeContext

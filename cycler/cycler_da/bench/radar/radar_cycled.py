@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da.bench.radar_case import (
+from cycler_da.bench.radar.radar_case import (
     SEVIR_FILE,
     START,
     STEP_MINUTES,

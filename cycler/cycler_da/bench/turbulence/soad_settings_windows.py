@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.guidance_cost import Passes
-from cycler_da.bench.soad_settings_cases import ERROR, FRAMES, LAYOUT, TIMES
+from cycler_da.bench.turbulence.guidance_cost import Passes
+from cycler_da.bench.turbulence.soad_settings_cases import ERROR, FRAMES, LAYOUT, TIMES
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise

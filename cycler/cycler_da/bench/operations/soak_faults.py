@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cycler_da.bench.soak_case import EVERY, STREAMS, SoakCase
-from cycler_da.bench.soak_server import LOCAL, Server
+from cycler_da.bench.operations.soak_case import EVERY, STREAMS, SoakCase
+from cycler_da.bench.operations.soak_server import LOCAL, Server
 
 HOUR = np.timedelta64(3600, "s")
 

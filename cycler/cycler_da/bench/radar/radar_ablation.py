@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from cycler_da.advection import block_flow
-from cycler_da.bench.radar_case import SEVIR_FILE, real_data, sevir_storm
+from cycler_da.bench.radar.radar_case import SEVIR_FILE, real_data, sevir_storm
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.generative.advected import MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.networks import NetworkSpec

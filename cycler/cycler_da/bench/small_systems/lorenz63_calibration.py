@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.lorenz63_setup import learned_transition, linear_network, starts, true_model
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.twin import LearnedTruth, Method, Run, make_twin
+from cycler_da.bench.small_systems.lorenz63_setup import learned_transition, linear_network, starts, true_model
+from cycler_da.bench.small_systems.twin import LearnedTruth, Method, Run, make_twin
 from cycler_da.noise import Noise
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec

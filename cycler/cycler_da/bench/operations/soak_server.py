@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cycler_da.bench.soak_case import SoakCase
+from cycler_da.bench.operations.soak_case import SoakCase
 from cycler_da.faultpoint import VARIABLE
 
 SERIAL = "executor={kind: serial}"

@@ -26,7 +26,16 @@ import numpy as np
 import torch
 
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.twin import CurvedOperator, Method, Network, Run, TrueModel, Twin, make_twin, score_states
+from cycler_da.bench.small_systems.twin import (
+    CurvedOperator,
+    Method,
+    Network,
+    Run,
+    TrueModel,
+    Twin,
+    make_twin,
+    score_states,
+)
 from cycler_da.errors import ConfigError
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from cycler_da.bench.qg_classical_cases import CONTENDERS, SCALE, Contender
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.turbulence.qg_classical_cases import CONTENDERS, SCALE, Contender
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast.base import ForecastModel

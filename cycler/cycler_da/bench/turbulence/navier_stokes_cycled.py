@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cycler_da.bench.navier_stokes_case import (
+from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.turbulence.navier_stokes_case import (
     MEMBERS,
     METRICS,
     SEED,
@@ -34,7 +35,6 @@ from cycler_da.bench.navier_stokes_case import (
     observe,
     scores_of,
 )
-from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import ForecastModel
 from cycler_da.noise import Noise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.twin import ComponentOperator, CurvedOperator, Network, TrueModel
+from cycler_da.bench.small_systems.twin import ComponentOperator, CurvedOperator, Network, TrueModel
 from cycler_da.errors import ConfigError
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition

@@ -1,0 +1,1 @@
+"""Benchmarks of systems of few variables, many truths at once."""

@@ -1,0 +1,1 @@
+"""Benchmarks of turbulence on a torus: quasi-geostrophic, driven and Kolmogorov flow."""
