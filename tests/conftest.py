@@ -27,6 +27,7 @@ os.environ.update(
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="120",
     DO_NOT_TRACK="1",
 )
+os.environ.pop("COLUMNS", None)  # processes of `pytest -n` have it; our messages would be broken into lines of it
 if "torch" in sys.modules:  # a plugin was faster than the environment above
     sys.modules["torch"].set_num_threads(1)
 
