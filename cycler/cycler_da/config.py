@@ -21,7 +21,7 @@ from pydantic import Field, TypeAdapter, ValidationError, field_validator
 
 from cycler_da.errors import ConfigError
 from cycler_da.forecasts_block import ForecastsBlock
-from cycler_da.operations_blocks import Block, FallbackBlock, OperationsBlock, require_duration
+from cycler_da.operations_blocks import Block, FallbackBlock, OperationsBlock, require_duration, require_time
 from cycler_da.registry import Spec, lookup
 from cycler_da.times import parse_duration, parse_time
 
@@ -45,6 +45,8 @@ class CyclesBlock(Block):
     frames: str | None = Field(
         None, description="spacing of forecast frames inside the window, for observations at their own times; None: one"
     )
+
+    _times = field_validator("start")(require_time)
 
 
 class DrawBlock(Block):

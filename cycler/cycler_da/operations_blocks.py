@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cycler_da.errors import ConfigError
-from cycler_da.times import parse_duration
+from cycler_da.times import parse_duration, parse_time
 
 
 class Block(BaseModel):
@@ -26,6 +26,15 @@ def require_duration(text: str | None) -> str | None:
             parse_duration(text)
     except ConfigError as error:
         raise ValueError(str(error)) from error  # the reader of the config adds the key
+    return text
+
+
+def require_time(text: str) -> str:
+    """Check a time where it is read; the reader of the config adds the key."""
+    try:
+        parse_time(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
     return text
 
 

@@ -53,7 +53,19 @@ LAST_STAGE = "finish"
 
 
 def run_stage(work: CycleWork, name: str) -> Facts:
-    """Run a stage unless its marker says that it is done, and leave its marker; `finish` publishes instead."""
+    """Run a stage unless its marker says that it is done, and leave its marker; `finish` publishes instead.
+
+    Raises LostLock in place of whatever failed when another run has taken the cycle meanwhile: it clears what this one
+    reads.
+    """
+    try:
+        return _run_stage(work, name)
+    except Exception:
+        work.lock.require_held()
+        raise
+
+
+def _run_stage(work: CycleWork, name: str) -> Facts:
     if work.store.stage_is_done(work.time, name, key=work.key):
         return work.store.stage_facts(work.time, name)
     work.lock.require_held()
