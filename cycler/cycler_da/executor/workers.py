@@ -148,13 +148,15 @@ def _dask_silenced() -> Iterator[None]:
 
     dask's own `silence_logs` changes handlers that another logging configuration may have replaced.
     """
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    names = ("distributed", *(name for name in logging.root.manager.loggerDict if name.startswith("distributed.")))
+    levels = {name: logging.getLogger(name).level for name in names}  # dask gives its client a level of its own
+    for name in names:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _wait_while_there_are_workers(connection: Connection, futures: list) -> None:
