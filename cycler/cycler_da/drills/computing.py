@@ -113,7 +113,7 @@ def scheduler_killed(ground: Ground, draw: random.Random) -> Outcome:
             result = drill.run(two.setting, sabotage={"quick_retries": {}}, kill_after=LIMIT)
         wrong = not is_subset(drill, ground.undisturbed)
         if wrong or result.code not in (0, 75) or "Traceback" in result.output:
-            return Outcome(False, wrong, told=f"ended with {result.code}: {result.output[-300:]}")
+            return Outcome(False, wrong, told=f"ended with {result.code}: {result.end}")
         two.stop()
         two.start()
         return continued(ground, drill, result, two.setting, kill_after=LIMIT)

@@ -54,7 +54,7 @@ def killed_while_forced(ground: Ground, draw: random.Random) -> Outcome:
         lost = len(expected) - len(drill.hashes())
         is_back = again.code == 0 and drill.hashes() == expected
         return Outcome(
-            is_back, wrong or not is_subset(drill, expected), lost=lost, told=again.output if not is_back else ""
+            is_back, wrong or not is_subset(drill, expected), lost=lost, told=again.end if not is_back else ""
         )
 
 

@@ -30,7 +30,7 @@ def blown_up(ground: Ground, draw: random.Random) -> Outcome:
             return _background_stands_in(ground, drill, result)
         nothing = set(drill.hashes()) <= {stamp_of(0)}
         if result.code != 70 or "Traceback" in result.output or not nothing:
-            return Outcome(False, not nothing, told=f"{broken}: code {result.code}: {result.output[-200:]}")
+            return Outcome(False, not nothing, told=f"{broken}: code {result.code}: {result.end}")
         return judged(drill, drill.run(), ground.undisturbed)  # with the scheme repaired
 
 
@@ -68,7 +68,7 @@ def short_of_memory(ground: Ground, draw: random.Random) -> Outcome:
         ended = drill.run(memory_limit=draw.randrange(MOST_MEMORY), kill_after=PATIENCE)
         wrong = not is_subset(drill, ground.undisturbed) or bool(drill.store().verify())
         before = set(drill.hashes())
-        found = judged(drill, drill.run(), ground.undisturbed, told=f"after {ended.code}: {ended.output[-200:]}")
+        found = judged(drill, drill.run(), ground.undisturbed, told=f"after {ended.code}: {ended.end}")
         return Outcome(found.recovered, found.wrong or wrong, 1, len(before - set(drill.hashes())), found.told)
 
 

@@ -30,7 +30,7 @@ def slow_disk(ground: Ground, draw: random.Random) -> Outcome:
         codes = [result.code for result in results]
         wrong = (drill.store().chain_folder / "revisions").exists() or not is_subset(drill, ground.undisturbed)
         if wrong or any(code not in (0, 73, 75) for code in codes) or "Traceback" in results[0].output:
-            return Outcome(False, wrong, told=f"{struck}: ended with {codes}: {results[0].output[-200:]}")
+            return Outcome(False, wrong, told=f"{struck}: ended with {codes}: {results[0].end}")
         return continued(ground, drill, results[0])
 
 
@@ -81,7 +81,7 @@ def _damaged(drill: tiny.Drill, draw: random.Random, before: dict[Path, str]) ->
     result = _retain(drill)
     copies = list((drill.folder / "archive").rglob("analysis.nc"))
     is_right = result.code == 65 and "PROBLEM" in result.output and path.is_file() and not copies
-    return Outcome(is_right, bool(copies), lost=int(not path.is_file()), told="" if is_right else result.output[-200:])
+    return Outcome(is_right, bool(copies), lost=int(not path.is_file()), told="" if is_right else result.end)
 
 
 def _retain(drill: tiny.Drill, *, fault: str = "", limit: int | None = None) -> tiny.Result:

@@ -67,5 +67,5 @@ def _ended(ground: Ground, drill: tiny.Drill, results: list[tiny.Result], failur
     wrong = (drill.store().chain_folder / "revisions").exists() or not is_subset(drill, ground.undisturbed)
     codes = [result.code for result in results]
     if wrong or failures or any(code not in (0, 75) for code in codes):
-        return Outcome(False, wrong, told=f"{failures} ended with {codes}: {results[0].output[-300:]}")
+        return Outcome(False, wrong, told=f"{failures} ended with {codes}: {results[0].end}")
     return continued(ground, drill, results[0])

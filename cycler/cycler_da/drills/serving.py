@@ -134,7 +134,7 @@ def paused(ground: Ground, draw: random.Random) -> Outcome:
         codes = [result.code for result in results]
         wrong = (drill.store().chain_folder / "revisions").exists() or not is_subset(drill, ground.undisturbed)
         if wrong or any(code not in (0, 75) for code in codes):
-            return Outcome(False, wrong, told=f"ended with {codes}: {results[0].output[-300:]}")
+            return Outcome(False, wrong, told=f"ended with {codes}: {results[0].end}")
         return continued(ground, drill, results[0])
 
 

@@ -60,9 +60,7 @@ def second_run(ground: Ground, draw: random.Random) -> Outcome:
         result = drill.run() if change is None else drill.run(change)
         is_same = _times(drill.root) == before
         is_right = result.code == (0 if change is None else 78) and is_same
-        return Outcome(
-            is_right, not is_subset(drill, ground.undisturbed), told="" if is_right else result.output[-200:]
-        )
+        return Outcome(is_right, not is_subset(drill, ground.undisturbed), told="" if is_right else result.end)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ truth. Everything that drills share (weights, nature run, observation files) is 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -67,12 +68,21 @@ class TinySystem:
         return self.folder / "observations"
 
 
+_FOLDER = re.compile(r"/\S*?cycler-drills-[^/\s]+(/tmp[^/\s]+)?")
+
+
 @dataclass(frozen=True)
 class Result:
     """How a command ended: its exit code (negative: the signal that killed it) and all it said."""
 
     code: int
     output: str
+
+    @property
+    def end(self) -> str:
+        """Its last words on one line, for results that others read: without the folder that the drill had."""
+        lines = [" ".join(line.split()) for line in _FOLDER.sub("DRILL", self.output).splitlines()]
+        return " | ".join([line for line in lines if line][-2:])
 
 
 class CommandServer:

@@ -142,7 +142,7 @@ def judged(
     is_as_expected = result.code == code and found == expected and not problems
     text = "" if is_as_expected else f"{told} code {result.code}, expected {code}; {problems or sorted(strange)}"
     if not is_as_expected and result.code != code:
-        text += f"; {result.output.strip().splitlines()[-1:] or ''}"
+        text += f"; {result.end}"
     return Outcome(is_as_expected, is_wrong, cycles, told=text)
 
 
