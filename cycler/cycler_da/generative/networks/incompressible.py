@@ -23,7 +23,7 @@ from torch import nn
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.networks.base import network
-from cycler_da.generative.networks.spectral import RadialFilter, waves_kept
+from cycler_da.generative.networks.spectral import RadialFilter, product_waves, waves_kept
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -56,8 +56,8 @@ class IncompressibleSpectralNet(nn.Module):
         self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, 1) for i in range(stages))
         self.force = nn.Parameter(torch.zeros(stages, 2 * forced_waves + 1, forced_waves + 1, 2))
         self.mean_decay = nn.Parameter(torch.ones(()))
-        self._kept_waves: Tensor
-        self.register_buffer("_kept_waves", waves_kept(size, dealiased=dealiased), persistent=False)
+        self._kept_waves: Tensor | None
+        self.register_buffer("_kept_waves", waves_kept(size) if dealiased else None, persistent=False)
         self.direction: Tensor  # of the wave vector along x and y, 0 where there is none
         self.register_buffer("direction", _directions(size), persistent=False)
 
@@ -88,8 +88,8 @@ class IncompressibleSpectralNet(nn.Module):
     ) -> Complex[Tensor, "batch 1 y k"]:
         state, products, grid = start, [], (self.size, self.size)
         for i, (factors, linear, returns) in enumerate(zip(self.factors, self.linear, self.returns, strict=True)):
-            left, right = torch.fft.irfft2(factors(state), s=grid, norm="ortho").chunk(2, dim=1)
-            products.append(torch.fft.rfft2(left * right, norm="ortho") * self._kept_waves)
+            fields = torch.fft.irfft2(factors(state), s=grid, norm="ortho")
+            products.append(product_waves(fields, self._kept_waves))
             state = start + linear(start) + returns(torch.cat(products, dim=1)) + force[i]
         return state
 

@@ -81,12 +81,20 @@ class RadialFilter(nn.Module):
         return self._kept[1]
 
 
-def waves_kept(size: int, *, dealiased: bool) -> Float[Tensor, "y k"]:
-    """1 for the waves of a product that are kept: by the two-thirds rule when it is `dealiased`, or all."""
+def waves_kept(size: int) -> Float[Tensor, "y k"]:
+    """1 for the waves of a product that the two-thirds rule keeps, 0 for the others."""
     k = torch.arange(size // 2 + 1)[None, :]
     l = (torch.fft.fftfreq(size) * size)[:, None]
-    inside = (k < size / 3) & (l.abs() < size / 3)
-    return inside.float() if dealiased else torch.ones_like(inside, dtype=torch.float32)
+    return ((k < size / 3) & (l.abs() < size / 3)).float()
+
+
+def product_waves(
+    factors: Float[Tensor, "batch two_k y x"], kept: Float[Tensor, "y k"] | None
+) -> Complex[Tensor, "batch k y k"]:
+    """Waves of the products of the first half of the fields with the second; `kept` cuts them, None keeps all."""
+    left, right = factors.chunk(2, dim=1)
+    waves = torch.fft.rfft2(left * right, norm="ortho")
+    return waves if kept is None else waves * kept
 
 
 @network("quadratic_spectral")
@@ -111,8 +119,8 @@ class QuadraticSpectralNet(nn.Module):
             )
         self.size, self.channels, self.products = size, channels, products
         self.stages, self.repeats, self.dealiased = stages, repeats, dealiased
-        self._kept_waves: Tensor
-        self.register_buffer("_kept_waves", waves_kept(size, dealiased=dealiased), persistent=False)
+        self._kept_waves: Tensor | None
+        self.register_buffer("_kept_waves", waves_kept(size) if dealiased else None, persistent=False)
         self.factors = nn.ModuleList(RadialFilter(size, channels, 2 * products) for _ in range(stages))
         self.linear = nn.ModuleList(RadialFilter(size, channels, channels) for _ in range(stages))
         self.returns = nn.ModuleList(RadialFilter(size, (i + 1) * products, channels) for i in range(stages))
@@ -158,8 +166,7 @@ class QuadraticSpectralNet(nn.Module):
         grid = (self.size, self.size)
         for factors, linear, returns in zip(self.factors, self.linear, self.returns, strict=True):
             fields = torch.fft.irfft2(factors(state), s=grid, norm="ortho")
-            left, right = fields.chunk(2, dim=1)
-            products.append(torch.fft.rfft2(left * right, norm="ortho") * self._kept_waves)
+            products.append(product_waves(fields, self._kept_waves))
             change = returns(torch.cat(products, dim=1)) + linear(start)
             state = start + change
         return change
