@@ -5,6 +5,7 @@ None of this is part of the config's digest: a cycle says itself with which obse
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -19,23 +20,21 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def require_duration(text: str | None) -> str | None:
-    """Check a duration where it is read, so that a wrong one never waits for its first use."""
-    try:
-        if text is not None:
-            parse_duration(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error  # the reader of the config adds the key
-    return text
+def readable_by(parse: Callable[[str], object]) -> Callable[[str | None], str | None]:
+    """Check a text where it is read, so that a wrong one never waits for its first use."""
+
+    def check(text: str | None) -> str | None:
+        try:
+            if text is not None:
+                parse(text)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error  # the reader of the config adds the key
+        return text
+
+    return check
 
 
-def require_time(text: str) -> str:
-    """Check a time where it is read; the reader of the config adds the key."""
-    try:
-        parse_time(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from error
-    return text
+require_duration, require_time = readable_by(parse_duration), readable_by(parse_time)
 
 
 #: Rungs below the full scheme, from the top; see `cycle/fallback.py`.
