@@ -22,14 +22,13 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
-from cycler_da.bench import letkf_peer
+from cycler_da.bench import letkf_peer, memory
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.executor import LocalExecutorSpec, ThreadsExecutorSpec
 from cycler_da.layout import Axis, Grid, Layout, Variable
@@ -132,8 +131,8 @@ def letkf_speed(quick: bool, progress: Progress) -> BenchResult:
         rows += compared(case, turns=turns)
     for i_case, case in enumerate(growth):
         progress(2 + i_case, steps, case.name)
-        seconds, memory = _apart(measure, case)
-        rows += [Row(case.name, ALONE, CPU_SECONDS, seconds), Row(case.name, ALONE, MEMORY, memory)]
+        seconds, largest = _apart(measure, case)
+        rows += [Row(case.name, ALONE, CPU_SECONDS, seconds), Row(case.name, ALONE, MEMORY, largest)]
     rows.append(Row("nothing", ALONE, MEMORY, _apart(peak_memory, None)))
     if not quick:
         progress(steps - 1, steps, f"{LARGE.name}, 2 workers")
@@ -205,18 +204,14 @@ def by_workers(case: Case, *, n_workers: int) -> list[Row]:
     with LocalExecutorSpec(workers=n_workers, memory_limit="4GiB").build() as executor:
         list(executor.map(peak_memory, range(n_workers)))  # the workers have started
         seconds = _time(partial(_analyse, case, states, executor.map)).clock
-        memory = max(executor.map(peak_memory, range(4 * n_workers)))
+        largest = max(executor.map(peak_memory, range(4 * n_workers)))
     method = f"{OURS}, {n_workers} workers"
-    return [Row(case.name, method, SECONDS, seconds), Row(case.name, f"{method}, each", MEMORY, memory)]
+    return [Row(case.name, method, SECONDS, seconds), Row(case.name, f"{method}, each", MEMORY, largest)]
 
 
 def peak_memory(_: object) -> float:
-    """Largest resident memory that this program has had, in GB.
-
-    Linux only. What `getrusage` says will not do: it begins with the peak of the process that started this one.
-    """
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e9
+    """Largest resident memory that this program has had, in GB."""
+    return memory.peak() * 2**20 / 1e9
 
 
 def _analyse(case: Case, states: Tensor, mapper: Mapper) -> Tensor:

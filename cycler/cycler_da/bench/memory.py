@@ -1,4 +1,7 @@
-"""Memory of this process on Linux: what a piece of work adds to the resident set at its peak, MB; NaN elsewhere."""
+"""Memory of this process on Linux, MiB; NaN elsewhere.
+
+What `getrusage` says will not do: its peak begins with that of the process that started this one.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,11 @@ from pathlib import Path
 _SELF = Path("/proc/self")
 
 
+def peak() -> float:
+    """The largest resident set so far, or since `added_at_peak` began anew."""
+    return _megabytes("VmHWM")
+
+
 def added_at_peak(work: Callable[[], object]) -> float:
     """Run `work` and return the growth of the resident set to its peak, freed memory given back before."""
     try:
@@ -20,9 +28,13 @@ def added_at_peak(work: Callable[[], object]) -> float:
     except OSError:
         before = math.nan
     work()
-    return math.nan if math.isnan(before) else _megabytes("VmHWM") - before
+    return peak() - before
 
 
 def _megabytes(name: str) -> float:
-    found = re.search(rf"^{name}:\s+(\d+) kB", (_SELF / "status").read_text(), re.MULTILINE)
+    try:
+        status = (_SELF / "status").read_text()
+    except OSError:
+        return math.nan
+    found = re.search(rf"^{name}:\s+(\d+) kB", status, re.MULTILINE)
     return math.nan if found is None else float(found.group(1)) / 1024.0

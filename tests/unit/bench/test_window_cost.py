@@ -9,7 +9,7 @@ import torch
 
 from cycler_da.bench.memory import added_at_peak
 from cycler_da.bench.turbulence.soad_settings_cases import LAYOUT, TIMES, scaled_to_physical
-from cycler_da.bench.window_cost import FULL, problem, schemes
+from cycler_da.bench.turbulence.window_cost import FULL, problem, schemes
 from cycler_da.schemes.base import SchemeContext
 
 

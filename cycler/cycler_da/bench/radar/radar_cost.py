@@ -10,10 +10,10 @@ products of the forecasts in it. About two CPU minutes; on a busy machine second
 from __future__ import annotations
 
 import os
-import resource
 import tempfile
 from pathlib import Path
 
+from cycler_da.bench import memory
 from cycler_da.bench.costs import disk_of_a_cycle, stage_seconds
 from cycler_da.bench.radar.radar_case import SEVIR_FILE, real_data
 from cycler_da.bench.registry import Progress, benchmark
@@ -56,9 +56,7 @@ def radar_cost(quick: bool, progress: Progress) -> BenchResult:
                 experiment.prepare()
                 run_plan(experiment)
             rows += _rows(case, Path(folder) / "runs" / config.name, count)
-    rows.append(
-        Row("whole process", "", "peak memory (MiB)", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    )
+    rows.append(Row("whole process", "", "peak memory (MiB)", memory.peak()))
     return BenchResult(
         name="radar_cost",
         config={"file": str(CONFIG), "chain": CHAIN, "members": MEMBERS, "cycles": count, "quick": quick},

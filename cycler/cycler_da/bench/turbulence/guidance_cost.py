@@ -18,17 +18,16 @@ Limit: the network is small and trained for minutes; the comparison is between w
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from cycler_da.bench.memory import added_at_peak
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.field_training import SimulatedData, simulate
 from cycler_da.generative.denoiser import train_denoiser
@@ -192,25 +191,35 @@ def draw_all(
     """Draw members of every state by one guidance block and number of tau points; None: without observations."""
     result = Draws()
     for case in cases:
-        frames = case.start[None, None].expand(MEMBERS, 1, *case.start.shape).contiguous()
-        noise = MemberNoise(Noise(SEED, case.index), range(MEMBERS), "cost")
+        states: list[torch.Tensor] = []
+
+        def work(case: Case = case, states: list[torch.Tensor] = states) -> None:
+            began = time.perf_counter()
+            states.append(_draw(transition, case, how))
+            result.seconds.append((time.perf_counter() - began) / MEMBERS)
+
         passes.forward = passes.backward = 0
-        before, began = _settle_memory(), time.perf_counter()
-        prediction = transition.predict(frames)
-        if how is None:
-            draw = GaussianDraw(prediction.endpoint, noise)
-            residual = localise(draw, tau_grid(10, POINTS[10]), like=prediction.blank(torch.float64), noise=noise)
-        else:
-            block, n_points = how
-            taus = tau_grid(n_points, POINTS.get(n_points, 100.0))
-            guided = Guided(prediction, case.observations, noise, taus)
-            residual = spec_of_block("guidance", block, where="benchmark").build().residual(guided)
-        states = prediction.to_state(residual.detach())
-        result.seconds.append((time.perf_counter() - began) / MEMBERS)
-        result.megabytes.append((_peak_memory() - before) / MEMBERS)
+        result.megabytes.append(added_at_peak(work) / MEMBERS)
         result.passes.forward, result.passes.backward = passes.forward, passes.backward
-        result.scores.append(ensemble_scores(SCALING.to_scaled(states)[:, None], SCALING.to_scaled(case.truth)[None]))
+        scaled, truth = SCALING.to_scaled(states[0]), SCALING.to_scaled(case.truth)
+        result.scores.append(ensemble_scores(scaled[:, None], truth[None]))
     return result
+
+
+def _draw(transition: Transition, case: Case, how: tuple[Mapping[str, Any], int] | None) -> torch.Tensor:
+    """Members of a state, physical units."""
+    frames = case.start[None, None].expand(MEMBERS, 1, *case.start.shape).contiguous()
+    noise = MemberNoise(Noise(SEED, case.index), range(MEMBERS), "cost")
+    prediction = transition.predict(frames)
+    if how is None:
+        draw = GaussianDraw(prediction.endpoint, noise)
+        residual = localise(draw, tau_grid(10, POINTS[10]), like=prediction.blank(torch.float64), noise=noise)
+    else:
+        block, n_points = how
+        taus = tau_grid(n_points, POINTS.get(n_points, 100.0))
+        guided = Guided(prediction, case.observations, noise, taus)
+        residual = spec_of_block("guidance", block, where="benchmark").build().residual(guided)
+    return prediction.to_state(residual.detach())
 
 
 def _flowdas(n_steps: int, pull: float) -> tuple[Mapping[str, Any], int]:
@@ -233,27 +242,3 @@ def _rows(case: str, method: str, draws: Draws) -> list[Row]:
         estimate = mean_interval(np.array([one[score] for one in draws.scores]))
         rows.append(Row(case, method, heading, estimate.value, estimate.low, estimate.high, estimate.n))
     return rows
-
-
-def _settle_memory() -> float:
-    """Give freed memory back, restart the peak, and return the resident set (MB); NaN where Linux is not."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
-        return float("nan")
-
-
-def _peak_memory() -> float:
-    try:
-        return _status("VmHWM")
-    except OSError:
-        return float("nan")
-
-
-def _status(name: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name):
-            return float(line.split()[1]) / 1024.0
-    return float("nan")

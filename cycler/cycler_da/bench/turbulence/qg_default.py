@@ -11,7 +11,6 @@ each truth has a process.
 
 from __future__ import annotations
 
-import resource
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from cycler_da.bench import memory
 from cycler_da.bench.costs import disk_of_a_cycle, stage_seconds
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark, no_progress
@@ -122,8 +122,7 @@ def cycle_cost(quick: bool, progress: Progress) -> BenchResult:
         runs = Path(folder) / "runs" / config.name
         rows = [Row("seconds of a stage", chain, stage, cost, n=count) for chain, stage, cost in stage_seconds(runs)]
         size, n_cycles = disk_of_a_cycle(runs)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rows.append(Row("whole process", "all chains", "peak memory (MiB)", peak))
+    rows.append(Row("whole process", "all chains", "peak memory (MiB)", memory.peak()))
     rows.append(Row("one published cycle", "mean of all chains", "disk (MiB)", size, n=n_cycles))
     notes = (f"{config.ensemble.members} members, executor {config.executor['kind']}, {count} cycles after the start.",)
     return BenchResult("cycle_cost", {"file": str(CONFIG), "cycles": count}, (5,), tuple(rows), notes)

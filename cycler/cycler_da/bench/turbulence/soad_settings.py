@@ -103,7 +103,7 @@ class Tried:
 )
 def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     """Run every method on all windows of every case."""
-    size, rows = QUICK if quick else FULL, []
+    size, rows, failures = QUICK if quick else FULL, list[Row](), list[str]()
     for folder in (WEIGHTS, LEARNED):
         if not folder.is_dir():
             raise MissingInput(
@@ -125,7 +125,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
                 rows += rows_of(case, name, method(), truths)
             except AnalysisFailed as error:
                 rows.append(Row(case.label, name, "failed", 1.0))
-                print(f"{name}: {error}")
+                failures.append(f"failed, {case.label}, {name}: {error}")
     config = {
         "windows": f"{size.windows}, {size.few_windows} of what takes gradients and of the interpolant filter",
         "members": size.members,
@@ -134,7 +134,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
         "filters": f"{FILTER_MEMBERS} members, radius {RADIUS} cells, weights every {STRIDE}, inflation {INFLATION}",
         "weights": str(WEIGHTS),
     }
-    return BenchResult("soad_settings", config, (99, 4711), tuple(rows), NOTES)
+    return BenchResult("soad_settings", config, (99, 4711), tuple(rows), (*NOTES, *failures))
 
 
 NOTES = (

@@ -71,7 +71,7 @@ FULL, QUICK = Size(), Size(n_steps=2, windows=((5, 2),), grids=(32,))
 @benchmark("window_cost", summary="passes, seconds and memory of one window for every score-based scheme")
 def window_cost(quick: bool, progress: Progress) -> BenchResult:
     """Measure every scheme on every size of window, then the grids."""
-    size, rows = QUICK if quick else FULL, []
+    size, rows, failures = QUICK if quick else FULL, list[Row](), list[str]()
     for folder in (WEIGHTS, LEARNED):
         if not folder.is_dir():
             raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
@@ -88,10 +88,12 @@ def window_cost(quick: bool, progress: Progress) -> BenchResult:
                 rows += analysis_rows(case, name, spec.build(context), *problem(truth, frames, members, context))
             except AnalysisFailed as error:
                 rows.append(Row(case, name, "failed", 1.0))
-                print(f"{name}: {error}")
+                failures.append(f"failed, {name}: {error}")
     for grid in size.grids:
         rows += grid_rows(grid)
-    return BenchResult("window_cost", {"n_steps": size.n_steps, "weights": str(WEIGHTS)}, (99, 4711), tuple(rows))
+    return BenchResult(
+        "window_cost", {"n_steps": size.n_steps, "weights": str(WEIGHTS)}, (99, 4711), tuple(rows), tuple(failures)
+    )
 
 
 def schemes(n_steps: int) -> Mapping[str, Any]:
