@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
+from cycler_da.generative.half_plane import times_counted, wave_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -133,12 +135,10 @@ def shells_from_residuals(residuals: Float[Tensor, "sample channel y x"]) -> Flo
     """
     n = residuals.shape[-1]
     power = blocks_from_residuals(residuals).real
-    radius = _radius(n)
+    radius = wave_numbers(n)
     nearest = radius.round().long()
     n_shells = int(radius.max()) + 3
-    weight = torch.full((n // 2 + 1,), 2.0, dtype=torch.float64)
-    weight[0] = weight[-1] = 1.0
-    weight = weight[None, :].expand(n, -1)
+    weight = times_counted(n, n)
     total = torch.zeros(n_shells, *power.shape[-2:], dtype=torch.float64)
     count = torch.zeros(n_shells, dtype=torch.float64)
     total.index_add_(0, nearest.flatten(), (weight[..., None, None] * power).flatten(0, 1))
@@ -230,13 +230,7 @@ class WhiteCovariance:
         return WhiteCovariance(self.level / (1.0 + precision * self.level))
 
 
-def _radius(n: int) -> Tensor:
-    k = torch.arange(n // 2 + 1, dtype=torch.float64)[None, :]
-    l = torch.fft.fftfreq(n, 1.0 / n, dtype=torch.float64)[:, None]
-    return torch.sqrt(k**2 + l**2)
-
-
 def _shell_position(n: int) -> tuple[Tensor, Tensor]:
-    radius = _radius(n)
+    radius = wave_numbers(n)
     lower = radius.floor().long()
     return lower, radius - lower

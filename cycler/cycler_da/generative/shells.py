@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.generative.half_plane import times_counted, wave_numbers
+
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float, Int
     from torch import Tensor
@@ -48,7 +50,7 @@ class Shells:
     def cross(self, a: Float[Tensor, "batch n y x"], b: Float[Tensor, "batch p y x"]) -> Float[Tensor, "shell n p"]:
         """Mean over batch and waves of a shell of the real part of a(k) b(k)*; a variance is their sum over waves."""
         product = torch.einsum("bnyk,bpyk->npyk", self._waves(a), self._waves(b).conj()).real.to(torch.float64)
-        shell, weight = _shell_of(self.size).flatten(), _weight(self.size)
+        shell, weight = _shell_of(self.size).flatten(), times_counted(self.size, self.size)
         sums = (product * weight).flatten(2)
         total = torch.zeros(*sums.shape[:2], self.count, dtype=torch.float64).index_add_(2, shell, sums)
         counts = torch.zeros(self.count, dtype=torch.float64).index_add_(0, shell, weight.flatten())
@@ -82,14 +84,4 @@ def resampled(x: Float[Tensor, "*any y x"], size: int) -> Float[Tensor, "*any si
 
 @lru_cache(maxsize=8)
 def _shell_of(size: int) -> Int[Tensor, "y k"]:
-    k = torch.arange(size // 2 + 1, dtype=torch.float64)[None, :]
-    l = torch.fft.fftfreq(size, 1.0 / size, dtype=torch.float64)[:, None]
-    return torch.sqrt(k**2 + l**2).round().long()
-
-
-@lru_cache(maxsize=8)
-def _weight(size: int) -> Float[Tensor, "y k"]:
-    """How often a wave of rfft2 stands in the whole transform."""
-    weight = torch.full((size, size // 2 + 1), 2.0, dtype=torch.float64)
-    weight[:, 0] = weight[:, -1] = 1.0
-    return weight
+    return wave_numbers(size).round().long()

@@ -66,7 +66,7 @@ def wave_blocks(residuals: Float[Tensor, "sample 1 y x"]) -> Float[Tensor, "3 y 
     """Measure B_k of zero-mean fields: its entries (Re Re, Im Im, Re Im), float64."""
     modes = torch.fft.rfft2(residuals[:, 0].to(torch.float64), norm="ortho")
     joint = torch.stack([modes.real**2, modes.imag**2, modes.real * modes.imag]).mean(dim=1)
-    return joint * wave_pairs(residuals.shape[-1])
+    return joint * _pairs(residuals.shape[-1])
 
 
 def wave_covariance(blocks: Float[Tensor, "3 y k"]) -> WaveCovariance:
@@ -77,7 +77,7 @@ def wave_covariance(blocks: Float[Tensor, "3 y k"]) -> WaveCovariance:
     return WaveCovariance(values.clamp(min=0.0), vectors)
 
 
-def wave_pairs(n: int) -> Float[Tensor, "y k"]:
+def _pairs(n: int) -> Float[Tensor, "y k"]:
     """2 where a coefficient has a conjugate partner, 1 where it is its own and always real."""
     factor = torch.full((n, n // 2 + 1), 2.0, dtype=torch.float64)
     for y in (0, n // 2):

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import ConfigError
-from cycler_da.generative.wave_covariance import wave_blocks, wave_pairs
+from cycler_da.generative.half_plane import times_counted
+from cycler_da.generative.wave_covariance import wave_blocks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -40,9 +41,7 @@ FLOOR = 1.0
 class WaveLoss:
     """The loss for fixed covariances."""
 
-    inverse: Float[
-        Tensor, "channel 3 y k"
-    ]  # entries (11, 22, 12) of (B + floor I)^-1, times g_k and how often it counts
+    inverse: Float[Tensor, "channel 3 y k"]  # entries (11, 22, 12) of (B + floor I)^-1, times how often a wave counts
 
     def __call__(self, error: Float[Tensor, "batch channel y x"]) -> Float[Tensor, ""]:
         """Half the mean square of the whitened error, (C + floor I)^-1/2 e: 1/2 when C is its covariance."""
@@ -61,6 +60,4 @@ def wave_loss(errors: Float[Tensor, "sample channel y x"], *, floor: float = FLO
     first, second, cross = torch.stack(channels, dim=1)
     first, second = first + floor, second + floor
     inverse = torch.stack([second, first, -cross], dim=1) / (first * second - cross**2)[:, None]
-    twice = wave_pairs(n) == 2.0
-    twice[:, 1:-1] = False  # columns 0 and n / 2 hold both waves of a pair
-    return WaveLoss((inverse * wave_pairs(n) * (1.0 - 0.5 * twice)).to(errors))
+    return WaveLoss((inverse * times_counted(n, n)).to(errors))

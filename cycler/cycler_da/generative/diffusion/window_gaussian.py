@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import ConfigError
+from cycler_da.generative.half_plane import times_counted
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -119,9 +120,7 @@ class WindowGaussian:
         """log std for every tabulated ratio: mean over waves of the diagonal of what is left."""
         if "std" not in self._table:
             n_y, n_k = self.values.shape[:2]
-            weight = torch.full((n_k,), 2.0, dtype=torch.float64)
-            weight[0] = weight[-1] = 1.0
-            weight = (weight / (n_y * 2 * (n_k - 1))).expand(n_y, -1)
+            weight = times_counted(n_y, 2 * (n_k - 1)) / (n_y * 2 * (n_k - 1))
             power = (self.vectors.abs() ** 2).to(torch.float64)
             rows = []
             for square in _RATIOS**2:
