@@ -44,11 +44,19 @@ def test_options_are_chosen_on_the_first_truth_alone(truths, monkeypatch):
         return trial
 
     monkeypatch.setattr(qg_classical, "cycle", record)
-    one = Contender("nudging", {"low": NudgingSpec(gain=0.2), "high": NudgingSpec(gain=0.4)})
-    label, trials = judge(MODELS[0], one, truths, None, SIZE)
-    assert label == "high"
+    one = Contender("nudging", lambda gain: NudgingSpec(gain=gain), {"gain": (0.2, 0.4)}, (0.2,))
+    judged = judge(MODELS[0], one, truths, None, replace(SIZE, is_tuned=True))
+    assert judged.words(one) == "gain 0.4 (best of 2; last value tried of gain)"
     assert seen == [(0, 1, 0.2), (0, 1, 0.4), (1, 2, 0.4)]
-    assert len(trials) == 1
+    assert len(judged.trials) == 1
+
+
+def test_without_tuning_the_start_of_the_search_is_cycled(truths, monkeypatch):
+    monkeypatch.setattr(qg_classical, "cycle", lambda model, spec, *_, **__: Trial(reason=f"gain {spec.gain}"))
+    one = Contender("nudging", lambda gain: NudgingSpec(gain=gain), {"gain": (0.2, 0.4)}, (0.2,))
+    judged = judge(MODELS[0], one, truths, None, SIZE)
+    assert [trial.reason for trial in judged.trials] == ["gain 0.2"]
+    assert judged.words(one) == "gain 0.2"
 
 
 def test_analyses_are_nearer_to_the_truth_than_a_free_run(truths):
@@ -66,6 +74,10 @@ def test_a_method_that_failed_says_so_in_place_of_scores():
     assert np.isnan(rows[0].value)
 
 
-def test_names_of_methods_and_candidates_do_not_repeat():
+def test_every_search_begins_inside_its_values_with_a_scheme_that_can_be_built():
     assert len({one.name for one in CONTENDERS}) == len(CONTENDERS)
-    assert all(one.candidates for one in CONTENDERS)
+    for one in CONTENDERS:
+        pairs = list(zip(one.axes.values(), one.start, strict=True))
+        assert all(values[0] < start < values[-1] for values, start in pairs), one.name
+        assert all(list(values) == sorted(values) for values, _ in pairs), one.name
+        assert one.spec(one.start)

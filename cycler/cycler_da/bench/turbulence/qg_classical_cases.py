@@ -1,13 +1,14 @@
-"""Methods of the benchmark `qg_classical` and what is tried for each of them when they are tuned.
+"""Methods of the benchmark `qg_classical`, which options of theirs are tuned, and between which values.
 
-Candidates differ from the first of their list in one or two options; grids are small on purpose, around settings that
-served before on this system. The free run has nothing to tune.
+A search walks over the values from where a method served before on this system (`bench.pattern_search`); values reach
+far enough that the best one should not be the last. Where it is, the table says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from cycler_da.registry import Spec
 from cycler_da.schemes.enkf import EnkfSpec
@@ -25,73 +26,81 @@ SCALE = (8.2e-6, 1.06e-6)
 #: Stands for the B that is estimated in the benchmark itself.
 B = "of the tuning period"
 
+RADII = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)  # Gaspari-Cohn half-widths, cells
+INFLATIONS = (1.0, 1.02, 1.04, 1.06, 1.08, 1.12, 1.16, 1.22)
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
+
 
 @dataclass(frozen=True)
 class Contender:
-    """A method and its candidates: label of the options -> settings."""
+    """A method, its options with the values that may be tried, and where the search begins."""
 
     name: str
-    candidates: dict[str, Spec]
+    make: Callable[..., Spec]
+    axes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    start: tuple[Any, ...] = ()
     needs_learned: bool = False  # reads the learned transition
 
+    def spec(self, point: tuple[Any, ...]) -> Spec:
+        """The scheme with one value of each option."""
+        return self.make(**dict(zip(self.axes, point, strict=True)))
 
-def _letkf() -> dict[str, Spec]:
-    return {
-        f"radius {radius}, inflation {inflation}": LetkfSpec(
-            localization_radius_cells=radius, inflation=inflation, weight_stride=2
-        )
-        for radius, inflation in product((3, 4, 6), (1.0, 1.03, 1.08))
-    }
-
-
-def _enkf() -> dict[str, Spec]:
-    return {
-        f"radius {radius}, inflation {inflation}": EnkfSpec(localization_radius_cells=radius, inflation=inflation)
-        for radius, inflation in product((4, 6), (1.02, 1.06))
-    }
+    def label(self, point: tuple[Any, ...]) -> str:
+        """Options and values in words."""
+        return ", ".join(f"{name} {value:g}" for name, value in zip(self.axes, point, strict=True))
 
 
-def _envar() -> dict[str, Spec]:
-    return {
-        f"static share {share}, radius {radius}": EnvarSpec(
-            static_share=share, b=B, localization_radius_cells=radius, inflation=1.02, weight_stride=2
-        )
-        for share, radius in product((0.1, 0.3, 0.6), (4, 6))
-    }
+def _letkf(radius: float, inflation: float) -> Spec:
+    return LetkfSpec(localization_radius_cells=radius, inflation=inflation, weight_stride=2)
 
 
-def _local_particle() -> dict[str, Spec]:
-    return {
-        f"radius {radius}, share {share}": LocalParticleSpec(
-            localization_radius_cells=radius, effective_share=share, rtps=0.3, weight_stride=2
-        )
-        for radius, share in product((1.5, 2.5, 4), (0.3, 0.6))
-    }
+def _enkf(radius: float, inflation: float) -> Spec:
+    return EnkfSpec(localization_radius_cells=radius, inflation=inflation)
 
 
-def _ensf() -> dict[str, Spec]:
-    return {
-        f"eps_beta {eps_beta}": EnsfSpec(eps_beta=eps_beta, steps=60, scale=SCALE) for eps_beta in (0.01, 0.025, 0.1)
-    }
+def _var3d(factor: float) -> Spec:
+    return Var3dSpec(b=B, factor=factor)
 
 
-def _interpolant() -> dict[str, Spec]:
-    return {
-        f"radius {radius}, inflation {inflation}": InterpolantFilterSpec(
-            localization_radius_cells=radius, weight_stride=2, inflation=inflation
-        )
-        for radius, inflation in product((3, 4, 6), (1.0, 1.03, 1.08))
-    }
+def _envar(share: float, radius: float, inflation: float) -> Spec:
+    return EnvarSpec(static_share=share, b=B, localization_radius_cells=radius, inflation=inflation, weight_stride=2)
 
 
+def _ensf(eps_alpha: float, eps_beta: float) -> Spec:
+    return EnsfSpec(eps_alpha=eps_alpha, eps_beta=eps_beta, steps=60, scale=SCALE)
+
+
+def _nudging(gain: float) -> Spec:
+    return NudgingSpec(gain=gain)
+
+
+def _local_particle(radius: float, share: float, rtps: float) -> Spec:
+    return LocalParticleSpec(localization_radius_cells=radius, effective_share=share, rtps=rtps, weight_stride=2)
+
+
+def _interpolant(radius: float, inflation: float) -> Spec:
+    return InterpolantFilterSpec(localization_radius_cells=radius, inflation=inflation, weight_stride=2)
+
+
+_LOCAL = {"radius": RADII, "inflation": INFLATIONS}
 CONTENDERS = (
-    Contender("LETKF", _letkf()),
-    Contender("EnKF, localized", _enkf()),
-    Contender("3D-Var, ensemble of", {f"factor {beta}": Var3dSpec(b=B, factor=beta) for beta in (0.5, 1.0, 2.0)}),
-    Contender("EnVar", _envar()),
-    Contender("EnSF", _ensf()),
-    Contender("nudging", {f"gain {gain}": NudgingSpec(gain=gain) for gain in (0.3, 0.6, 0.9)}),
-    Contender("local particle filter", _local_particle()),
-    Contender("interpolant filter", _interpolant(), needs_learned=True),
-    Contender("free run", {"": FreeRunSpec()}),
+    Contender("LETKF", _letkf, _LOCAL, (4.0, 1.04)),
+    Contender("EnKF, localized", _enkf, _LOCAL, (4.0, 1.06)),
+    Contender("3D-Var, ensemble of", _var3d, {"factor": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}, (2.0,)),
+    Contender("EnVar", _envar, {"share": SHARES, **_LOCAL}, (0.1, 4.0, 1.04)),
+    Contender(
+        "EnSF",
+        _ensf,
+        {"eps_alpha": (0.1, 0.3, 0.5, 0.7, 0.9), "eps_beta": (0.003, 0.01, 0.025, 0.05, 0.1)},
+        (0.5, 0.025),
+    ),
+    Contender("nudging", _nudging, {"gain": (0.2, 0.4, 0.6, 0.8, 0.9, 1.0)}, (0.9,)),
+    Contender(
+        "local particle filter",
+        _local_particle,
+        {"radius": (0.75, 1.0, *RADII), "share": (0.1, 0.2, 0.3, 0.45, 0.6), "rtps": (0.0, 0.15, 0.3, 0.45, 0.6)},
+        (1.5, 0.3, 0.3),
+    ),
+    Contender("interpolant filter", _interpolant, _LOCAL, (4.0, 1.04), needs_learned=True),
+    Contender("free run", FreeRunSpec),
 )
