@@ -123,9 +123,12 @@ def qg_classical(quick: bool, progress: Progress) -> BenchResult:
             chosen[f"{model}, {one.name}"] = judged.words(one)
             rows += rows_of(model, one.name, judged.trials, size)
     config = {"members": size.members, "cycles": size.cycles, "spin_up": size.spin_up, "chosen": chosen}
-    notes = (
+    tuned = (
         f"Options were searched over {size.tuning_cycles} cycles of another truth, the first half of them not scored; "
-        "`chosen` says which were the best, of how many.",
+        "`chosen` says which were the best, of how many."
+    )
+    notes = (
+        tuned if size.is_tuned else "Nothing was tuned: options are those where a search would begin.",
         "3D-Var and the EnSF do not use the spread of the forecast; nudging has no spread of its own to report well.",
     )
     return BenchResult("qg_classical", config, size.truths, tuple(rows), notes)
