@@ -54,6 +54,10 @@ def _letkf(radius: float, inflation: float) -> Spec:
     return LetkfSpec(localization_radius_cells=radius, inflation=inflation, weight_stride=2)
 
 
+def _letkf_everywhere(radius: float, inflation: float) -> Spec:
+    return LetkfSpec(localization_radius_cells=radius, inflation=inflation)
+
+
 def _enkf(radius: float, inflation: float) -> Spec:
     return EnkfSpec(localization_radius_cells=radius, inflation=inflation)
 
@@ -85,6 +89,7 @@ def _interpolant(radius: float, inflation: float) -> Spec:
 _LOCAL = {"radius": RADII, "inflation": INFLATIONS}
 CONTENDERS = (
     Contender("LETKF", _letkf, _LOCAL, (4.0, 1.04)),
+    Contender("LETKF, weights at every point", _letkf_everywhere, _LOCAL, (4.0, 1.04)),
     Contender("EnKF, localized", _enkf, _LOCAL, (4.0, 1.06)),
     Contender("3D-Var, ensemble of", _var3d, {"factor": (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)}, (2.0,)),
     Contender("EnVar", _envar, {"share": SHARES, **_LOCAL}, (0.1, 4.0, 1.04)),
