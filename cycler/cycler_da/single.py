@@ -32,8 +32,8 @@ from cycler_da.products.feedback import write_feedback
 from cycler_da.products.provenance import code_version, sha256_file
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers schemes)
 from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.checked import checked_analysis
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.frame.checked import checked_analysis
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.times import Window, iso_time
 
 

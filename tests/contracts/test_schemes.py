@@ -29,7 +29,7 @@ from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.registry import Spec, registered
 from cycler_da.schemes.base import AnalysisScheme, Needs, Prior, SchemeContext
-from cycler_da.schemes.checked import checked_analysis
+from cycler_da.schemes.frame.checked import checked_analysis
 from cycler_da.schemes.particle import LOG_WEIGHTS
 
 for _module in pkgutil.iter_modules(cycler_da.schemes.__path__):

@@ -21,10 +21,10 @@ from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
+from cycler_da.schemes.ensemble.localization import gaspari_cohn
 from cycler_da.schemes.etkf import EtkfSpec
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.local_particle import LocalParticleSpec, local_weights
-from cycler_da.schemes.localization import gaspari_cohn
 from cycler_da.schemes.particle import LOG_WEIGHTS, ParticleSpec, weighted_mean
 from cycler_da.schemes.var3d import Var3d, Var3dSpec
 

@@ -24,13 +24,13 @@ from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec, PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
+from cycler_da.schemes.ensemble.localization_root import localization_root
 from cycler_da.schemes.envar import Envar, EnvarSpec
 from cycler_da.schemes.etkf import EtkfSpec
-from cycler_da.schemes.gradient import transposed_derivative
-from cycler_da.schemes.localization_root import localization_root
-from cycler_da.schemes.static_covariance import MultipliedCovariance
+from cycler_da.schemes.minimisation.gradient import transposed_derivative
+from cycler_da.schemes.minimisation.static_covariance import MultipliedCovariance
+from cycler_da.schemes.minimisation.variational import N_PROBES
 from cycler_da.schemes.var3d import FACTOR, Var3d, Var3dSpec
-from cycler_da.schemes.variational import N_PROBES
 
 N = 16
 TIME = np.array(["2020-01-01T00:00:00"], dtype="datetime64[s]")

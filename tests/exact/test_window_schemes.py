@@ -23,12 +23,12 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.nonlinear import ArctanSpec
 from cycler_da.obs.points import CellSpec, PointsSpec
-from cycler_da.schemes import window_sampling
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
-from cycler_da.schemes.window_measurement import WindowMeasurement, split_by_frame, state_part
+from cycler_da.schemes.window import sampling
+from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_part
 
 N, FRAMES, CORRELATION = 4, 3, 0.8
 STEP, START = np.timedelta64(3600, "s"), np.datetime64("2020-01-01T00:00:00", "s")
@@ -129,13 +129,13 @@ class Fixed:
 def draw_with(monkeypatch, scheme, start, seen, before):
     """Windows that the scheme draws from given starts."""
     kept = {}
-    original = window_sampling.Sampling.draw
+    original = sampling.Sampling.draw
 
     def watched(self, denoiser, shape, noise, **options):
         kept["windows"] = original(self, denoiser, shape, Fixed(start.view(-1, *shape)), **options)
         return kept["windows"][: before.background.n_members]
 
-    monkeypatch.setattr(window_sampling.Sampling, "draw", watched)
+    monkeypatch.setattr(sampling.Sampling, "draw", watched)
     scheme.analyse(before, seen, noise=Noise(1), carry={})
     return kept["windows"].flatten(1)
 

@@ -18,8 +18,8 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.ensemble.mapper import Mapper, one_by_one
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.mapper import Mapper, one_by_one
 
 sys.path.insert(0, str(Path(__file__).parent))  # workers inherit it and find the toy by name
 import toy_tiles

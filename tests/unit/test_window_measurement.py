@@ -7,7 +7,7 @@ import torch
 from cycler_da.bench.turbulence.soad_settings_cases import ERROR, LAYOUT, STD, Case, observe, scaled_to_physical
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
-from cycler_da.schemes.window_measurement import (
+from cycler_da.schemes.window.measurement import (
     CurvePart,
     StatePart,
     WindowMeasurement,

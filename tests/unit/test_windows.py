@@ -21,7 +21,7 @@ from cycler_da.replay.again import replay
 from cycler_da.replay.analysis import open_analysis
 from cycler_da.replay.shadow import find_cycle
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.setting import Setting, build_setting
 
 CONFIG = Path("config/experiments/lorenz96_windows.yaml")

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from cycler_da.schemes.transform_tile import TileJob, move_tile
+from cycler_da.schemes.ensemble.transform_tile import TileJob, move_tile
 
 
 def kill_the_first_worker_of_the_second_tile(folder: str, job: TileJob) -> Any:

@@ -33,8 +33,8 @@ from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.executor import LocalExecutorSpec, ThreadsExecutorSpec
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
-from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
-from cycler_da.schemes.mapper import Mapper, one_by_one
+from cycler_da.schemes.ensemble.ensemble_transform import LocalTransform, transform_weights
+from cycler_da.schemes.ensemble.mapper import Mapper, one_by_one
 from cycler_da.tables.report import BenchResult, Row
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_stream import fits_to_background
 from cycler_da.obs.qc_table import make_table
 from cycler_da.products.calibration import GroupCalibration, append_calibration
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.times import time_stamp
 from cycler_da.verification.calibration import CalibrationSums, calibrations, chi_squares, squared_spreads
 from cycler_da.verification.drift import SPREAD_MATTERS, drift

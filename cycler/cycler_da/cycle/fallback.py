@@ -31,8 +31,8 @@ from cycler_da.errors import AnalysisFailed, CyclerError, LockedCycle, MissingPr
 from cycler_da.obs.base import Observations
 from cycler_da.operations_blocks import RUNGS
 from cycler_da.schemes.base import Analysis, AnalysisScheme, Prior
-from cycler_da.schemes.checked import checked_analysis
-from cycler_da.schemes.checks import require_finite
+from cycler_da.schemes.frame.checked import checked_analysis
+from cycler_da.schemes.frame.checks import require_finite
 from cycler_da.times import time_stamp
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from cycler_da.errors import AnalysisFailed
 from cycler_da.obs.base import QC, ObsBatch, Observations
 from cycler_da.obs.identity import names_in, units_of
 from cycler_da.obs.qc_stream import Fit, fit, group_of
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.verification.calibration import CalibrationSums, calibration_sums
 from cycler_da.verification.innovations import InnovationSums, innovation_sums
 from cycler_da.verification.totals import Totals

@@ -31,7 +31,7 @@ from cycler_da.products.conventions import FileFacts
 from cycler_da.products.dataset import read_ensemble, write_ensemble
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.setting import Chain, Setting, Stream
 from cycler_da.times import parse_time, time_stamp
 from cycler_da.verification.window import CycleCalibration, unpack, usual

@@ -25,7 +25,7 @@ from cycler_da.products.dataset import read_ensemble
 from cycler_da.products.gridfile import open_file
 from cycler_da.replay.shadow import ArchivedCycle, shadow_work
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.checked import checked_analysis
+from cycler_da.schemes.frame.checked import checked_analysis
 from cycler_da.times import EPOCH, iso_time
 
 

@@ -33,8 +33,8 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import QC, Observations
 from cycler_da.replay.analysis import OpenAnalysis, open_analysis
 from cycler_da.replay.shadow import ArchivedCycle
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance
+from cycler_da.schemes.window.hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float

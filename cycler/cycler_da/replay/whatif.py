@@ -31,7 +31,7 @@ from cycler_da.products.feedback import write_feedback
 from cycler_da.replay.analysis import OpenAnalysis, open_analysis
 from cycler_da.replay.change import Change, changed
 from cycler_da.replay.shadow import ArchivedCycle
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 from cycler_da.times import time_stamp
 
 if TYPE_CHECKING:

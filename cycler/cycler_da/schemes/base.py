@@ -16,7 +16,7 @@ from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObservationOperator, Observations
-from cycler_da.schemes.mapper import Mapper, one_by_one
+from cycler_da.schemes.ensemble.mapper import Mapper, one_by_one
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -33,20 +33,20 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_window_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
-from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.inflation import (
+from cycler_da.schemes.ensemble.inflation import (
     inflate,
     inflate_moved,
     relax_to_prior_perturbations,
     relax_to_prior_spread,
 )
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance, grid_points
-from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.serial_update import Tapers, serial_update
-from cycler_da.schemes.settings import axis_radius, require, require_inflation, require_share
+from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance, grid_points
+from cycler_da.schemes.ensemble.perturbed_observations import perturbations
+from cycler_da.schemes.ensemble.serial_update import Tapers, serial_update
+from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnostics
+from cycler_da.schemes.frame.settings import axis_radius, require, require_inflation, require_share
+from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -39,12 +39,12 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import used_share
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import used_share
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
+from cycler_da.schemes.transition.last_step import last_step
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -13,7 +13,7 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.diagnostics import field_diagnostics
+from cycler_da.schemes.frame.diagnostics import field_diagnostics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -43,25 +43,25 @@ from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register, spec_of_block
-from cycler_da.schemes.adaptive_inflation import (
+from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.ensemble.adaptive_inflation import (
     AdaptiveInflationSpec,
     InflationField,
     Innovations,
     read_inflation,
     update_inflation,
 )
-from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.coupling import COUPLINGS, Coupling
-from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
+from cycler_da.schemes.ensemble.inflation import inflate
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnostics
+from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
-from cycler_da.schemes.inflation import inflate
-from cycler_da.schemes.last_step import last_step
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.predictive import Predictive
-from cycler_da.schemes.settings import require
+from cycler_da.schemes.transition.coupling import COUPLINGS, Coupling
+from cycler_da.schemes.transition.last_step import last_step
+from cycler_da.schemes.transition.predictive import Predictive
 
 if TYPE_CHECKING:
     from torch import Tensor

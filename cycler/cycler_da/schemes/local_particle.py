@@ -31,15 +31,15 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import dof_estimate, innovation_diagnostics
-from cycler_da.schemes.ensemble_transform import LocalTransform, transform_weights
+from cycler_da.schemes.ensemble.ensemble_transform import LocalTransform, transform_weights
+from cycler_da.schemes.ensemble.inflation import inflate_moved, relax_to_prior_spread
+from cycler_da.schemes.ensemble.rotation import rotate
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.settings import axis_radius, require, require_inflation, require_share
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.inflation import inflate_moved, relax_to_prior_spread
 from cycler_da.schemes.particle import log_likelihood
-from cycler_da.schemes.rotation import rotate
-from cycler_da.schemes.settings import axis_radius, require, require_inflation, require_share
 
 if TYPE_CHECKING:
     from jaxtyping import Float

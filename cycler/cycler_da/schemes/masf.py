@@ -49,14 +49,14 @@ from cycler_da.generative.mask_bridge import (
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
+from cycler_da.obs.observed_cells import ObservedCells, observed_cells, require_mask
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.observed_cells import ObservedCells, observed_cells, require_mask
-from cycler_da.schemes.settings import require
 
 if TYPE_CHECKING:
     from jaxtyping import Float

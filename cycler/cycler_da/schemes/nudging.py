@@ -24,12 +24,12 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import innovation_diagnostics
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import innovation_diagnostics
+from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.gradient import transposed_derivative
-from cycler_da.schemes.settings import require
+from cycler_da.schemes.minimisation.gradient import transposed_derivative
 
 if TYPE_CHECKING:
     from torch import Tensor

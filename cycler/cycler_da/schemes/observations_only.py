@@ -26,9 +26,9 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import innovation_diagnostics
+from cycler_da.schemes.frame.checks import require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:

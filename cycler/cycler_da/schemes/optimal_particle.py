@@ -29,13 +29,13 @@ from cycler_da.generative.resampling import effective_share, log_evidence, syste
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
-from cycler_da.schemes.additive_noise import as_transition
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import dof_signal, innovation_diagnostics
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.last_step import last_step
+from cycler_da.schemes.transition.additive_noise import as_transition
+from cycler_da.schemes.transition.last_step import last_step
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ Source: Rozet and Louppe (2023), arXiv:2306.10574 and 2310.01853 (two-layer QG).
 know.
 Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
 no backward pass through the network); a second-order sampler on a grid in log(sigma / mu); the background as one more
-observation (`window_prior`).
+observation (`window.prior`).
 Limits: needs a network (or its Gaussian) of this system, and several model steps between analyses. Cost: n_steps passes
 for each window of the composition. Observations are taken at the nearest frame.
 """
@@ -30,9 +30,9 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.window_measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
-from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
+from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
+from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
+from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -39,7 +39,7 @@ from cycler_da.obs.points import PointOperator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.window_measurement import (
+from cycler_da.schemes.window.measurement import (
     EntryPart,
     Part,
     WindowMeasurement,
@@ -50,8 +50,8 @@ from cycler_da.schemes.window_measurement import (
     split_by_frame,
     state_part,
 )
-from cycler_da.schemes.window_prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window_sampling import Sampling, guided, require_likelihood, window_analysis
+from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
+from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
 
 if TYPE_CHECKING:
     from jaxtyping import Float

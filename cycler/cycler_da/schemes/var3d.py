@@ -30,15 +30,19 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checks import finite_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import innovation_diagnostics
+from cycler_da.schemes.ensemble.perturbed_observations import perturbations
+from cycler_da.schemes.frame.checks import finite_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import innovation_diagnostics
+from cycler_da.schemes.frame.settings import require, require_share
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.settings import require, require_share
-from cycler_da.schemes.solver import Solver
-from cycler_da.schemes.static_covariance import CLIMATOLOGICAL_FACTOR, MultipliedCovariance, static_covariance
-from cycler_da.schemes.variational import Minimum, VariationalProblem
+from cycler_da.schemes.minimisation.solver import Solver
+from cycler_da.schemes.minimisation.static_covariance import (
+    CLIMATOLOGICAL_FACTOR,
+    MultipliedCovariance,
+    static_covariance,
+)
+from cycler_da.schemes.minimisation.variational import Minimum, VariationalProblem
 
 if TYPE_CHECKING:
     from torch import Tensor

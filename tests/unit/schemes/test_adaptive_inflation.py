@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from cycler_da.errors import ConfigError, LayoutMismatch
-from cycler_da.schemes.adaptive_inflation import (
+from cycler_da.schemes.ensemble.adaptive_inflation import (
     AdaptiveInflationSpec,
     InflationField,
     Innovations,
     read_inflation,
     update_inflation,
 )
-from cycler_da.schemes.localization import gaspari_cohn
+from cycler_da.schemes.ensemble.localization import gaspari_cohn
 
 SETTINGS = AdaptiveInflationSpec(std=0.01, start_std=0.3, lower=0.5, upper=3.0)
 

@@ -12,8 +12,13 @@ from cycler_da.config import read_spec
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.noise import Noise
-from cycler_da.schemes.adaptive_inflation import AdaptiveInflationSpec, Innovations, read_inflation, update_inflation
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.ensemble.adaptive_inflation import (
+    AdaptiveInflationSpec,
+    Innovations,
+    read_inflation,
+    update_inflation,
+)
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.systems.lorenz96 import Lorenz96Spec
 

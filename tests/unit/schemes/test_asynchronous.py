@@ -17,7 +17,7 @@ from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.etkf import EtkfSpec
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 
 N, HOUR = 5, np.timedelta64(3600, "s")
 START = np.datetime64("2020-01-01T00:00:00", "s")

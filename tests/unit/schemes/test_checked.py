@@ -7,9 +7,9 @@ import torch
 
 from cycler_da.errors import AnalysisFailed
 from cycler_da.noise import Noise
-from cycler_da.schemes import checked
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
-from cycler_da.schemes.checked import checked_analysis
+from cycler_da.schemes.frame import checked
+from cycler_da.schemes.frame.checked import checked_analysis
 from cycler_da.schemes.letkf import LetkfSpec
 
 

@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
-from cycler_da.schemes import transform_tile
-from cycler_da.schemes.ensemble_transform import transform_weights
-from cycler_da.schemes.local_weights import weights_in_member_space, weights_in_observation_space
-from cycler_da.schemes.localization import full_weight, gaspari_cohn, grid_distance
+from cycler_da.schemes.ensemble import transform_tile
+from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
+from cycler_da.schemes.ensemble.local_weights import weights_in_member_space, weights_in_observation_space
+from cycler_da.schemes.ensemble.localization import full_weight, gaspari_cohn, grid_distance
 
 RADIUS = 2.5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.schemes.inflation import inflate, relax_to_prior_perturbations, relax_to_prior_spread
+from cycler_da.schemes.ensemble.inflation import inflate, relax_to_prior_perturbations, relax_to_prior_spread
 
 
 @pytest.fixture

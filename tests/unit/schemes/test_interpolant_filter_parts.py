@@ -19,10 +19,15 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec, PointOperator, cell_stencil
 from cycler_da.registry import registered
-from cycler_da.schemes.adaptive_inflation import AdaptiveInflationSpec, Innovations, read_inflation, update_inflation
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.ensemble.adaptive_inflation import (
+    AdaptiveInflationSpec,
+    Innovations,
+    read_inflation,
+    update_inflation,
+)
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
-from cycler_da.schemes.predictive import predict_observations
+from cycler_da.schemes.transition.predictive import predict_observations
 
 LAYOUT = Layout("toy", (Variable("a", "1", "toy"),), Grid((Axis("x", 3, units="1"),)), np.timedelta64(3600, "s"))
 TIME = np.datetime64("2020-01-01T01:00:00", "s")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cycler_da.layout import Axis
+from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance, sort_into_cells
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance, sort_into_cells
 from cycler_da.systems.sevir_grid import EARTH_RADIUS, corner_of_centre, degrees_of, sevir_layout
 
 C = 3.0

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from cycler_da.layout import Axis, Grid
-from cycler_da.schemes.localization import gaspari_cohn, grid_distance
-from cycler_da.schemes.localization_root import NoLocalization, localization_root
+from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance
+from cycler_da.schemes.ensemble.localization_root import NoLocalization, localization_root
 
 GRIDS = {
     "ring": Grid((Axis("x", 20, 2.0, periodic=True),)),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cycler_da.noise import Noise
-from cycler_da.schemes.rotation import complement_of_ones, random_rotation
+from cycler_da.schemes.ensemble.rotation import complement_of_ones, random_rotation
 
 
 @pytest.mark.parametrize("n", [2, 3, 17])

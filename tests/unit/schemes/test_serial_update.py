@@ -9,8 +9,8 @@ from cycler_da.errors import ConfigError
 from cycler_da.noise import Noise
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec, sample_increments
-from cycler_da.schemes.localization import gaspari_cohn
-from cycler_da.schemes.serial_update import serial_update
+from cycler_da.schemes.ensemble.localization import gaspari_cohn
+from cycler_da.schemes.ensemble.serial_update import serial_update
 
 N_STATE, N_OBS = 6, 4
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cycler_da.layout import Axis
-from cycler_da.schemes.weight_grid import WeightGrid, place_nodes
+from cycler_da.schemes.ensemble.weight_grid import WeightGrid, place_nodes
 
 
 @pytest.mark.parametrize(

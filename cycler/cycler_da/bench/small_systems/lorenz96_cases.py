@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cycler_da.schemes.adaptive_inflation import AdaptiveInflationSpec
+from cycler_da.schemes.ensemble.adaptive_inflation import AdaptiveInflationSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.systems.lorenz96 import Lorenz96Spec

@@ -50,9 +50,9 @@ from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.weights import load_transition
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
-from cycler_da.schemes.adaptive_inflation import FACTOR, AdaptiveInflationSpec
-from cycler_da.schemes.adaptive_inflation import STD as FACTOR_STD
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.ensemble.adaptive_inflation import FACTOR, AdaptiveInflationSpec
+from cycler_da.schemes.ensemble.adaptive_inflation import STD as FACTOR_STD
 from cycler_da.tables.report import BenchResult, Row
 from cycler_da.verification.scores import score
 from cycler_da.verification.sums import ScoreSums, ensemble_sums

@@ -1,7 +1,7 @@
 """Window schemes of the benchmark `soad_settings`: nine frames of all windows at once, member by member.
 
 All windows are seen at the same places (`soad_settings_cases`), so that a batch of them is one measurement with a row
-of values for each (`window_measurement.together`).
+of values for each (`schemes.window.measurement.together`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.pdediff import PartsOf, Pdediff, PdediffSpec
 from cycler_da.schemes.sda import Sda, SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
-from cycler_da.schemes.window_measurement import EntryPart, Part, WindowMeasurement, frame_part, state_parts, together
+from cycler_da.schemes.window.measurement import EntryPart, Part, WindowMeasurement, frame_part, state_parts, together
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,7 +10,7 @@ from cycler_da.cycle.work import CycleWork, Facts, nonzero
 from cycler_da.obs.qc import flag_counts
 from cycler_da.products.dataset import write_field
 from cycler_da.products.feedback import write_feedback
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 
 
 def products(work: CycleWork) -> Facts:

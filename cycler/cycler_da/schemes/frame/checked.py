@@ -21,7 +21,7 @@ from cycler_da.errors import AnalysisFailed
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.schemes.base import Analysis, AnalysisScheme, Prior
-from cycler_da.schemes.checks import require_finite
+from cycler_da.schemes.frame.checks import require_finite
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

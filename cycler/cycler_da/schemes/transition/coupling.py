@@ -31,11 +31,11 @@ from cycler_da.generative.resampling import (
     tempering_exponent,
 )
 from cycler_da.obs.base import Observations
-from cycler_da.schemes.ensemble_transform import transform_weights
-from cycler_da.schemes.inflation import inflate
-from cycler_da.schemes.lag_smoother import smooth
-from cycler_da.schemes.perturbed_observations import perturbations
-from cycler_da.schemes.predictive import Predictive, predict_observations
+from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
+from cycler_da.schemes.ensemble.inflation import inflate
+from cycler_da.schemes.ensemble.lag_smoother import smooth
+from cycler_da.schemes.ensemble.perturbed_observations import perturbations
+from cycler_da.schemes.transition.predictive import Predictive, predict_observations
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -20,7 +20,7 @@ import torch
 
 from cycler_da.generative.local_covariance import StationaryCorrelation, fast_size
 from cycler_da.layout import Axis, Grid
-from cycler_da.schemes.localization import gaspari_cohn
+from cycler_da.schemes.ensemble.localization import gaspari_cohn
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.layout import Axis
-from cycler_da.schemes.local_weights import LocalUpdate
-from cycler_da.schemes.localization import Neighbours, Taper, sort_into_cells
-from cycler_da.schemes.weight_grid import Tile
+from cycler_da.schemes.ensemble.local_weights import LocalUpdate
+from cycler_da.schemes.ensemble.localization import Neighbours, Taper, sort_into_cells
+from cycler_da.schemes.ensemble.weight_grid import Tile
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -27,7 +27,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
-from cycler_da.schemes.linearised import Linearised
+from cycler_da.schemes.minimisation.linearised import Linearised
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -18,8 +18,8 @@ from cycler_da.forecast import InterpolantForecast
 from cycler_da.forecast.base import ForecastModel, model_steps
 from cycler_da.generative.prediction import MEMBERS_AT_ONCE
 from cycler_da.noise import Noise
-from cycler_da.schemes.additive_noise import as_transition
 from cycler_da.schemes.base import Prior
+from cycler_da.schemes.transition.additive_noise import as_transition
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,7 +32,7 @@ from cycler_da.errors import ConfigError, LayoutMismatch
 from cycler_da.layout import Layout
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec
-from cycler_da.schemes.localization import NeighbourSearch, grid_points, sort_into_cells
+from cycler_da.schemes.ensemble.localization import NeighbourSearch, grid_points, sort_into_cells
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cycler_da.errors import AnalysisFailed
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.base import Needs
-from cycler_da.schemes.settings import require
+from cycler_da.schemes.frame.settings import require
 
 SOLVERS = ("dense", "cg", "control")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.generative.climatology import StateCovariance
-from cycler_da.schemes.localization_root import LocalizationRoot
+from cycler_da.schemes.ensemble.localization_root import LocalizationRoot
 
 if TYPE_CHECKING:
     from jaxtyping import Float

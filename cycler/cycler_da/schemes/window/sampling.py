@@ -41,10 +41,10 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.schemes.base import Analysis, Prior
-from cycler_da.schemes.checks import finite_window_hx, require_finite
-from cycler_da.schemes.conclusion import conclude
-from cycler_da.schemes.diagnostics import used_share
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
+from cycler_da.schemes.frame.conclusion import conclude
+from cycler_da.schemes.frame.diagnostics import used_share
+from cycler_da.schemes.window.hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float

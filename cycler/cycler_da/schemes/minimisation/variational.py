@@ -32,8 +32,8 @@ from cycler_da.generative.conjugate_gradients import solve
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
-from cycler_da.schemes.linearised import Linearised
-from cycler_da.schemes.solver import Solver
+from cycler_da.schemes.minimisation.linearised import Linearised
+from cycler_da.schemes.minimisation.solver import Solver
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -13,7 +13,7 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.layout import Layout
 from cycler_da.obs.base import Observations
-from cycler_da.schemes.window_hx import window_hx
+from cycler_da.schemes.window.hx import window_hx
 
 if TYPE_CHECKING:
     from jaxtyping import Float

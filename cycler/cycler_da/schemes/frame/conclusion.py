@@ -9,7 +9,7 @@ import torch
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.schemes.base import Analysis
-from cycler_da.schemes.diagnostics import field_diagnostics
+from cycler_da.schemes.frame.diagnostics import field_diagnostics
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.layout import Layout
-from cycler_da.schemes.local_weights import DenseUpdate, LocalUpdate, Weights, dense_weights, kalman_weights
-from cycler_da.schemes.localization import Taper, gaspari_cohn
-from cycler_da.schemes.mapper import Mapper, one_by_one
-from cycler_da.schemes.transform_tile import LocalObservations, TileJob, channel_groups, move_tile, tapered
-from cycler_da.schemes.weight_grid import Tile, WeightGrid
+from cycler_da.schemes.ensemble.local_weights import DenseUpdate, LocalUpdate, Weights, dense_weights, kalman_weights
+from cycler_da.schemes.ensemble.localization import Taper, gaspari_cohn
+from cycler_da.schemes.ensemble.mapper import Mapper, one_by_one
+from cycler_da.schemes.ensemble.transform_tile import LocalObservations, TileJob, channel_groups, move_tile, tapered
+from cycler_da.schemes.ensemble.weight_grid import Tile, WeightGrid
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

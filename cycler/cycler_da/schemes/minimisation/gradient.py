@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.obs.base import Observations
-from cycler_da.schemes.linearised import Linearised
+from cycler_da.schemes.minimisation.linearised import Linearised
 
 if TYPE_CHECKING:
     from collections.abc import Callable

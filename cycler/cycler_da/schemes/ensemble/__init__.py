@@ -1,0 +1,1 @@
+"""What ensemble schemes share: transforms, localization, inflation, perturbed observations."""

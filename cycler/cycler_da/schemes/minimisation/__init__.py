@@ -1,0 +1,1 @@
+"""What variational schemes share: covariances, linearised operators, solvers."""

@@ -1,0 +1,1 @@
+"""What schemes share that sample the transition of the forecast model."""

@@ -1,0 +1,1 @@
+"""What window schemes share: observations of several frames, backgrounds, samplers."""
