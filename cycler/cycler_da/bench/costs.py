@@ -8,12 +8,15 @@ from pathlib import Path
 from statistics import mean
 
 
-def stage_seconds(folder: Path) -> Iterator[tuple[str, str, float]]:
-    """Chain, stage and mean seconds over all cycles after the start, of an experiment's folder."""
+def stage_seconds(folder: Path, *, of: str = "seconds") -> Iterator[tuple[str, str, float]]:
+    """Chain, stage and mean seconds over all cycles after the start, of an experiment's folder.
+
+    `of` is `seconds` by the clock, or `cpu_seconds` that processors worked.
+    """
     for chain in sorted(path.parent for path in folder.glob("*/cycles")):
         seconds: dict[str, list[float]] = {}
         for summary in sorted((chain / "cycles").glob("*/diag/summary.json"))[1:]:
-            for stage, cost in json.loads(summary.read_text())["seconds"].items():
+            for stage, cost in json.loads(summary.read_text())[of].items():
                 seconds.setdefault(stage, []).append(cost)
         for stage, costs in seconds.items():
             yield chain.name, stage, mean(costs)

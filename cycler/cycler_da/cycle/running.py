@@ -17,6 +17,7 @@ A stage returns plain facts; `degraded` among them lists reasons, which end in t
 from __future__ import annotations
 
 import logging
+import os
 import time as clock
 from collections.abc import Callable
 from pathlib import Path
@@ -71,18 +72,28 @@ def _run_stage(work: CycleWork, name: str) -> Facts:
     work.lock.require_held()
     reach(f"{name}.start")
     before = _clear(work, name)
-    began = clock.perf_counter()
+    began, worked = clock.perf_counter(), processor_seconds()
     with refusals_explained(work.folder, within=work.folder):
         facts = STAGES[name](work)
     if name == LAST_STAGE:
         return facts
     facts["seconds"] = round(clock.perf_counter() - began, 4)
+    facts["cpu_seconds"] = round(processor_seconds() - worked, 4)
     reach(f"{name}.written")
     written = sorted(_files(work.folder) - before)
     work.store.mark_stage(work.time, name, written, facts=facts, key=work.key, lock=work.lock)
     reach(f"{name}.done")
     log.info("cycle=%s chain=%s stage=%s seconds=%.2f", time_stamp(work.time), work.chain.name, name, facts["seconds"])
     return facts
+
+
+def processor_seconds() -> float:
+    """Seconds of processors that this process has used, all its threads, and its children that have ended.
+
+    Workers that go on living (executors `processes` and `dask`) are not in it.
+    """
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _clear(work: CycleWork, name: str) -> set[str]:

@@ -15,7 +15,9 @@ def runs(tmp_path):
         for k, cost in enumerate(seconds):
             folder = tmp_path / chain / "cycles" / f"20200101T00{k}0Z" / "diag"
             folder.mkdir(parents=True)
-            (folder / "summary.json").write_text(json.dumps({"seconds": {"assimilate": cost, "plot": 2.0 * cost}}))
+            seconds = {"assimilate": cost, "plot": 2.0 * cost}
+            worked = {"assimilate": 3.0 * cost}
+            (folder / "summary.json").write_text(json.dumps({"seconds": seconds, "cpu_seconds": worked}))
     return tmp_path
 
 
@@ -26,6 +28,10 @@ def test_seconds_are_means_over_all_cycles_but_the_start(runs):
         ("letkf", "assimilate", 2.0),
         ("letkf", "plot", 4.0),
     ]
+
+
+def test_seconds_of_processors_are_read_where_they_are_asked_for(runs):
+    assert list(stage_seconds(runs, of="cpu_seconds")) == [("filter", "assimilate", 12.0), ("letkf", "assimilate", 6.0)]
 
 
 def test_disk_is_the_mean_of_all_published_cycles(runs):

@@ -30,6 +30,7 @@ def finish(work: CycleWork) -> Facts:
         "counts": done["quality_control"].get("counts", {}),
         "diagnostics": done["assimilate"].get("diagnostics", {}),
         "seconds": {name: facts["seconds"] for name, facts in done.items()},
+        "cpu_seconds": {name: facts["cpu_seconds"] for name, facts in done.items() if "cpu_seconds" in facts},
         "degraded": reasons,
         "exit_code": _exit_code(work, done, reasons),
         "images": done["plot"].get("images", []),
