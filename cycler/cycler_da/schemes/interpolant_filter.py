@@ -19,8 +19,9 @@ Diagnostics: log_evidence, log of the mean p(y | x_i) before members move; gamma
 Sources: the optimal proposal and its weight, Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208;
 the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 
-`surprise` widens the spread where an observation lies far outside what was expected (a storm is born; see
-`generative.surprise`).
+`surprise` widens the spread where an observation lies far outside what was expected: around it (a storm is born; see
+`generative.surprise`), with perturbed observations that of the whole ensemble (a lost track; see
+`schemes.transition.widening`).
 
 Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R). Limits: keep inflation at
 1.05 or less, for the lag lets it grow through the forecast.
@@ -84,7 +85,7 @@ class InterpolantFilterSpec(Spec):
     tau_points: int = 1
     tau_max: float = 3.0
     weight_stride: int = 1
-    surprise: float | None = None  # innovation, in expected deviations, that widens the spread around it; None: never
+    surprise: float | None = None  # innovation, in expected deviations, that widens the spread; None: never
     max_observations: int = 4000  # the dense S of 4000 observations takes 0.13 GB
 
     def __post_init__(self) -> None:
@@ -120,7 +121,9 @@ class InterpolantFilterSpec(Spec):
         radius = self._localization().radius(context.layout)
         guidance = self.make_guidance()
         needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=2)
-        coupling = Coupling(self.coupling, self.passes, self.gamma, self.least_share, radius, self.weight_stride)
+        coupling = Coupling(
+            self.coupling, self.passes, self.gamma, self.least_share, radius, self.weight_stride, self.surprise
+        )
         return InterpolantFilter(self, coupling, tau_grid(self.tau_points, self.tau_max), guidance, needs)
 
     def _localization(self) -> LetkfSpec:
@@ -187,12 +190,12 @@ class InterpolantFilter:
 
     def _widened(self, prediction: Prediction, observations: Observations) -> Prediction:
         """The prediction, with more spread where observations lie far outside what it expects."""
-        if self.settings.surprise is None:
+        if self.settings.surprise is None or self.coupling.kind == "perturbed_observations":
             return prediction
         if not isinstance(prediction, WidenedPrediction) or not observations.is_linear:
             raise AnalysisFailed(
                 "interpolant_filter: surprise needs linear operators and a transition whose spread differs from place "
-                "to place (weights of kind advected); leave it out"
+                "to place (weights of kind advected), or coupling perturbed_observations; leave it out"
             )
         hx = observations.hx(prediction.mean.to(torch.float64))
         variance = prediction.observed_variance(observations)

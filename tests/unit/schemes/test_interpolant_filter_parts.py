@@ -144,6 +144,19 @@ def test_gamma_stays_where_the_weights_are_even():
     assert analyse(spec, observations([0.0, 0.0]), start(100)).diagnostics["gamma"] == 0.25
 
 
+def test_an_ensemble_that_lost_its_track_is_widened_and_one_that_did_not_keeps_its_bits():
+    spec = InterpolantFilterSpec(coupling="perturbed_observations", inflation=1.0)
+    wary, previous = replace(spec, surprise=3.0), start(50)
+    far, near = observations([9.0, -9.0]), observations([0.5, -0.5])
+    lost, found = analyse(spec, far, previous), analyse(wary, far, previous)
+    misfits = [float((far.values - far.hx(one.ensemble.latest).mean(dim=0)).norm()) for one in (lost, found)]
+    assert misfits[1] < 0.8 * misfits[0]
+    assert found.diagnostics["widening"] == pytest.approx(2.0)
+    usual = analyse(wary, near, previous)
+    assert usual.diagnostics["widening"] == 1.0
+    assert torch.equal(usual.ensemble.values, analyse(spec, near, previous).ensemble.values)
+
+
 def test_the_smoother_uses_correlations_of_the_predictive_errors():
     """Of two passes and one the linear-Gaussian answer is the same; here S has an off-diagonal part."""
     previous, seen = start(3000), observations([1.0, 1.0])

@@ -8,6 +8,7 @@ The factor p(y | x_i) of the filter (`predictive`), given to the members in two 
         none                    nothing moves, nothing is weighed
     p(y | x_i)^(1 - gamma)   resamples them, systematically, after they moved
 
+With perturbed observations members that lost their track are widened first (`surprise`, see `widening`).
 `least_share` raises gamma in a cycle to 1 - a, a the largest exponent that leaves the weights p(y | x_i)^a of the
 members where they stood that effective share.
 Sources: Hunt et al. (2007), Physica D 230 (transform); Frei, Kuensch (2013), Biometrika 100, 781-800, who give the
@@ -36,6 +37,7 @@ from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
 from cycler_da.schemes.transition.predictive import Predictive, predict_observations
+from cycler_da.schemes.transition.widening import widening
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -63,6 +65,7 @@ class Coupling:
     least_share: float | None
     radius: float | None  # Gaspari-Cohn half-width, axis units
     weight_stride: int
+    surprise: float | None = None  # expected deviations, of perturbed_observations
 
     def move(
         self,
@@ -79,6 +82,12 @@ class Coupling:
         predictive = predict_observations(model.transition.predict(frames), observations)
         values, variance = observations.values, observations.error_variance
         report: dict[str, float] = {}
+        if self.kind == "perturbed_observations" and self.surprise is not None:
+            covariance = predictive.mean_covariance(variance)
+            report["widening"] = factor = widening(predictive.hx, values, covariance, deviations=self.surprise)
+            if factor > 1.0:
+                frames = inflate(frames, factor)
+                predictive = predict_observations(model.transition.predict(frames), observations)
         if predictive.is_full:
             report["log_evidence"] = log_evidence(predictive.log_density(values, variance))
         if self.kind == "none":
