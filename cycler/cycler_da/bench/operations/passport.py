@@ -76,7 +76,7 @@ class Series:
 @benchmark("passport", summary="declared against realised coverage, and how fast a wrong spread is flagged")
 def passport(quick: bool, progress: Progress) -> BenchResult:
     """Run both systems and judge their passports."""
-    n_lorenz, n_qg = (700, 30) if quick else (3000, 90)
+    n_lorenz, n_qg = (700, 30) if quick else (3000, 300)
     progress(0, 2, "lorenz96")
     lorenz = _lorenz96(n_lorenz)
     progress(1, 2, "two_layer_qg")
