@@ -11,7 +11,7 @@ Then the spread of the members is scaled, around their mean and with nothing els
 many of 12 cycles is it flagged; and how often is it where nothing was changed (share of cycles). Windows that
 overlap are not independent: intervals are given for the share of flagged onsets alone.
 
-About 4 CPU minutes; `--quick` 40 s.
+About 10 CPU minutes; `--quick` 40 s.
 """
 
 from __future__ import annotations
