@@ -7,26 +7,33 @@ The covariance of what the mean network leaves is measured on held-out pairs, an
 
 For a system that noise drives, the residual is that noise, its covariance half of the model, and the card has the
 scores of the true model's own ensemble beside those of the learned one.
+
+A step that is long beside the time in which an eddy turns is learned by parts: with `parts: n` pairs are of an n-th of
+a model step, and the network of a whole one is that of a part, repeated n times. It is fitted as a part (n times
+cheaper, and no gradient runs through n of them); covariances and scores are those of whole steps.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.covariance import Covariance, shells_from_residuals, spectral_from_shells
 from cycler_da.generative.ensemble_evaluation import EnsembleStep, score_ensembles, transition_step
 from cycler_da.generative.evaluation import evaluate_transition
+from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs, SimulatedPairs
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.trained import TrainedTransition
-from cycler_da.generative.training import Progress, TrainSettings, train
+from cycler_da.generative.training import Progress, TrainSettings, residuals_of, train
 from cycler_da.generative.transition import Transition
 from cycler_da.generative.wave_covariance import wave_blocks, wave_covariance
 from cycler_da.layout import Layout
@@ -56,15 +63,29 @@ class SimulatedData:
     perturbed_fraction: float = 0.5
     perturbation: float = 0.1  # of the scaling's std
     covariance: str = "shells"
+    parts: int = 1  # of a model step; pairs to fit are of one part
 
     def __post_init__(self) -> None:
-        self.system_spec()
+        self.part_spec()
         if self.covariance not in COVARIANCES:
             raise ConfigError(f"data.covariance is {self.covariance!r}; valid: {', '.join(COVARIANCES)}")
 
     def system_spec(self) -> ClimateSpec:
         """The numerical system; raises ConfigError for a kind that cannot be simulated or an unknown option."""
         return climate_system(self.system, where="data.system")
+
+    def part_spec(self) -> ClimateSpec:
+        """The system with one part for its model step; raises ConfigError for a system with noise, or no whole part."""
+        whole = self.system_spec()
+        if self.parts == 1:
+            return whole
+        seconds = int(whole.layout().step / np.timedelta64(1, "s"))
+        dynamics = whole.build()
+        if isinstance(dynamics, DrivenDynamics) or getattr(dynamics, "noise_std", 0.0) > 0:
+            raise ConfigError(f"data.parts is {self.parts}; a system with noise is learned by whole steps, set it to 1")
+        if self.parts < 1 or seconds % self.parts:
+            raise ConfigError(f"data.parts is {self.parts}; expected 1 or more, and a divisor of {seconds} s")
+        return climate_system({**self.system, "step": f"{seconds // self.parts}s"}, where="data.system")
 
 
 @dataclass(frozen=True)
@@ -101,30 +122,33 @@ def train_fields(
     on_message: Callable[[str], None],
 ) -> TrainedTransition:
     """Make the pairs, fit, measure and score; continues what an earlier call left."""
+    fitted = _network_of_a_part(settings, data.parts)
     prepared = _prepare(data, scaling, run_folder, on_message)
     on_message(f"fit {settings.network.kind}: {len(prepared.training)} pairs, {settings.steps} steps")
-    trained = train(
-        prepared.training, prepared.calibration, scaling, settings, folder=run_folder, on_progress=on_progress
-    )
+    validation = _of_parts(prepared.calibration, data) if data.parts > 1 else prepared.calibration
+    trained = train(prepared.training, validation, scaling, fitted, folder=run_folder, on_progress=on_progress)
+    network, residuals = trained.network, trained.residuals
+    if data.parts > 1:
+        network = build_network(settings.network)
+        network.load_state_dict(trained.network.state_dict())
+        residuals = residuals_of(network.eval(), prepared.calibration, scaling)
     states = scaling.to_scaled(prepared.training.targets[::7])
     if data.covariance == "waves":
         kind, measure = "waves", wave_blocks
     else:
         kind, measure = "spectral", shells_from_residuals
     measured = {
-        f"covariance.{data.covariance}": measure(trained.residuals),
+        f"covariance.{data.covariance}": measure(residuals),
         f"climatology.{data.covariance}": measure(states),
     }
-    transition = Transition(
-        trained.network, scaling, _covariance(data.covariance, measured, prepared.layout), history=history
-    )
+    transition = Transition(network, scaling, _covariance(data.covariance, measured, prepared.layout), history=history)
     on_message("score on held-out trajectories")
     scores = evaluate_transition(transition, prepared.trajectories)
     dynamics = data.system_spec().build()
     if isinstance(dynamics, DrivenDynamics):
         scores["ensembles"] = _score_beside_truth(transition, dynamics, prepared, scaling)
     return TrainedTransition(
-        network=trained.network,
+        network=network,
         layout=prepared.layout,
         transition={"kind": kind},
         measured=measured,
@@ -132,6 +156,25 @@ def train_fields(
         facts=prepared.facts,
         seconds=trained.seconds,
     )
+
+
+def _network_of_a_part(settings: TrainSettings, parts: int) -> TrainSettings:
+    """Settings of the fit of one part; raises ConfigError where the network repeats another number of them."""
+    if parts == 1:
+        return settings
+    network = settings.network
+    if network.arguments.get("repeats", 1) != parts:
+        raise ConfigError(
+            f"data.parts is {parts}, network.repeats {network.arguments.get('repeats', 1)}; expected the same: the "
+            "network of a whole step is that of a part, repeated"
+        )
+    return replace(settings, network=NetworkSpec(network.kind, {**network.arguments, "repeats": 1}))
+
+
+def _of_parts(pairs: Pairs, data: SimulatedData) -> Pairs:
+    """The same starts with the states one part later."""
+    part = data.part_spec().build()
+    return Pairs(pairs.frames, torch.cat([part.step(some) for some in pairs.frames[:, -1].split(64)]))
 
 
 def _covariance(kind: str, measured: Mapping[str, Tensor], layout: Layout) -> Covariance:
@@ -188,6 +231,7 @@ def simulate(
         layout=spec.layout(),
         start=lambda members: spec.spun_up(Noise(data.seed), members=members, years=data.spin_up_years),
         step=SteppedWithNoise(spec.build(), Noise(data.seed)),
+        part=None if data.parts == 1 else data.part_spec().build().step,
         scaling=scaling,
         seed=data.seed,
         n_trajectories=data.trajectories,

@@ -107,7 +107,7 @@ def test_a_noise_prediction_gives_the_denoiser_back(t):
 
 def scores_that_are_exact(exact, seen):
     yield MomentMatching(exact, COSINE_SQUARED, seen)
-    yield KnownCovariance(exact, Informed(seen), lambda t: DenseLeft(exact.left_covariance(t)))
+    yield KnownCovariance(exact, Informed(seen), lambda t: DenseLeft(symmetric_power(exact.left_covariance(t), 0.5)))
 
 
 class Informed:
@@ -123,18 +123,23 @@ class Informed:
 class DenseLeft:
     """A covariance by its root."""
 
-    def __init__(self, covariance):
-        values, vectors = torch.linalg.eigh(covariance)
-        self.matrix = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+    def __init__(self, matrix):
+        self.matrix = matrix
 
     def pushed(self, u, like):
-        return u @ self.matrix
+        return u @ self.matrix.mT
 
     def pulled(self, v):
         return v @ self.matrix
 
-    def damped(self, u, information, like):
-        return u @ torch.linalg.inv(torch.eye(N).double() + self.matrix @ (information[:, None] * self.matrix))
+    def informed(self, information, like):
+        total = torch.eye(N).double() + self.matrix.mT @ (information[:, None] * self.matrix)
+        return DenseLeft(self.matrix @ symmetric_power(total, -0.5))
+
+
+def symmetric_power(matrix, power):
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * values.clamp(min=0) ** power) @ vectors.mT
 
 
 @pytest.mark.parametrize("t", TIMES)

@@ -125,7 +125,7 @@ def test_more_frames_than_lags_are_refused(frames):
         window_gaussian(lags(), frames)
 
 
-def test_the_root_and_the_damped_inverse_are_those_of_the_matrix():
+def test_roots_are_those_of_what_is_left_with_and_without_more_information():
     gaussian, ratio = window_gaussian(lags(), FRAMES), 0.7
     left, shape = gaussian.left_covariance(ratio), (FRAMES, CHANNELS, ROWS, COLUMNS)
     n = FRAMES * CHANNELS * ROWS * COLUMNS
@@ -137,6 +137,6 @@ def test_the_root_and_the_damped_inverse_are_those_of_the_matrix():
     information = torch.rand(FRAMES, CHANNELS, dtype=torch.float64)
     every_cell = information.flatten().repeat_interleave(ROWS * COLUMNS)
     matrix = torch.eye(pulled.shape[1], dtype=torch.float64) + pulled.mT @ (every_cell[:, None] * pulled)
-    u = left.pulled(v)
-    found = left.damped(u, information, v)
-    torch.testing.assert_close(found @ matrix, u, rtol=0, atol=1e-10)
+    more = left.informed(information, v)
+    expected = pulled @ torch.linalg.solve(matrix, left.pulled(v).mT)
+    torch.testing.assert_close(more.pushed(more.pulled(v), v).flatten(1), expected.mT, rtol=0, atol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 
@@ -67,3 +68,38 @@ def test_data_that_cannot_be_made_are_refused():
         SimulatedData(system=SYSTEM, seed=1, covariance="wave")
     with pytest.raises(ConfigError, match=r"cannot be run from its climate; valid: .*stochastic_ns"):
         SimulatedData(system={"kind": "sevir"}, seed=1)
+
+
+def parts_config(root, **changes):
+    system = {"kind": "kolmogorov", "size": 16, "step": "12min", "time_step": 0.1}
+    config = {
+        "name": "kolmogorov/tiny",
+        "out": str(root / "weights"),
+        "run_folder": str(root / "run"),
+        "data": {"system": system, "seed": 1, "trajectories": 2, "steps": 12, "held_out": 2, "parts": 2},
+        "scaling": {"mean": [0.0, 0.0], "std": [1.0, 1.0]},
+        "network": {"kind": "incompressible_spectral", "size": 16, "products": 1, "stages": 1, "repeats": 2},
+        "fit": {"steps": 4, "batch": 2, "seed": 0},
+    }
+    config["network"].update(changes)
+    (root / "train.yaml").write_text(yaml.safe_dump(config))
+    return read_train_config(root / "train.yaml")
+
+
+def test_a_step_that_is_learned_by_parts_is_released_and_scored_as_a_whole(tmp_path):
+    messages = []
+    card = run_training(parts_config(tmp_path), on_progress=messages.append)
+    # A part moves a state by about half of what a step does, and the fit saw pairs of parts.
+    assert messages[-1].persistence_rmse < 0.7 * card.scores["rmse"]["1"]["persistence"]
+    network = load_transition(tmp_path / "weights").mean_network
+    assert network.repeats == 2
+    assert card.layout.step == np.timedelta64(12, "m")
+
+
+def test_parts_and_repeats_that_differ_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"data.parts is 2, network.repeats 3; expected the same"):
+        run_training(parts_config(tmp_path, repeats=3))
+    with pytest.raises(ConfigError, match=r"data.parts is 7; expected 1 or more, and a divisor of 720 s"):
+        SimulatedData(system={"kind": "kolmogorov", "size": 16}, seed=1, parts=7)
+    with pytest.raises(ConfigError, match=r"a system with noise is learned by whole steps"):
+        SimulatedData(system=SYSTEM, seed=1, parts=2)

@@ -7,8 +7,8 @@ import torch
 from cycler_da.bench.turbulence.soad_settings_cases import ERROR, LAYOUT, STD, Case, observe, scaled_to_physical
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
+from cycler_da.schemes.window.cells import CurvePart
 from cycler_da.schemes.window.measurement import (
-    CurvePart,
     StatePart,
     WindowMeasurement,
     state_part,

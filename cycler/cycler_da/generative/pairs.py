@@ -57,7 +57,8 @@ class PairSource(Protocol):
 class SimulatedPairs:
     """Pairs of a numerical system, all made at once from independent members.
 
-    `start(members)` gives states on the attractor, `step` advances a batch by one layout step.
+    `start(members)` gives states on the attractor, `step` advances a batch by one layout step; with `part` the training
+    pairs are of a part of a step, which `part` takes.
     """
 
     layout: Layout
@@ -71,11 +72,15 @@ class SimulatedPairs:
     perturbed_fraction: float = 0.5
     perturbation: float = 0.1  # largest error, fraction of the scaling's std
     history: int = 1
+    part: Callable[[Tensor], Tensor] | None = None
 
     def training(self) -> Pairs:
         """Trajectories of the first members; the chosen fraction starts from perturbed states."""
         states = self._run(range(self.n_trajectories), self.n_steps)
         frames, targets = states[:, :-1].flatten(0, 1), states[:, 1:].flatten(0, 1)
+        advance = self.part or self.step
+        if self.part is not None:
+            targets = _advanced(frames, advance)
         generator = np.random.Generator(np.random.Philox(key=self.seed))
         chosen = torch.from_numpy(generator.random(len(frames)) < self.perturbed_fraction)
         if not bool(chosen.any()):
@@ -83,7 +88,7 @@ class SimulatedPairs:
         disturbed = self._disturb(frames[chosen])
         frames, targets = frames.clone(), targets.clone()
         frames[chosen] = disturbed
-        targets[chosen] = torch.cat([self.step(part) for part in disturbed.split(64)])
+        targets[chosen] = _advanced(disturbed, advance)
         return Pairs(frames[:, None], targets)
 
     def calibration(self) -> Pairs:
@@ -92,7 +97,7 @@ class SimulatedPairs:
         states = self._run(members, self.n_steps)
         frames = states[:, :-1:5].flatten(0, 1)
         frames = torch.cat([frames[::2], self._disturb(frames[1::2])])
-        return Pairs(frames[:, None], torch.cat([self.step(part) for part in frames.split(64)]))
+        return Pairs(frames[:, None], _advanced(frames, self.step))
 
     def trajectory(self) -> Tensor:
         """Trajectories of the last members."""
@@ -119,3 +124,7 @@ class SimulatedPairs:
         size = torch.from_numpy(noise.generator("pairs.size").random(len(states))).float().reshape(-1, 1, 1, 1)
         shape = torch.where(pick, white, smooth) * size * self.perturbation
         return states + self.scaling.stretch(shape).to(states.dtype)
+
+
+def _advanced(states: Float[Tensor, "sample channel *space"], advance: Callable[[Tensor], Tensor]) -> Tensor:
+    return torch.cat([advance(some) for some in states.split(64)])

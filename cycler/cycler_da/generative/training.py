@@ -203,5 +203,10 @@ def _residuals(network: nn.Module, frames: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([_increment(f, t) - network(f) for f, t in parts])
 
 
+def residuals_of(network: nn.Module, pairs: Pairs, scaling: Scaling) -> Float[Tensor, "sample channel *space"]:
+    """What a network leaves of the targets of some pairs, scaled units."""
+    return _residuals(network, *_scaled(pairs, scaling, "cpu"))
+
+
 def _rmse(error: Tensor) -> float:
     return float((error.to(torch.float64) ** 2).mean().sqrt())

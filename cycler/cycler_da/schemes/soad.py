@@ -39,8 +39,8 @@ from cycler_da.obs.points import PointOperator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.measurement import (
-    EntryPart,
     Part,
     WindowMeasurement,
     cells_of,
@@ -274,9 +274,9 @@ def replace_entries(
     values, variance = torch.zeros(*lead, *shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)
     seen = torch.zeros(shape, dtype=torch.bool)
     for part in entries:
-        values[..., part.frame, part.channel, :, :].flatten(-2)[..., part.cells] = part.values
-        variance[part.frame, part.channel].flatten()[part.cells] = part.error_variance
-        seen[part.frame, part.channel].flatten()[part.cells] = True
+        values.view(*lead, -1)[..., part.cells.places] = part.values
+        variance.view(-1)[part.cells.places] = part.error_variance
+        seen.view(-1)[part.cells.places] = True
     return ForwardDiffusion(schedule, noise, "replaced", values, variance, seen)
 
 

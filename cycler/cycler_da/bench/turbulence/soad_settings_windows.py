@@ -24,7 +24,8 @@ from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.pdediff import PartsOf, Pdediff, PdediffSpec
 from cycler_da.schemes.sda import Sda, SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
-from cycler_da.schemes.window.measurement import EntryPart, Part, WindowMeasurement, frame_part, state_parts, together
+from cycler_da.schemes.window.cells import EntryPart
+from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, state_parts, together
 
 if TYPE_CHECKING:
     from jaxtyping import Float

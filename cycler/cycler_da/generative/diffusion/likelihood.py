@@ -188,10 +188,8 @@ class LeftCovariance(Protocol):
         """L^T v."""
         ...
 
-    def damped(
-        self, u: Float[Tensor, "batch n"], information: Float[Tensor, "*some"], like: Float[Tensor, "batch *state"]
-    ) -> Float[Tensor, "batch n"]:
-        """(I + L^T D L)^-1 u, for a D that has about the diagonal of H^T R^-1 H."""
+    def informed(self, information: Float[Tensor, "*some"], like: Float[Tensor, "batch *state"]) -> LeftCovariance:
+        """L (I + L^T D L)^-1/2: what is left when D is known as well."""
         ...
 
 
@@ -207,9 +205,11 @@ class InformedMeasurement(Measurement, Protocol):
 class KnownCovariance:
     """C_t from outside: no backward pass. Solved in the space of a root, where spectra are no trouble.
 
-    zhat + L (I + L^T H^T R^-1 H L)^-1 L^T H^T R^-1 (y - h(zhat)), C_t = L L^T, which is the same gain. The unknowns are
-    in standard deviations of what is left: solved when the residual is `tolerance` of one in each value of the state,
-    on average.
+    zhat + M (I + M^T (H^T R^-1 H - D) M)^-1 M^T H^T R^-1 (y - h(zhat)),     M = L (I + L^T D L)^-1/2,   C_t = L L^T,
+
+    which is the same gain for any D; with one that is about the diagonal of H^T R^-1 H the system is near the identity.
+    Its unknowns are then in about posterior standard deviations: solved when the residual is `tolerance` of one in each
+    value of the state, on average.
     """
 
     denoiser: Denoiser
@@ -220,20 +220,22 @@ class KnownCovariance:
 
     def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
         """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
-        clean, left = self.denoiser(z, t), self.left(t)
+        clean = self.denoiser(z, t)
         slope, variance = self.measurement.slope(clean), self.measurement.error_variance
         information = self.measurement.information(clean)
+        left = self.left(t).informed(information, clean)
+        density = information.view(*information.shape, *(1,) * (clean.ndim - 1 - information.ndim)).to(clean.dtype)
 
-        def pulled(w: Tensor) -> Tensor:
-            return left.pulled(slope.transpose((w / variance).to(clean.dtype)))
+        def back(w: Tensor) -> Tensor:
+            return slope.transpose((w / variance).to(clean.dtype))
 
         def system(u: Tensor) -> Tensor:
-            return u + pulled(slope.forward(left.pushed(u, clean)))
+            v = left.pushed(u, clean)
+            return u + left.pulled(back(slope.forward(v)) - density * v)
 
         u = conjugate_gradients.solve(
             system,
-            pulled(self.measurement.values - self.measurement.hx(clean)),
-            precondition=lambda u: left.damped(u, information, clean),
+            left.pulled(back(self.measurement.values - self.measurement.hx(clean))),
             size=math.sqrt(clean[0].numel()),
             tolerance=self.tolerance,
             most_iterations=self.most_iterations,

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -60,8 +61,9 @@ class WindowGaussian:
         return self._function(v, lambda values: values * (ratio**2 / (values + ratio**2)))
 
     def left_covariance(self, ratio: float, part: float = 1.0) -> LeftOfWindow:
-        """Cov[x_0 | x_0 + r e], or a part of it, with its root."""
-        return LeftOfWindow(self, ratio, part)
+        """Cov[x_0 | x_0 + r e], or a part of it, by its symmetric root."""
+        root = torch.sqrt(part * self.values * (ratio**2 / (self.values + ratio**2)))
+        return LeftOfWindow((self.vectors * root[..., None, :]) @ self.vectors.mH)
 
     def color(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
         """A draw, from standard normal z."""
@@ -132,68 +134,51 @@ class WindowGaussian:
 
 @dataclass(frozen=True)
 class LeftOfWindow:
-    """C_t of a window, wave by wave: L = F^-1 W^-1 C^1/2, L^T = C^1/2 W F with the transform F of all frames.
+    """C_t of a window, wave by wave: L = F^-1 W^-1 M, L^T = M^H W F with the transform F of all frames, C_t = M M^H.
 
     Unknowns are the Fourier coefficients, real and imaginary parts, `(y, k, channel)` outside in; W weighs those that
     stand for two, so that scalar products are those of fields. A solve then has two transforms an iteration.
     """
 
-    gaussian: WindowGaussian
-    ratio: float
-    part: float = 1.0  # of the Gaussian's
+    matrix: Complex[Tensor, "y k n n"]  # M
+
+    @cached_property
+    def adjoint(self) -> Complex[Tensor, "y k n n"]:
+        """M^H; products of many small matrices are several times faster on contiguous ones."""
+        return self.matrix.mH.resolve_conj().contiguous()
 
     def pushed(
         self, u: Float[Tensor, "batch n"], like: Float[Tensor, "batch frame channel y x"]
     ) -> Float[Tensor, "batch frame channel y x"]:
         """L u."""
-        waves = self._waves(u, like) / _pairs(like)
-        fields = (self._root(waves.dtype) @ waves).permute(3, 2, 0, 1)
+        waves = _waves(u, like, self.matrix.shape[-1])
+        waves = waves / _pairs(like)
+        fields = (self.matrix.to(waves.dtype) @ waves).permute(3, 2, 0, 1)
         return torch.fft.irfft2(fields, s=like.shape[-2:], norm="ortho").view(like.shape)
 
     def pulled(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch n"]:
         """L^T v."""
-        # Products of many small matrices are several times faster on contiguous ones.
         waves = torch.fft.rfft2(v.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
-        return _unknowns((self._root(waves.dtype) @ waves) * _pairs(v))
+        return _unknowns((self.adjoint.to(waves.dtype) @ waves) * _pairs(v))
 
-    def damped(
-        self,
-        u: Float[Tensor, "batch n"],
-        information: Float[Tensor, "frame channel"],
-        like: Float[Tensor, "batch frame channel y x"],
-    ) -> Float[Tensor, "batch n"]:
-        """(I + C_t^1/2 D C_t^1/2)^-1 u with D = `information` in every cell of a frame and channel."""
-        waves = self._waves(u, like)
-        return _unknowns(self._inverse(information, waves.dtype) @ waves)
+    def informed(
+        self, information: Float[Tensor, "frame channel"], like: Float[Tensor, "batch frame channel y x"]
+    ) -> LeftOfWindow:
+        """L (I + L^T D L)^-1/2 with D = `information` in every cell of a frame and channel, in the type of `like`."""
+        eye = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype)
+        total = eye + self.adjoint @ (information.flatten()[:, None].to(self.matrix) * self.matrix)
+        root = torch.linalg.cholesky(0.5 * (total + total.mH))
+        rows = torch.linalg.solve_triangular(root, self.adjoint, upper=False)
+        return LeftOfWindow(rows.mH.resolve_conj().contiguous().to(_complex(like.dtype)))
 
-    def _waves(self, u: Tensor, like: Tensor) -> Complex[Tensor, "y k n batch"]:
-        shape = (like.shape[-2], like.shape[-1] // 2 + 1, self.gaussian.frames * self.gaussian.channels, len(like), 2)
-        return torch.view_as_complex(u.to(like.dtype).mT.reshape(*shape[:3], 2, shape[3]).transpose(3, 4).contiguous())
 
-    def _root(self, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
-        def make() -> Tensor:
-            values, vectors = self.gaussian.values, self.gaussian.vectors
-            root = torch.sqrt(self.part * values * (self.ratio**2 / (values + self.ratio**2))).to(dtype)
-            return (vectors.to(dtype) * root[..., None, :]) @ vectors.to(dtype).mH
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex64 if dtype == torch.float32 else torch.complex128
 
-        return self._kept("root", dtype, "", make)
 
-    def _inverse(self, information: Tensor, dtype: torch.dtype) -> Complex[Tensor, "y k n n"]:
-        def make() -> Tensor:
-            root = self._root(dtype)
-            eye = torch.eye(root.shape[-1], dtype=dtype)
-            return torch.linalg.inv(eye + root @ (information.flatten()[:, None].to(dtype) * root))
-
-        return self._kept("inverse", dtype, str(information.flatten().tolist()), make)
-
-    def _kept(self, kind: str, dtype: torch.dtype, of: str, make: Callable[[], Tensor]) -> Tensor:
-        """Matrices of the last ratio, to which a sampler comes back in every iteration of a solve."""
-        key, kept = f"{kind} {self.ratio} {self.part} {dtype} {of}", self.gaussian._table
-        if key not in kept:
-            for old in [name for name in kept if name.startswith(kind)]:
-                del kept[old]
-            kept[key] = make()
-        return kept[key]
+def _waves(u: Tensor, like: Tensor, n: int) -> Complex[Tensor, "y k n batch"]:
+    rows = u.to(like.dtype).mT.reshape(like.shape[-2], like.shape[-1] // 2 + 1, n, 2, len(like))
+    return torch.view_as_complex(rows.transpose(3, 4).contiguous())
 
 
 def _unknowns(waves: Complex[Tensor, "y k n batch"]) -> Float[Tensor, "batch unknown"]:

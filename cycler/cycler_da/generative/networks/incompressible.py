@@ -4,14 +4,13 @@
     a_i, b_i = A_i z_{i-1}, B_i z_{i-1},   n_i = a_i * b_i,   z_i = zeta + L_i zeta + c_i + sum_{j <= i} R_ij n_j
 
 for i = 1 ... S, repeated `repeats` times with the same weights, for a model step that is long beside the time in which
-an eddy turns. Filters are those of `quadratic_spectral`, and so is `dealiased`; in zeta the velocity, the vorticity and
-the curl of a flux are all filters of one direction, which they are not in u and v. c_i are learned constants on the
-lowest waves: a steady force, the one thing that knows where on the torus it is. The answer has no divergence, whatever
-came in; the mean flow is multiplied by a learned number.
-Limits: nothing bounds it; trained for 600 steps on single steps of Kolmogorov flow (config/train/kolmogorov.yaml) its
-error is 0.021 deviations after one and 0.10 after five, and after six it grows without bound. Both velocities must have
-one scale and no mean, so that scaled ones are a velocity too; a mean flow does not carry the eddies along (in analyses
-it is small); periodic square grids.
+an eddy turns (fitted as one part of it, `data.parts` of a training). Filters are those of `quadratic_spectral`; in zeta
+the velocity, the vorticity and the curl of a flux are all filters of one direction, which they are not in u and v. c_i
+are learned constants on the lowest waves: a steady force, the one thing that knows where on the torus it is. The answer
+has no divergence, whatever came in; the mean flow is multiplied by a learned number. With `dealiased` states and
+products keep the waves of |k_x|, |k_y| < size / 3 alone: a filter of |k| cannot cut that square from an analysis.
+Limits: nothing bounds it but what it learned. Both velocities must have one scale and no mean, so that scaled ones are
+a velocity too; a mean flow does not carry the eddies along (in analyses it is small); periodic square grids.
 """
 
 from __future__ import annotations
@@ -76,7 +75,9 @@ class IncompressibleSpectralNet(nn.Module):
         waves = torch.fft.rfft2(x, norm="ortho")
         east, north = self.direction
         is_flow = east**2 + north**2 > 0  # a mean and the shortest waves of zeta stand for no velocity
-        zeta = 1j * (east * waves[:, 1:] - north * waves[:, :1])
+        if self._kept_waves is not None:
+            is_flow = is_flow * self._kept_waves
+        zeta = 1j * (east * waves[:, 1:] - north * waves[:, :1]) * is_flow
         force = self._constants(zeta)
         for _ in range(self.repeats):
             zeta = self._stages(zeta, force) * is_flow

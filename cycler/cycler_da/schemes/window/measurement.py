@@ -4,7 +4,8 @@ The window is `(batch, frame, channel, y, x)`: scaled states and, for schemes th
 observations behind them. A measurement is a list of parts, each of one frame:
 
     states    H(x_f) of the observation operators, in physical units, divided by a unit (below)
-    entries   values of single cells of one channel: a background, known frames, observations of a diffused field
+    cells     values of single cells, or curves of them (`cells`): a background, known frames, observations of a
+              diffused field or at cells
 
 Every observation belongs to the nearest frame. Observations of the same cell are averaged (weights 1 / variance), which
 is the same likelihood. The unit of an observation is the deviation that H gives to scaled states of independent
@@ -14,8 +15,9 @@ likelihoods (SDA, SOAD) add variances to R in these units, as published for norm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +30,7 @@ from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
 from cycler_da.schemes.minimisation.linearised import Linearised
+from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells, joined
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -59,84 +62,6 @@ class Part(Protocol):
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> Slope:
         """H at z."""
         ...
-
-
-@dataclass(frozen=True)
-class EntryPart:
-    """Cells of one channel and frame; its own slope."""
-
-    frame: int
-    channel: int
-    cells: Int[Tensor, "obs"]  # flat, each once
-    values: Float[Tensor, "*batch obs"]
-    error_variance: Float[Tensor, "obs"]
-    shape: tuple[int, ...]  # of a window: frame, channel, y, x
-
-    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """The entries."""
-        return z[:, self.frame, self.channel].flatten(1)[:, self.cells].to(torch.float64)
-
-    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> EntryPart:
-        """Itself."""
-        return self
-
-    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """The entries."""
-        return self.hx(v)
-
-    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
-        """The entries put back."""
-        z = w.new_zeros((len(w), *self.shape))
-        z[:, self.frame, self.channel].flatten(1)[:, self.cells] = w
-        return z
-
-
-@dataclass(frozen=True)
-class CurvePart:
-    """A curve of the value in one cell for each observation: H' is diagonal, no derivative of an operator is needed."""
-
-    frame: int
-    places: Int[Tensor, "obs"]  # flat, channel and cell
-    values: Float[Tensor, "*batch obs"]
-    error_variance: Float[Tensor, "obs"]
-    curve: Callable[[Tensor], Tensor]
-    std: Float[Tensor, "obs"]  # argument = std z + mean, scaled state z
-    mean: Float[Tensor, "obs"]
-    shape: tuple[int, ...]
-
-    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """The curve of every entry."""
-        return self.curve(self._argument(z))
-
-    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> CurveSlope:
-        """Its derivative at z."""
-        with torch.enable_grad():
-            argument = self._argument(z.detach()).requires_grad_(True)
-            (derivative,) = torch.autograd.grad(self.curve(argument).sum(), argument)
-        return CurveSlope(self, derivative * self.std)
-
-    def _argument(self, z: Tensor) -> Float[Tensor, "batch obs"]:
-        return z[:, self.frame].flatten(1)[:, self.places].to(torch.float64) * self.std + self.mean
-
-
-@dataclass(frozen=True)
-class CurveSlope:
-    """H' of a `CurvePart`."""
-
-    part: CurvePart
-    derivative: Float[Tensor, "batch obs"]
-
-    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """H' v."""
-        return v[:, self.part.frame].flatten(1)[:, self.part.places].to(torch.float64) * self.derivative
-
-    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
-        """H'^T w."""
-        z = w.new_zeros((len(w), *self.part.shape))
-        frame = w.new_zeros((len(w), z[0, 0].numel()))
-        frame.index_add_(1, self.part.places, w * self.derivative.to(w.dtype))
-        z[:, self.part.frame] = frame.view(len(w), *self.part.shape[1:])
-        return z
 
 
 @dataclass(frozen=True)
@@ -237,8 +162,17 @@ class WindowMeasurement:
         return found
 
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
-        """H at z."""
-        return WindowSlope(tuple(part.slope(z) for part in self.parts), [p.values.shape[-1] for p in self.parts])
+        """H at z; what is of single cells, one after the other, is one slope."""
+        slopes, sizes = list[Slope](), list[int]()
+        for is_cells, some in groupby(self.parts, lambda part: isinstance(part, EntryPart | CurvePart)):
+            group = list(some)
+            found = [part.slope(z) for part in group]
+            counts = [part.values.shape[-1] for part in group]
+            if is_cells:
+                found, counts = [joined(found, len(z))], [sum(counts)]  # type: ignore[arg-type]
+            slopes += found
+            sizes += counts
+        return WindowSlope(tuple(slopes), sizes)
 
 
 @dataclass(frozen=True)
@@ -317,7 +251,8 @@ def entry_part(
     weight = 1.0 / variance
     total = torch.zeros(len(unique), dtype=torch.float64).index_add(0, where, weight)
     sums = values.new_zeros((*values.shape[:-1], len(unique))).index_add(-1, where, values * weight)
-    return EntryPart(frame, channel, unique, sums / total, 1.0 / total, shape)
+    places = channel * shape[-2] * shape[-1] + unique
+    return EntryPart(frame, frame_cells(frame, places, shape), sums / total, 1.0 / total)
 
 
 def frame_part(
@@ -327,7 +262,9 @@ def frame_part(
     n = states.shape[-1] * states.shape[-2]
     cells, flat = torch.arange(n), states.to(torch.float64).flatten(-2)
     return tuple(
-        EntryPart(frame, c, cells, flat[..., c, :], variance[c].to(torch.float64).expand(n), shape)
+        EntryPart(
+            frame, frame_cells(frame, c * n + cells, shape), flat[..., c, :], variance[c].to(torch.float64).expand(n)
+        )
         for c in range(states.shape[-3])
     )
 
@@ -345,15 +282,15 @@ def curve_part(
     assert isinstance(operator, CurveOperator)
     channel = batch.where.channel
     std, mean = (torch.tensor(values, dtype=torch.float64)[channel] for values in (scaling.std, scaling.mean))
+    places = channel * shape[-1] * shape[-2] + cells_of(batch, observations) % (shape[-1] * shape[-2])
     return CurvePart(
         frame,
-        channel * shape[-1] * shape[-2] + cells_of(batch, observations) % (shape[-1] * shape[-2]),
+        frame_cells(frame, places, shape),
         batch.values,
         batch.error**2,
         operator.curve,
         std / operator.scale,
         mean / operator.scale,
-        shape,
     )
 
 
