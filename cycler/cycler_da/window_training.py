@@ -14,9 +14,8 @@ on the others: beside the covariance of the very windows it would look worse tha
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from torch import nn
 from cycler_da.errors import ConfigError
 from cycler_da.generative.diffusion.smoother import Maps
 from cycler_da.generative.diffusion.window_gaussian import measure_lags
+from cycler_da.generative.kept_tables import KeptTables
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.smoother_training import SmootherFit
 from cycler_da.generative.trained import TrainedTransition
@@ -113,7 +113,8 @@ def train_windows(
         fitted = _Fitted(network, kind, {}, score_window(fit, network), seconds)
     else:
         maps = _maps(windows, fields, scaling, means, stds)
-        fitted = _fit_smoother(data, windows, maps, settings, data.transition)
+        made_with = json.dumps([repr(data), repr(scaling), repr(settings)])
+        fitted = _fit_smoother(data, windows, maps, settings, data.transition, KeptTables(run_folder, made_with))
     return TrainedTransition(
         network=fitted.network,
         layout=layout,
@@ -149,6 +150,7 @@ def _fit_smoother(
     maps: Mapping[tuple[int, ...], Maps | None],
     settings: TrainSettings,
     folder: str,
+    kept: KeptTables,
 ) -> _Fitted:
     card, network, _ = load_parts(Path(folder))
     data.system_spec().layout().require_same(card.layout, what=f"data.transition {folder}")
@@ -158,7 +160,6 @@ def _fit_smoother(
         )
     if card.network != settings.network:
         raise ConfigError(f"network is {settings.network}; that of data.transition {folder} is {card.network}")
-    began = time.monotonic()
     smoothers = {
         present: window_smoother(network, data.inner, windows.n_states, maps=some) for present, some in maps.items()
     }
@@ -166,8 +167,8 @@ def _fit_smoother(
     fit = SmootherFit(
         windows, smoothers, n_windows=settings.batch, n_ratios=settings.steps, shortest=shortest, seed=settings.seed
     )
-    tables = fit.tables()
-    seconds = time.monotonic() - began
+    # What was kept is of this very transition.
+    tables, seconds = fit.tables(replace(kept, settings=f"{kept.settings} {card.sha256}"))
     measured = {RATIO_AXIS: fit.ratios, **{f"{GAINS}{name}": table for name, table in tables.items()}}
     return _Fitted(network, {"frames": shortest, "inner": data.inner}, measured, fit.scores(tables), seconds)
 

@@ -7,6 +7,7 @@ import torch
 
 from cycler_da.generative.diffusion.smoother import Smoother, TableGains
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags, window_gaussian
+from cycler_da.generative.kept_tables import KeptTables
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.shells import Shells, resampled
 from cycler_da.generative.smoother_training import FittedGains, SmootherFit, estimates
@@ -67,7 +68,7 @@ def test_a_fit_leaves_less_than_the_gaussian_and_its_tables_do_the_same_again():
     data = WindowData(torch.stack(x, dim=1), torch.stack(x, dim=1), lags, 1)
     smoother = Smoother(lambda x: shifted(x) + small(x), SIZE, SIZE, 1)
     fit = SmootherFit(data, {(0,): smoother}, n_windows=64, n_ratios=3, shortest=2, seed=1)
-    tables = fit.tables()
+    tables, _ = fit.tables(KeptTables(None, ""))
     left = fit.scores(tables)["left"]
     assert left["4 frames"]["0.3"] < 0.6  # the answer for four frames is a quarter, at the ratios between tables more
     again = WindowSmoother(smoother, tables, fit.ratios, FRAMES, (0,), 1)

@@ -78,3 +78,15 @@ def test_a_network_that_is_not_that_of_the_transition_is_refused(tmp_path):
     other = config(tmp_path, network={"kind": "quadratic_spectral", **NETWORK, "stages": 2})
     with pytest.raises(ConfigError, match=r"that of data.transition .* is "):
         run_training(read_train_config(other))
+
+
+def test_tasks_that_were_fitted_are_not_fitted_again(tmp_path):
+    path = config(tmp_path)
+    first = run_training(read_train_config(path))
+    kept = sorted((tmp_path / "run").glob("gains.*.safetensors"))
+    times = [part.stat().st_mtime_ns for part in kept]
+    assert len(kept) == 5  # states and states with arctan, of 5 and 6 frames each; the first frame given
+    kept[0].unlink()
+    again = run_training(read_train_config(path))
+    assert again.sha256 == first.sha256
+    assert [part.stat().st_mtime_ns == before for part, before in zip(kept, times, strict=True)] == [False] + 4 * [True]

@@ -2,14 +2,15 @@
 
 For each task (states alone; the first frame given; observed fields beside the states) and each noise ratio the two
 sweeps of `diffusion.smoother` run over training windows once; wherever they need a gain it is fitted to what is still
-missing there, and then used. Nothing is iterated: the transition was trained before, the rest has a closed form. So a
-minute is enough, and the same windows always give the same gains.
+missing there, and then used. Nothing is iterated: the transition was trained before, the rest has a closed form. So
+minutes are enough, and the same windows always give the same gains. Each task is kept when it is done (`kept_tables`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from cycler_da.generative.diffusion.smoother import Smoother
 from cycler_da.generative.diffusion.window import RATIOS
 from cycler_da.generative.diffusion.window_gaussian import WindowGaussian
+from cycler_da.generative.kept_tables import KeptTables
 from cycler_da.generative.shells import Shells, resampled
 from cycler_da.generative.window_smoother import WindowSmoother, task_name
 from cycler_da.generative.window_training import SCORED, Task, WindowData
@@ -96,23 +98,32 @@ class SmootherFit:
         free = [Task(present, n) for present in kinds for n in sorted({self.shortest, longest})]
         return (*free, Task(states, longest, 1))
 
-    def tables(self) -> dict[str, Tensor]:
-        """All tables by task and sweep, ratios outside."""
-        found: dict[str, list[Tensor]] = {}
+    def tables(self, kept: KeptTables) -> tuple[dict[str, Tensor], float]:
+        """All tables by task and sweep, ratios outside, and the seconds they took; what is kept is not fitted again."""
+        found, seconds = dict[str, torch.Tensor](), 0.0
         for task in self.tasks:
-            generator, gaussian = torch.Generator().manual_seed(self.seed), self.data.gaussian(task)
-            clean = self.data.draw(self.data.training, task, self.n_windows, generator)
-            for ratio in self.ratios.tolist():
-                noise = torch.randn(clean.shape, generator=generator)
-                gains = FittedGains(clean, self.data.n_states, self.smoother[task.present].inner, task.n_given)
-                noisy, estimate = estimates(gaussian, clean, noise, ratio, task.n_given)
-                better = self.smoother[task.present].smooth(noisy, estimate, gains, task.n_given)
-                part = _part(better, estimate, clean, self.data.n_states)
-                tables = {**gains.tables(), "left": torch.full((1, 1, 1, 1), part, dtype=torch.float64)}
-                for sweep, table in tables.items():
-                    name = f"{task_name(task.present, task.n_given, self.data.n_states)}.{task.frames}.{sweep}"
-                    found.setdefault(name, []).append(table)
+            tables, spent = kept.of(f"gains.{self._name(task)}", partial(self._tables_of, task))
+            found.update(tables)
+            seconds += spent
+        return found, seconds
+
+    def _tables_of(self, task: Task) -> dict[str, Tensor]:
+        found: dict[str, list[Tensor]] = {}
+        generator, gaussian = torch.Generator().manual_seed(self.seed), self.data.gaussian(task)
+        clean = self.data.draw(self.data.training, task, self.n_windows, generator)
+        for ratio in self.ratios.tolist():
+            noise = torch.randn(clean.shape, generator=generator)
+            gains = FittedGains(clean, self.data.n_states, self.smoother[task.present].inner, task.n_given)
+            noisy, estimate = estimates(gaussian, clean, noise, ratio, task.n_given)
+            better = self.smoother[task.present].smooth(noisy, estimate, gains, task.n_given)
+            part = _part(better, estimate, clean, self.data.n_states)
+            tables = {**gains.tables(), "left": torch.full((1, 1, 1, 1), part, dtype=torch.float64)}
+            for sweep, table in tables.items():
+                found.setdefault(f"{self._name(task)}.{sweep}", []).append(table)
         return {name: torch.stack(some) for name, some in found.items()}
+
+    def _name(self, task: Task) -> str:
+        return f"{task_name(task.present, task.n_given, self.data.n_states)}.{task.frames}"
 
     def scores(self, tables: Mapping[str, Tensor]) -> dict[str, Any]:
         """What is left of the Gaussian's squared error of the states on held-out windows, by noise ratio."""

@@ -49,6 +49,11 @@ class Seen:
         """Of the first windows alone."""
         return Seen(self.windows[:n], None if self.backgrounds is None else self.backgrounds[:n])
 
+    def repeated(self, n: int) -> Seen:
+        """Every window n times, one after the other."""
+        known = None if self.backgrounds is None else self.backgrounds.repeat_interleave(n, dim=0)
+        return Seen([window for window in self.windows for _ in range(n)], known)
+
     def measurement(self, prior: WindowPrior, shape: tuple[int, ...]) -> WindowMeasurement:
         """All that is known of the frames of `shape`, through the operators."""
         each = [
@@ -84,7 +89,7 @@ Drawn = Callable[["Seen", Noise], "Tensor"]
 
 @dataclass(frozen=True)
 class WindowMethods:
-    """All window methods on the same weights: one member of every window for a key of noise, `(window, frame, ...)`."""
+    """All window methods on the same weights: one draw for every row of what was seen, `(row, frame, ...)`."""
 
     weights: Path
     n_steps: int
