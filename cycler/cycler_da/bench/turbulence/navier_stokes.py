@@ -69,8 +69,8 @@ SETTINGS: Mapping[str, tuple[float, float | None]] = {
 #: waves of noise, the same everywhere, are all that is not known.
 RADIUS = None
 #: zeta N, from which the best is chosen on another state.
-PULLS = (0.3, 1.0, 2.0)
-FLOWDAS_STEPS, FLOWDAS_MEMBERS = 30, 8
+PULLS = (0.3, 1.0, 2.0, 4.0)
+FLOWDAS_STEPS, FEW = 30, 8  # FEW: members of FlowDAS, and of OI, which stands beside it
 
 
 @benchmark("navier_stokes", summary="driven turbulence: the FlowDAS paper's table, from known states")
@@ -92,7 +92,7 @@ def navier_stokes(quick: bool, progress: Progress) -> BenchResult:
         config={
             "grid": "64 x 64",
             "members": MEMBERS,
-            "members of FlowDAS": FLOWDAS_MEMBERS,
+            "members of FlowDAS and OI": FEW,
             "states": n_states,
             "window": f"{WINDOW} steps of 0.1 time units",
             "error": f"{ERROR} deviations of {STD}",
@@ -105,6 +105,8 @@ def navier_stokes(quick: bool, progress: Progress) -> BenchResult:
             + ", ".join(f"{name} {value:g}" for name, value in chosen.items()),
             f"FlowDAS: {FLOWDAS_STEPS} steps, second order, 25 endpoints. Its transition is Gaussian here, so that its "
             "guidance differs from OI with the same C by its own errors alone.",
+            f"The mean of {FEW} members has more sampling error than that of {MEMBERS} (4 % of the RMSE of a reliable "
+            "ensemble): compare FlowDAS and OI with the others by CRPS or the RMSE of a member.",
             "Published rows: 128 x 128 points, other normalisation; the reply and the print of the same settings "
             "differ by factors of 2 to 3.7.",
             "RMSE of one member of `no observations, true model` is the spread that no model can avoid.",
@@ -148,7 +150,7 @@ def single_rows(setting: str, methods: Mapping[str, Method], states: list[State]
     for name, mine in found.items():
         if name != "FlowDAS":
             pairs = zip(mine, found["FlowDAS"], strict=True)
-            rows.append(independent_row(setting, name, "RMSE minus FlowDAS", [a["rmse"] - b["rmse"] for a, b in pairs]))
+            rows.append(independent_row(setting, name, "CRPS minus FlowDAS", [a["crps"] - b["crps"] for a, b in pairs]))
     return rows
 
 
@@ -184,12 +186,12 @@ def _letkf(models: Models, *, is_true: bool) -> Method:
 
 
 def _oi(models: Models) -> Method:
-    return lambda state, seen: _guided(models, state, seen, {"kind": "conjugate"}, MEMBERS // 2)
+    return lambda state, seen: _guided(models, state, seen, {"kind": "conjugate"}, FEW)
 
 
 def _flowdas(models: Models, pull: float) -> Method:
     block = {"kind": "monte_carlo", "n_steps": FLOWDAS_STEPS, "step_size": pull / FLOWDAS_STEPS}
-    return lambda state, seen: _guided(models, state, seen, block, FLOWDAS_MEMBERS)
+    return lambda state, seen: _guided(models, state, seen, block, FEW)
 
 
 def _guided(models: Models, state: State, seen: Observations, block: Mapping[str, Any], n_members: int) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cycler_da.bench.independent import independent_row
+from cycler_da.bench.independent import independent_row, spread_skill_row
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import MissingInput
 from cycler_da.forecast import ForecastModel, InterpolantForecast
@@ -157,4 +157,6 @@ def scores_of(members: torch.Tensor, truth: torch.Tensor) -> Metrics:
 
 def metric_rows(case: str, method: str, scores: Sequence[Metrics]) -> list[Row]:
     """A row for each score, found independently several times."""
-    return [independent_row(case, method, name, [one[key] for one in scores]) for key, name in METRICS.items()]
+    found = {key: [one[key] for one in scores] for key in METRICS}
+    plain = [independent_row(case, method, METRICS[key], found[key]) for key in METRICS if key != "spread_skill"]
+    return [*plain, spread_skill_row(case, method, METRICS["spread_skill"], found["rmse"], found["spread_skill"])]

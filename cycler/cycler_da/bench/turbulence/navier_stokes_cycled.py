@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cycler_da.bench.independent import pooled_spread_skill
 from cycler_da.bench.pattern_search import Found, pattern_search
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.navier_stokes_case import (
@@ -147,8 +148,11 @@ def cycle(models: Models, model: ForecastModel, spec: Any, truth_index: int, n_c
 
 
 def mean_scores(scores: Sequence[Metrics]) -> Metrics:
-    """Means over cycles."""
-    return {key: float(np.mean([one[key] for one in scores])) for key in METRICS}
+    """Means over cycles: root mean squares of errors, spread/skill from summed squares."""
+    found = {key: np.array([one[key] for one in scores]) for key in METRICS}
+    errors = {key: float(np.sqrt(np.mean(found[key] ** 2))) for key in ("rmse", "member")}
+    spread_skill = pooled_spread_skill(list(found["rmse"]), list(found["spread_skill"]))
+    return {**errors, "crps": float(found["crps"].mean()), "spread_skill": spread_skill}
 
 
 def _first_members(models: Models, truth: torch.Tensor, seed: int) -> Any:
