@@ -2,12 +2,15 @@
 
     arctan    H(x) = atan(v / scale)         saturates: far values are hardly told apart
     cubic     H(x) = (v / scale)^3           flat at 0: small values are hardly told apart
+    sigmoid   H(x) = 1 / (1 + exp(-v / scale))    saturates as the arctangent does, between 0 and 1
     sine      H(x) = a sin(v / scale)        many states for one value: |v| above scale pi / 2 folds back
     exceeds   H(x) = 1 where v > threshold, else 0      a detection; it has no derivative
 
 v is the observed variable interpolated linearly to the position (`points`); `scale` has its units, H(x) has none.
 Used for Lorenz-63 and the double well in Chen et al. (2025), arXiv:2501.16642, with `scale` 8 and 1; arctan(3 x) and
 1.5 sin(3 x) of normalised x in SOAD, arXiv:2407.21314: there `scale` is a third of the climatological deviation.
+
+sigmoid(2 x) in MASF, arXiv:2604.02889.
 
 Limits: not linear, so there is no transpose; schemes that need one are refused with it. Gradients are those of
 automatic differentiation. Outside the grid H(x) is NaN, as for `points`.
@@ -88,6 +91,21 @@ class CubicSpec(Spec):
     def build(self, layout: Layout) -> CurveOperator:
         """Make the operator; it suits every grid."""
         return CurveOperator("cubic", PointsSpec().build(layout), _cube, self.scale)
+
+
+@register("operator", "sigmoid")
+@dataclass(frozen=True, kw_only=True)
+class SigmoidSpec(Spec):
+    """Settings of the sigmoid."""
+
+    scale: float = 1.0  # units of the observed variable
+
+    def __post_init__(self) -> None:
+        _require_positive(self.scale, "sigmoid")
+
+    def build(self, layout: Layout) -> CurveOperator:
+        """Make the operator; it suits every grid."""
+        return CurveOperator("sigmoid", PointsSpec().build(layout), torch.sigmoid, self.scale)
 
 
 @register("operator", "sine")

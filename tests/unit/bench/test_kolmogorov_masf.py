@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.bench.turbulence.kolmogorov_masf import ERROR, MEMBERS, SYSTEM, Case, cycle, observe, share
+from cycler_da.bench.turbulence.kolmogorov_masf import DENSEST, SEARCHED, SETTINGS, methods
+from cycler_da.bench.turbulence.kolmogorov_masf_case import (
+    ERROR,
+    LAYOUT,
+    MEMBERS,
+    SYSTEM,
+    Case,
+    Setting,
+    cycle,
+    observe,
+)
+from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
 from cycler_da.schemes.free_run import FreeRunSpec
 from cycler_da.schemes.masf import MasfSpec
@@ -21,21 +32,33 @@ def make_case() -> Case:
 
 
 def test_the_grid_holds_the_share_that_is_named():
-    seen = observe(make_case(), 0, 10)
+    seen = observe(make_case(), 0, Setting(10))
     assert len(seen) == 2 * 49
-    assert share(10) == pytest.approx(100 * 49 / 64**2)
+    assert Setting(10).share == pytest.approx(100 * 49 / 64**2)
 
 
 def test_observations_are_the_truth_with_the_error_named():
     case = make_case()
-    departures = observe(case, 0, 5).values - observe(case, 0, 5).hx(case.truth[:1])[0]
-    assert float(departures.std()) == pytest.approx(ERROR, rel=4 * (2 * 2 * 169) ** -0.5)
+    for setting in (Setting(5), Setting(5, is_curved=True)):
+        seen = observe(case, 0, setting)
+        departures = seen.values - seen.hx(case.truth[:1])[0]
+        assert float(departures.std()) == pytest.approx(ERROR, rel=4 * (2 * 2 * 169) ** -0.5)
+        assert bool((seen.hx(case.truth[:1]) > 0).all()) == setting.is_curved
 
 
 def test_an_analysis_is_scored_at_its_own_step_and_the_forecast_after_it():
-    case = make_case()
-    free, masf = (cycle(case, spec, 5) for spec in (FreeRunSpec(), MasfSpec(steps=10)))
+    case, true = make_case(), NumericalSpec().build(LAYOUT)
+    free, masf = (cycle(case, spec, true, Setting(5)) for spec in (FreeRunSpec(), MasfSpec(steps=10)))
     assert len(free.scores) == len(masf.scores) == 11
     assert masf.scores[0]["rmse"] < free.scores[0]["rmse"]
     first = case.members.mean(dim=0) - case.truth[0]
     assert free.scores[0]["rmse"] == pytest.approx(float(first.square().mean().sqrt()), rel=1e-6)
+
+
+def test_masf_is_not_asked_for_what_it_cannot_observe():
+    chosen = {name: searched.make(*searched.start) for name, searched in SEARCHED.items()}
+    true = NumericalSpec().build(LAYOUT)
+    names = {setting: methods(setting, chosen, true, true) for setting in SETTINGS}
+    assert all(("MASF, amortised, bridge" in found) != setting.is_curved for setting, found in names.items())
+    assert all("interpolant filter, learned model" in found for found in names.values())
+    assert "free run" in names[DENSEST]

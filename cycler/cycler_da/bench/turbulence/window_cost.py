@@ -6,11 +6,12 @@
 
 for windows of 5 and 9 daily frames and 2 and 4 members on two-layer QG, 64 x 64: a background with an error of .1
 climatological deviations and arctan(3 x) in 6.25 % of the cells every second day. All window schemes take the same
-number of steps; as published SOAD takes 256 (and costs in proportion). Filters are there for scale: one analysis at the
-end of the window, without the forecasts that they need. The grid: one denoising of nine frames by an untrained
-transition on 32, 64 and 128 points a side.
+number of steps, and cost in proportion to it; as published SOAD takes 256, and with four its windows may not be finite,
+which changes no cost. Moment matching, a backward pass in every iteration of a solve, is measured on the shortest
+window alone. Filters are there for scale: one analysis at the end of the window, without the forecasts that they need.
+The grid: one denoising of nine frames by an untrained transition on 32, 64 and 128 points a side.
 Limits: seconds and memory are of this machine; that the solutions cost iterations that depend on the observations.
-Costs about six minutes of processor time; `--quick` has two steps and one window.
+Costs about four minutes of processor time; `--quick` has two steps and one window.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ from cycler_da.tables.report import BenchResult, Row
 class Size:
     """How much is done."""
 
-    n_steps: int = 16
-    windows: tuple[tuple[int, int], ...] = ((9, 4), (9, 2), (5, 4))  # frames, members
+    n_steps: int = 4
+    windows: tuple[tuple[int, int], ...] = ((5, 2), (9, 2), (9, 4))  # frames, members
     grids: tuple[int, ...] = (32, 64, 128)
 
 
+MOMENTS = "SDA, moment matching"
 FULL, QUICK = Size(), Size(n_steps=2, windows=((5, 2),), grids=(32,))
 
 
@@ -76,19 +78,19 @@ def window_cost(quick: bool, progress: Progress) -> BenchResult:
         if not folder.is_dir():
             raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
     torch.set_num_threads(1)
-    truth = make_truths(1, 0.3, seed=4711)[0]
+    truth = make_truths(1, 0.3 if quick else 1.5, seed=4711)[0]
     context = SchemeContext(LAYOUT, InterpolantSpec(weights=str(LEARNED)).build(LAYOUT))
     specs = schemes(size.n_steps)
     total = len(size.windows) * len(specs)
     for i_window, (frames, members) in enumerate(size.windows):
         case = f"{frames} frames, {members} members"
         for i_spec, (name, spec) in enumerate(specs.items()):
+            if name == MOMENTS and i_window:
+                continue
             progress(i_window * len(specs) + i_spec, total, f"{case}, {name}")
-            try:
-                rows += analysis_rows(case, name, spec.build(context), *problem(truth, frames, members, context))
-            except AnalysisFailed as error:
-                rows.append(Row(case, name, "failed", 1.0))
-                failures.append(f"failed, {name}: {error}")
+            scheme, told = spec.build(context), list[str]()
+            rows += analysis_rows(case, name, scheme, *problem(truth, frames, members, context), told)
+            failures += [f"{case}, {name}, measured up to its failure: {text}" for text in told]
     for grid in size.grids:
         rows += grid_rows(grid)
     return BenchResult(
@@ -104,7 +106,7 @@ def schemes(n_steps: int) -> Mapping[str, Any]:
         "SOAD, as published": SoadSpec(variant="published", **known),
         "SDA, C_t of every wave": SdaSpec(**known),
         "SDA, gamma .1": SdaSpec(likelihood="sda", gamma=0.1, **known),
-        "SDA, moment matching": SdaSpec(likelihood="moment_matching", **known),
+        MOMENTS: SdaSpec(likelihood="moment_matching", **known),
         "SDA, Gaussian without weights": SdaSpec(n_steps=n_steps, correlation=0.99),
         "PDEDiff": PdediffSpec(**known),
         "LETKF, one analysis": LETKF,
@@ -124,8 +126,10 @@ def problem(truth: torch.Tensor, frames: int, members: int, context: SchemeConte
     return Prior(last, previous, context.model), everything
 
 
-def analysis_rows(case: str, name: str, scheme: Any, prior: Prior, observations: Observations) -> list[Row]:
-    """Passes, seconds and memory of one analysis."""
+def analysis_rows(
+    case: str, name: str, scheme: Any, prior: Prior, observations: Observations, failures: list[str]
+) -> list[Row]:
+    """Passes, seconds and memory of one analysis, also of one that fails in the end."""
     passes, n = Passes(), prior.background.n_members
     known = getattr(scheme, "known", None)
     if isinstance(known, WindowPrior) and known.evaluated is not None:
@@ -134,7 +138,10 @@ def analysis_rows(case: str, name: str, scheme: Any, prior: Prior, observations:
 
     def work() -> None:
         begun = time.process_time()
-        scheme.analyse(prior, observations, noise=Noise(7), carry={})
+        try:
+            scheme.analyse(prior, observations, noise=Noise(7), carry={})
+        except AnalysisFailed as error:
+            failures.append(str(error))
         spent.append(time.process_time() - begun)
 
     megabytes = added_at_peak(work)
