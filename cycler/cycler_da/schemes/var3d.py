@@ -10,21 +10,28 @@ beta is `factor`; with `adapt` = a > 0 it follows the innovations from cycle to 
 R) asks for, weighted with R^-1:
     beta <- (1 - a) beta + a beta q,   q = (d^T R^-1 d - p) / tr(R^-1 H B H^T), held to [1/2, 2] (0.5 where negative)
 and is carried in `carry`. q itself is reported as `background_variance_ratio`: 1 on average where B and R are right.
+
+`std: predicted` takes B_0 = D K D instead: K the stationary correlation of a learned transition, applied through its
+spectrum, D the standard deviation that it predicts for this cycle from place to place (root mean square over members).
 Source: Lorenc (1986), Q. J. R. Meteorol. Soc. 112; ensemble: Houtekamer et al. (1996), Mon. Wea. Rev. 124; tuning by
 innovations: Dee (1995), Mon. Wea. Rev. 123, 1128 (with one parameter, in its moment form).
 
-Limits: B does not change with the flow. Observation errors are uncorrelated.
+Limits: B does not change with the flow, D of `std: predicted` excepted, which is that of one model step: what the last
+analysis did not know is left to `factor`. Observation errors are uncorrelated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.errors import ConfigError
+from cycler_da.generative.advected import AdvectedPrediction, AdvectedTransition
 from cycler_da.generative.climatology import StateCovariance
+from cycler_da.generative.local_covariance import LocalCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -43,11 +50,13 @@ from cycler_da.schemes.minimisation.static_covariance import (
     static_covariance,
 )
 from cycler_da.schemes.minimisation.variational import Minimum, VariationalProblem
+from cycler_da.schemes.transition.last_step import last_step
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MEMBERS = ("perturbed_observations", "mean")
+STDS = ("static", "predicted")
 #: Name of the carried factor, and how far one cycle may change it.
 FACTOR = "var3d.factor"
 LEAST_CHANGE, MOST_CHANGE = 0.5, 2.0
@@ -60,7 +69,8 @@ class Var3dSpec(Spec):
 
     b: str | None = None  # B file of `cycler calibrate-b`; None: the forecast model's climatology
     b_sha256: str | None = None  # refuse any other file; a prefix of 8 or more digits is enough
-    factor: float | None = None  # beta; None: 1 for a B file, 0.1 for a climatology
+    std: str = "static"  # that of the covariance; or predicted, by a learned transition from place to place
+    factor: float | None = None  # beta; None: 1 for a B file or a predicted std, 0.1 for a climatology
     adapt: float = 0.0  # share of a cycle's innovations in the next factor; 0: fixed
     members: str = "perturbed_observations"  # or mean
     solver: str = "dense"  # or cg, control
@@ -71,6 +81,11 @@ class Var3dSpec(Spec):
         is_positive = self.factor is None or self.factor > 0
         require(is_positive, "factor", self.factor, expected="a positive number", scheme="var3d")
         require_share("adapt", self.adapt, scheme="var3d")
+        require(self.std in STDS, "std", self.std, expected=" or ".join(STDS), scheme="var3d")
+        is_one = self.std == "static" or self.b is None
+        require(
+            is_one, "b", self.b, expected="no file with std: predicted, whose correlation is learned", scheme="var3d"
+        )
         require(self.members in MEMBERS, "members", self.members, expected=" or ".join(MEMBERS), scheme="var3d")
         self.solver_within_limits()
 
@@ -78,8 +93,14 @@ class Var3dSpec(Spec):
         """The solver; raises ConfigError for one that cannot be."""
         return Solver(self.solver, self.max_observations, self.most_loops, "var3d")
 
-    def build(self, context: SchemeContext) -> Var3d:
-        """Build the scheme; raises ConfigError when there is neither a B file nor a climatology."""
+    def build(self, context: SchemeContext) -> Var3d | PredictedVar3d:
+        """Build the scheme; raises ConfigError when there is neither a B file nor a climatology.
+
+        For `std: predicted` it raises ConfigError unless the transition's spread differs from place to place.
+        """
+        if self.std == "predicted":
+            _require_local_transition(context)
+            return PredictedVar3d(self, context.layout)
         static = static_covariance(context, b=self.b, b_sha256=self.b_sha256, factor=self.factor, scheme="var3d")
         return Var3d(self, context.layout, static.covariance, static.factor, static.digest)
 
@@ -148,6 +169,47 @@ class Var3d:
         change = min(max(found.variance_ratio, LEAST_CHANGE), MOST_CHANGE)
         following = factor * (1 - self.settings.adapt + self.settings.adapt * change)
         return {**carry, FACTOR: torch.tensor(following, dtype=torch.float64)}
+
+
+@dataclass(frozen=True)
+class PredictedVar3d:
+    """3D-Var whose B is made anew in every cycle, from the spread that the transition predicts."""
+
+    settings: Var3dSpec
+    layout: Layout
+
+    @property
+    def needs(self) -> Needs:
+        """Those of 3D-Var, and the previous analysis, from which the spread is predicted."""
+        return replace(self.settings.solver_within_limits().needs(n_members=1), previous=True)
+
+    def analyse(
+        self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
+    ) -> Analysis:
+        """Correct the last time of the background; without observations return it bit for bit.
+
+        Raises AnalysisFailed without a previous analysis, and as `Var3d.analyse`.
+        """
+        if len(observations) == 0:
+            return keep_background(prior, carry=carry)
+        model, frames = last_step(prior, noise, scheme="var3d")
+        prediction = model.transition.predict(frames)
+        assert isinstance(prediction, AdvectedPrediction)  # checked when the scheme was built
+        residual = prediction.residual
+        std = residual.std.to(torch.float64).square().mean(dim=0, keepdim=True).sqrt()
+        covariance = LocalCovariance(std, residual.correlation)
+        factor = 1.0 if self.settings.factor is None else self.settings.factor
+        of_this_cycle = Var3d(self.settings, self.layout, covariance, factor)
+        return of_this_cycle.analyse(prior, observations, noise=noise, carry=carry)
+
+
+def _require_local_transition(context: SchemeContext) -> None:
+    transition = getattr(context.model, "transition", None)
+    if context.model is not None and not isinstance(transition, AdvectedTransition):
+        raise ConfigError(
+            "scheme var3d: std is predicted, which needs a learned transition whose spread differs from place to place "
+            f"(weights of kind advected); got {type(transition or context.model).__name__}. Leave std out"
+        )
 
 
 def minimum_diagnostics(found: Minimum) -> dict[str, float]:
