@@ -25,7 +25,7 @@ from cycler_da.operations_blocks import Block, FallbackBlock, OperationsBlock, r
 from cycler_da.registry import Spec, lookup
 from cycler_da.times import parse_duration, parse_time
 
-_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations", "fallback", "forecasts")
+_NOT_SCIENCE = ("root", "executor", "summary", "plots", "operations", "on_failed_analysis", "fallback", "forecasts")
 
 
 class EnsembleBlock(Block):
@@ -136,8 +136,8 @@ class ExperimentConfig(Block):
         """sha256 of all that the science of a cycle depends on.
 
         Where results go, on which workers, how many cycles follow, what the closing table shows and how the experiment
-        is operated are not part of it, and neither is the check of whole streams, which an operator must be able to
-        lift (manifests record it).
+        is operated are not part of it; neither are the check of whole streams and what follows a failed analysis, which
+        an operator must be able to change at night (manifests record the check, and what was done instead).
         """
         science = {k: v for k, v in self.resolved().items() if k not in _NOT_SCIENCE}
         science["cycles"] = {k: v for k, v in science["cycles"].items() if k != "count"}

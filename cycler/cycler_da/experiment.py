@@ -240,12 +240,11 @@ class Experiment:
 
     def _require_same_origin(self) -> None:
         """Every complete cycle must have been made with this config and these weights, unless it is made again."""
-        if self._force:
-            return
         for chain in self.setting.chains:
             store = self.store(chain.name)
             advice = "give this experiment another name or root, or make revisions of all cycles with --force"
-            for time in store.complete_cycles():
+            made_again = set(self.pending(chain.name)) if self._force else set()
+            for time in (time for time in store.complete_cycles() if time not in made_again):
                 inputs = store.manifest(time)["inputs"]
                 config, model, b = (
                     inputs["config"],

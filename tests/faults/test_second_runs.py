@@ -69,6 +69,26 @@ def test_a_changed_config_is_refused_on_a_complete_experiment(drill: tiny.Drill,
     assert _files(drill.folder) == before
 
 
+def test_a_forced_run_of_a_part_with_a_changed_config_is_refused_for_the_rest_would_be_of_another(
+    drill: tiny.Drill,
+) -> None:
+    assert drill.run("cycles.count=2").code == 0
+    before = _files(drill.store().chain_folder)
+    since = ["--force", "--from", "2020-01-03T00:00Z"]
+    result = drill.run("cycles.count=2", "chains.letkf.scheme.inflation=1.2", options=since)
+    assert result.code == 78, result.output
+    assert "another config" in result.output
+    assert _files(drill.store().chain_folder) == before
+    assert drill.run("cycles.count=2", options=since).code == 0
+
+
+def test_what_follows_a_failed_analysis_may_be_changed_on_the_way(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
+    assert drill.run("cycles.count=1").code == 0
+    result = drill.run("on_failed_analysis=ladder")
+    assert result.code == 0, result.output
+    assert tiny.hashes_of(drill.store()) == undisturbed
+
+
 def test_a_forced_run_with_a_changed_config_makes_revisions(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
     assert drill.run("cycles.count=1").code == 0
     result = drill.run("cycles.count=1", "chains.letkf.scheme.inflation=1.2", options=["--force"])
