@@ -29,8 +29,8 @@ ECHO_CODE = 16.0
 
 
 def is_installed() -> bool:
-    """True when pysteps can be imported."""
-    return importlib.util.find_spec("pysteps") is not None
+    """True when pysteps and what its motion needs (OpenCV) can be imported."""
+    return all(importlib.util.find_spec(name) is not None for name in ("pysteps", "cv2"))
 
 
 def steps_members(
