@@ -47,7 +47,7 @@ def _frames(work: CycleWork, start: Ensemble) -> Ensemble:
     """The analysis with at least one before it."""
     if len(start.valid_times) > 1:
         return start
-    before = work.setting.previous_time(start.valid_time)
+    before = work.before(start.valid_time)
     if before is None:
         raise AnalysisFailed(f"no motion: the analysis of {time_stamp(start.valid_time)} has none before it")
     return append_times(work.frames_until(before).at_latest(), start)

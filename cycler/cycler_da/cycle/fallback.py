@@ -189,9 +189,11 @@ def _persist(work: CycleWork, start: Ensemble) -> Ensemble:
 
 
 def _from_last_good(work: CycleWork, previous: np.datetime64, damage: MissingProduct) -> Background:
-    """Start from the newest older analysis that is whole; raises the damage when there is none."""
-    older = [time for time in work.store.complete_cycles() if time < previous]
-    for time in reversed(older):
+    """Start from the newest older analysis that is whole; raises the damage when there is none.
+
+    None is older than a cold start: there the chain left what was before.
+    """
+    for time in _older(work, previous):
         try:
             start = work.frames_until(time)
         except MissingProduct:
@@ -207,6 +209,15 @@ def _from_last_good(work: CycleWork, previous: np.datetime64, damage: MissingPro
             causes += [*more, f"{rung} stands in for the forecast"]
         return Background(ensemble, "last_good", tuple(causes), time_stamp(time))
     raise damage
+
+
+def _older(work: CycleWork, previous: np.datetime64) -> Iterator[np.datetime64]:
+    """Complete cycles before `previous`, newest first, down to one that began anew."""
+    for time in reversed([time for time in work.store.complete_cycles() if time <= previous]):
+        if time < previous:
+            yield time
+        if work.began_anew(time):
+            return
 
 
 def _leads_down(work: CycleWork, failure: Exception, allowed: tuple[str, ...]) -> bool:

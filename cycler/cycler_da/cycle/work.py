@@ -137,9 +137,17 @@ class CycleWork:
         while time is not None and (frames is None or len(frames.valid_times) < self.chain.model.history):
             earlier = read_ensemble(self.store.product(time, "analysis.nc"), layout=self.setting.layout)
             frames = earlier if frames is None else append_times(earlier, frames)
-            time = self.setting.previous_time(time)
+            time = self.before(time)
         assert frames is not None
         return self.setting.control.to_control(frames)
+
+    def before(self, time: np.datetime64) -> np.datetime64 | None:
+        """The cycle that a published one was made from; None for one that began anew."""
+        return None if self.began_anew(time) else self.setting.previous_time(time)
+
+    def began_anew(self, time: np.datetime64) -> bool:
+        """Whether a published cycle is a start or a cold start; raises MissingProduct where there is none."""
+        return self.store.manifest(time)["inputs"]["previous_manifest"] is None
 
     def start_time(self) -> np.datetime64:
         """Time of the analysis from which the background started: the cycle before, unless that was damaged."""

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import yaml
@@ -51,3 +52,17 @@ def full_case(case: SoakCase) -> SoakCase:
         for time in case.times[1:]:
             case.deliver(stream, time)
     return case
+
+
+@pytest.fixture(scope="session")
+def cold_ensemble() -> Callable[[SoakCase, np.datetime64], None]:
+    """Writes a start ensemble for a cold start: that of the start, valid later."""
+
+    def write(case: SoakCase, time: np.datetime64) -> None:
+        source = case.folder / "start_20200101T0000Z.nc"
+        target = case.folder / f"start_{np.datetime_as_string(time, 's').replace('-', '').replace(':', '')[:13]}Z.nc"
+        target.write_bytes(source.read_bytes())
+        with netCDF4.Dataset(target, "a") as file:
+            file["time"][:] = file["time"][:] + (time - case.times[0]) / np.timedelta64(1, "s")
+
+    return write

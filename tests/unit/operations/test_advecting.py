@@ -40,8 +40,8 @@ def frames(*numbers: int) -> Ensemble:
 
 
 def work(*, until: int, before: Ensemble | None = None) -> Any:
-    setting = SimpleNamespace(previous_time=lambda time: None if before is None else before.valid_time)
-    return SimpleNamespace(times=lambda: TIMES[[until]], setting=setting, frames_until=lambda time: before)
+    earlier = None if before is None else before.valid_time
+    return SimpleNamespace(times=lambda: TIMES[[until]], before=lambda time: earlier, frames_until=lambda time: before)
 
 
 def test_the_analysis_is_where_its_echo_will_be():

@@ -186,16 +186,7 @@ def test_cut_offs_are_no_part_of_the_digest_of_a_config(case, open_case):
     assert one.setting.config.digest == other.setting.config.digest
 
 
-def cold_ensemble(case, time):
-    """A start ensemble for a cold start: that of the start, valid later."""
-    source = case.folder / "start_20200101T0000Z.nc"
-    target = case.folder / f"start_{np.datetime_as_string(time, 's').replace('-', '').replace(':', '')[:13]}Z.nc"
-    target.write_bytes(source.read_bytes())
-    with netCDF4.Dataset(target, "a") as file:
-        file["time"][:] = file["time"][:] + (time - case.times[0]) / np.timedelta64(1, "s")
-
-
-def test_a_cold_start_begins_anew_and_does_not_catch_up_and_says_so(case, open_case):
+def test_a_cold_start_begins_anew_and_does_not_catch_up_and_says_so(case, open_case, cold_ensemble):
     time = case.times[2]
     cold_ensemble(case, time)
     experiment, _ = open_case(time + HOUR)
@@ -225,7 +216,7 @@ def test_a_cold_start_at_a_time_without_a_cycle_names_the_nearest_one(case, open
         add_cold_start(experiment.folder, case.times[1] + HOUR, valid_times=experiment.setting.valid_times)
 
 
-def test_a_backfill_makes_the_cycles_of_its_period_that_lie_before_a_cold_start(case, open_case):
+def test_a_backfill_makes_the_cycles_of_its_period_that_lie_before_a_cold_start(case, open_case, cold_ensemble):
     from cycler_da.agenda import Period
 
     cold_ensemble(case, case.times[2])

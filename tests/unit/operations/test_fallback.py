@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cycler_da.bench.operations.soak_case import CHAIN
-from cycler_da.errors import AnalysisFailed, ConfigError
+from cycler_da.cold_starts import add_cold_start
+from cycler_da.errors import AnalysisFailed, ConfigError, MissingProduct
 from cycler_da.executor import SerialExecutor
 from cycler_da.executor.base import ExecutorFailed, SchedulerLost
 from cycler_da.operations.serving import look
@@ -125,6 +126,20 @@ def test_a_damaged_analysis_is_passed_over_for_the_last_good_one(full_case, run)
     assert "is not what was published" in reason
     with netCDF4.Dataset(full_case.store.cycle_folder(full_case.times[2]) / "background.nc") as file:
         assert file["forecast_reference_time"][...] == full_case.times[0].astype(int)  # two cycles old
+
+
+def test_the_last_good_analysis_is_never_one_from_before_a_cold_start(full_case, run, open_case, cold_ensemble):
+    run(0, LADDER)
+    time = full_case.times[1]
+    cold_ensemble(full_case, time)
+    experiment, _ = open_case(time, ENKF, LADDER)
+    add_cold_start(experiment.folder, time, valid_times=experiment.setting.valid_times)
+    assert run(1, LADDER).exit_code == 3
+    path = full_case.store.cycle_folder(time) / "analysis.nc"
+    path.write_bytes(path.read_bytes()[:-7] + b"damaged")
+    ended = run(2, LADDER)
+    assert (ended.exit_code, full_case.store.latest()) == (MissingProduct.exit_code, time)
+    assert "is not what was published" in ended.text
 
 
 def test_what_another_try_may_cure_does_not_lead_down(full_case, run, monkeypatch):
