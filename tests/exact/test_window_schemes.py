@@ -29,6 +29,7 @@ from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window import sampling
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_part
+from cycler_da.schemes.window.sampling import Sampling
 
 N, FRAMES, CORRELATION = 4, 3, 0.8
 STEP, START = np.timedelta64(3600, "s"), np.datetime64("2020-01-01T00:00:00", "s")
@@ -151,7 +152,7 @@ def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, opera
     middle = sampling.law.mu(sampling.grid()[0]) * expected.mean
     start = middle + torch.cat([torch.zeros(1, n), torch.eye(n)[some]]).double()
     end = draw_with(monkeypatch, scheme, start, seen, prior())
-    # The root of P that the flow is made of is symmetric; the grid ends at r = 0.01, systems are solved to 5e-3.
+    # The root of P that the flow is made of is symmetric; the grid ends at r = 0.01, systems are solved to 1.5e-3.
     values, vectors = torch.linalg.eigh(expected.covariance)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
     torch.testing.assert_close(end[0], expected.mean, rtol=0, atol=0.01)
@@ -291,3 +292,27 @@ def test_a_frame_that_is_none_of_the_window_is_refused():
     framed = Prior(Ensemble(last.background.values.expand(-1, 2, -1, -1, -1), times, (0, 1), LAYOUT), last.previous)
     with pytest.raises(AnalysisFailed, match="expected frames of the window"):
         SdaSpec(n_steps=2).build(CONTEXT).analyse(framed, observations(), noise=Noise(1), carry={})
+
+
+def test_a_window_that_begins_at_a_good_guess_is_still_drawn_from_the_posterior():
+    """A sharp prior, a guess from it, observations that halve its variance: 0.05 is small beside the start's noise."""
+    mean, std, n_draws = torch.tensor([1.0, -0.5], dtype=torch.float64), 0.05, 4000
+    exact = GaussianDenoiser(mean, std**2 * torch.eye(2, dtype=torch.float64), Sampling(schedule="cosine").law)
+    posterior = exact.given(mean + 0.03, torch.eye(2, dtype=torch.float64), torch.full((2,), std**2).double())
+    draws = MemberNoise(Noise(5), tuple(range(n_draws)), "draws", torch.float64)
+    guess = mean + std * draws.normal("guess", (2,), step=0)
+    drawn = Sampling(schedule="cosine", sampler="ancestral", n_steps=40).draw(
+        posterior, (2,), draws, dtype=torch.float64, guess=guess
+    )
+    # What is left of the guess is std^2 / (std^2 + 0.3^2) of its error; the rest is the error of the mean.
+    assert float((drawn.mean(dim=0) - mean - 0.015).abs().max()) < 0.03 * std + 5 * std / n_draws**0.5
+
+
+def test_a_start_at_the_background_needs_a_transition_and_the_grid_of_ratios():
+    for spec, scheme in ((SdaSpec, "sda"), (SoadSpec, "soad")):
+        with pytest.raises(ConfigError, match=f"scheme {scheme}: start is 'background', which needs window weights"):
+            spec(start="background").build(CONTEXT)
+        with pytest.raises(ConfigError, match=f"scheme {scheme}: start background goes with times ratio"):
+            spec(start="background", times="linear")
+        with pytest.raises(ConfigError, match=r"start is 'forecast'; valid: noise, background"):
+            spec(start="forecast")

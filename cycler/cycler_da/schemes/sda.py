@@ -31,8 +31,8 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
-from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
+from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -51,6 +51,7 @@ class SdaSpec(Spec):
     gamma: float = 0.01  # of likelihood sda
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
+    start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
     schedule: str = "cosine_squared"
     sampler: str = "second_order"
     times: str = "ratio"
@@ -60,6 +61,9 @@ class SdaSpec(Spec):
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="sda")
+        require_start(self.start, scheme="sda")
+        if self.start == "background" and self.times != "ratio":
+            raise ConfigError(f"scheme sda: start background goes with times ratio, got {self.times}")
         self.sampling()
         if not self.gamma > 0 or (self.background_error is not None and not self.background_error > 0):
             raise ConfigError(
@@ -81,6 +85,8 @@ class SdaSpec(Spec):
     def build(self, context: SchemeContext) -> Sda:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
+        if self.start == "background":
+            require_transition(known, scheme="sda")
         return Sda(self, known, window_needs(known))
 
 
@@ -112,15 +118,21 @@ class Sda:
         measurement = WindowMeasurement((*frame_part(0, window.mean, window.variance, shape), *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
-        windows = self.draw(measurement, shape, keyed)
+        guess = first_guess(prior, self.known, window.n_frames) if self.settings.start == "background" else None
+        windows = self.draw(measurement, shape, keyed, guess=guess)
         scaling = self.known.scaling
         return window_analysis(prior, observations, windows, window.times, scaling, carry=carry, scheme="sda")
 
     def draw(
-        self, measurement: WindowMeasurement, shape: tuple[int, ...], noise: MemberNoise
+        self,
+        measurement: WindowMeasurement,
+        shape: tuple[int, ...],
+        noise: MemberNoise,
+        *,
+        guess: Float[Tensor, "member frame channel y x"] | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
-        """Windows given a measurement, scaled; one for every member."""
+        """Windows given a measurement, scaled; one for every member, from noise or from a guess."""
         settings, sampling = self.settings, self.settings.sampling()
         denoiser = self.known.denoiser(sampling.law, shape[0], stride=settings.stride)
         posterior = guided(denoiser, sampling.law, measurement, likelihood=settings.likelihood, gamma=settings.gamma)
-        return sampling.draw(posterior, shape, noise, dtype=noise.dtype)
+        return sampling.draw(posterior, shape, noise, dtype=noise.dtype, guess=guess)

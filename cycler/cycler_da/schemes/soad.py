@@ -50,8 +50,8 @@ from cycler_da.schemes.window.measurement import (
     split_by_frame,
     state_part,
 )
-from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
+from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -99,6 +99,7 @@ class SoadSpec(Spec):
     clip: float | None = None
     replaced: str | None = None  # none | observed | observed_and_background (then in no likelihood)
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
+    start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
     stride: int = 1
     sampler: str | None = None
     times: str | None = None
@@ -112,6 +113,9 @@ class SoadSpec(Spec):
             raise ConfigError(f"scheme soad: variant is {self.variant!r}; valid: {', '.join(VARIANTS)}")
         whole = self.resolved()
         require_likelihood(str(whole.likelihood), scheme="soad")
+        require_start(self.start, scheme="soad")
+        if self.start == "background" and whole.times != "ratio":
+            raise ConfigError(f"scheme soad: start background goes with times ratio, got {whole.times}")
         if whole.replaced not in REPLACEMENTS:
             raise ConfigError(f"scheme soad: replaced is {whole.replaced!r}; valid: {', '.join(REPLACEMENTS)}")
         if whole.replaced != "none" and whole.sampler != "exponential":
@@ -145,6 +149,8 @@ class SoadSpec(Spec):
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="soad")
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
+        if self.start == "background":
+            require_transition(known, scheme="soad")
         return Soad(self.resolved(), known, fields, window_needs(known))
 
 
@@ -175,7 +181,8 @@ class Soad:
         background = frame_part(0, window.mean, window.variance, shape)
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
-        windows = self.draw(parts, background, used, shape, keyed)
+        guess = first_guess(prior, self.known, window.n_frames) if self.settings.start == "background" else None
+        windows = self.draw(parts, background, used, shape, keyed, guess=guess)
         states, scaling = windows[:, :, :n_states], self.known.scaling
         return window_analysis(prior, observations, states, window.times, scaling, carry=carry, scheme="soad")
 
@@ -206,8 +213,13 @@ class Soad:
         used: tuple[int, ...],
         shape: tuple[int, ...],
         noise: MemberNoise,
+        *,
+        guess: Float[Tensor, "member frame state y x"] | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
-        """Windows given parts and a background (which may be empty), scaled; one for every member."""
+        """Windows given parts and a background (which may be empty), scaled; one for every member.
+
+        `guess`: of the states, from which the windows begin; their fields are what the operators see of it.
+        """
         settings, sampling = self.settings, self.settings.sampling()
         law = sampling.law
         denoiser = self.known.denoiser(law, shape[0], observed=used, stride=settings.stride, maps=self._maps(used))
@@ -225,7 +237,14 @@ class Soad:
         if is_replaced:
             entries += background
         replacement = None if settings.replaced == "none" else replace_entries(entries, shape, law, noise)
-        return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype)
+        whole = None if guess is None else self._with_fields(guess, used)
+        return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype, guess=whole)
+
+    def _with_fields(self, states: Tensor, used: tuple[int, ...]) -> Tensor:
+        if not used:
+            return states
+        fields = self._maps(used)(states.flatten(0, 1)).unflatten(0, states.shape[:2])
+        return torch.cat([states, fields.to(states.dtype)], dim=2)
 
     def _maps(self, used: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
         mean, std = ([values[i] for i in used] for values in (self.known.observed_mean, self.known.observed_std))

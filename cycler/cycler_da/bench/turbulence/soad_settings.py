@@ -5,16 +5,17 @@ released window weights, in which the released transition smooths windows; filte
 or from climatology (II, III) with the same transition, and know only past observations.
 
     trivial      true-model forecast of the background, background held constant, zero; the true first frame held
-    window       SOAD corrected and as published, SDA (C_t of every wave; gamma as published), PDEDiff; and SDA with the
-                 Gaussian of the same weights, without the transition: what the transition adds
+    window       SOAD corrected and as published, SDA (C_t of every wave; gamma as published), PDEDiff; SDA with the
+                 Gaussian of the same weights, without the transition: what the transition adds; SOAD and SDA that
+                 begin at the background, carried through the window, instead of at noise (`start: background`)
     filters      LETKF with the learned and the true model, interpolant filter with the learned model
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
 Intervals are over windows. Passes are steps of the transition for one window and member (a backward pass is counted as
 two more); seconds are of this process for one window and member. What takes gradients runs on fewer windows, as
-does the interpolant filter (dear with a curved h); SOAD as published, with its 256 steps, draws one member of two.
-Costs about 15 minutes of processor time; `--quick` has two windows, two steps and one case.
+does the interpolant filter (dear with a curved h), see `config`; SOAD as published takes its 256 steps, for one member.
+Costs about 20 minutes of processor time; `--quick` has two windows, two steps and one case.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class Size:
 
     windows: int = 20
     members: int = 2
-    few_windows: int = 2  # of what is dear
+    some_windows: int = 8  # of PDEDiff, of SDA with the Gaussian alone, and of all window schemes in setting III
+    few_windows: int = 2  # of what takes gradients, and of the interpolant filter
     rows: int = 40  # windows and members of a window scheme at once
     n_steps: int = 8
     published_steps: int = 256
@@ -87,7 +89,9 @@ class Size:
 
 
 FULL = Size()
-QUICK = Size(windows=2, members=2, few_windows=1, n_steps=2, published_steps=2, years=0.1, cases=(CASES[0],))
+QUICK = Size(
+    windows=2, members=2, some_windows=2, few_windows=1, n_steps=2, published_steps=2, years=0.1, cases=(CASES[0],)
+)
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
                 rows.append(Row(case.label, name, "failed", 1.0))
                 failures.append(f"failed, {case.label}, {name}: {error}")
     config = {
-        "windows": f"{size.windows}, {size.few_windows} of what takes gradients and of the interpolant filter",
+        "windows": f"{size.windows}; {size.some_windows} of PDEDiff, of the Gaussian alone and of window schemes in "
+        f"setting III; {size.few_windows} of what takes gradients and of the interpolant filter",
         "members": size.members,
         "n_steps": size.n_steps,
         "published": f"{size.published_steps} steps",
@@ -153,24 +158,28 @@ def methods(
     """All methods of a case, in the order of the table; those for comparison in setting I alone."""
     has_background = case.setting == "I"
     each = list(zip(truths, seen.windows, noises, strict=True))
+    some = seen.first(size.some_windows)
+    seen = some if case.setting == "III" else seen
     found: dict[str, Method] = {}
     for name, answer in trivial(has_background).items():
         found[name] = partial(answered, answer, each)
     found["SOAD, corrected"] = lambda: drawn(windows, windows.soad, seen, size)
     found["SDA, C_t of every wave"] = lambda: drawn(windows, windows.sda, seen, size)
-    found["PDEDiff"] = lambda: drawn(windows, windows.pdediff, seen, size)
+    found["PDEDiff"] = lambda: drawn(windows, windows.pdediff, some, size)
     if has_background:
         few, one = seen.first(size.few_windows), replace(size, members=1)
+        found["SOAD, from the background"] = lambda: drawn(windows, windows.soad_from_background, seen, size)
+        found["SDA, from the background"] = lambda: drawn(windows, windows.sda_from_background, seen, size)
         found["SOAD, as published"] = lambda: drawn(windows, windows.soad_published, few, one)
         found["SDA, gamma .1"] = lambda: drawn(windows, windows.sda_gamma, few, size)
-        found["SDA, Gaussian alone"] = lambda: drawn(windows, windows.sda_gaussian, seen, size)
+        found["SDA, Gaussian alone"] = lambda: drawn(windows, windows.sda_gaussian, some, size)
     for name, spec, model in (
         ("LETKF, learned model", LETKF, "learned"),
         ("LETKF, true model", LETKF, "true"),
         ("interpolant filter, learned model", INTERPOLANT, "learned"),
     ):
-        some = each if spec is LETKF else each[: size.few_windows]
-        found[name] = partial(filtered, spec, model, has_background, some)
+        cycled_windows = each if spec is LETKF else each[: size.few_windows]
+        found[name] = partial(filtered, spec, model, has_background, cycled_windows)
     return found
 
 

@@ -26,6 +26,7 @@ from cycler_da.schemes.sda import Sda, SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
 from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, state_parts, together
+from cycler_da.schemes.window.prior import carried
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -109,6 +110,15 @@ class WindowMethods:
         """SDA with C_t of every wave."""
         return self._states(self._sda_spec, seen, noise)
 
+    def soad_from_background(self, seen: Seen, noise: Noise) -> Tensor:
+        """SOAD, corrected, from the background carried through the window."""
+        spec = SoadSpec(weights=str(self.weights), n_steps=self.n_steps, sampler=SAMPLER, start="background")
+        return self._augmented(spec, seen, noise)
+
+    def sda_from_background(self, seen: Seen, noise: Noise) -> Tensor:
+        """SDA with C_t of every wave, from the background carried through the window."""
+        return self._states(replace(self._sda_spec, start="background"), seen, noise)
+
     def sda_gamma(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with the published likelihood, on our grid of times."""
         return self._states(replace(self._sda_spec, likelihood="sda", gamma=0.1), seen, noise)
@@ -152,7 +162,8 @@ class WindowMethods:
     def _states(self, spec: SdaSpec, seen: Seen, noise: Noise) -> Tensor:
         scheme = self._build(spec)
         assert isinstance(scheme, Sda)
-        return scheme.draw(seen.measurement(scheme.known, SHAPE), SHAPE, _keyed(noise, "sda", seen))
+        guess = self._guess(seen, noise) if spec.start == "background" else None
+        return scheme.draw(seen.measurement(scheme.known, SHAPE), SHAPE, _keyed(noise, "sda", seen), guess=guess)
 
     def _augmented(self, spec: SoadSpec, seen: Seen, noise: Noise) -> Tensor:
         scheme = self._build(spec)
@@ -161,8 +172,16 @@ class WindowMethods:
         used = scheme.fields_of(every[0])
         shape = (FRAMES, len(LAYOUT.channels) + len(used), *LAYOUT.grid.shape)
         parts = together([scheme.parts(window, TIMES, used, shape) for window in every])
-        windows = scheme.draw(parts, seen.background_parts(shape), used, shape, _keyed(noise, "soad", seen))
+        guess = self._guess(seen, noise) if spec.start == "background" else None
+        known = seen.background_parts(shape)
+        windows = scheme.draw(parts, known, used, shape, _keyed(noise, "soad", seen), guess=guess)
         return windows[:, :, : len(LAYOUT.channels)]
+
+    def _guess(self, seen: Seen, noise: Noise) -> Tensor:
+        """Every background with an error of its own, carried through the window."""
+        assert seen.backgrounds is not None
+        xi = _keyed(noise, "guess", seen).normal("error", seen.backgrounds.shape[1:], step=0)
+        return carried(self._prior, seen.backgrounds + ERROR * xi, FRAMES)
 
 
 def _keyed(noise: Noise, stream: str, seen: Seen) -> MemberNoise:

@@ -99,3 +99,30 @@ def window_of(prior: Prior, known: WindowPrior, *, background_error: float | Non
     else:
         variance = torch.full((states.shape[1],), background_error**2, dtype=torch.float64)
     return Window(first + step * np.arange(n_frames), states.mean(dim=0), variance)
+
+
+def require_transition(known: WindowPrior, *, scheme: str) -> None:
+    """Raise ConfigError where the weights have no transition to carry a background through the window."""
+    if known.network is None or known.inner is None:
+        raise ConfigError(
+            f"scheme {scheme}: start is 'background', which needs window weights with a transition, such as "
+            "data/weights/two_layer_qg/window; set it to noise"
+        )
+
+
+@torch.no_grad()
+def carried(
+    known: WindowPrior, states: Float[Tensor, "member channel y x"], n_frames: int
+) -> Float[Tensor, "member frame channel y x"]:
+    """Scaled states at the first frame and their forecasts at the others, by the transition of the weights."""
+    assert known.network is not None
+    frames = [states.to(torch.float32)]
+    for _ in range(n_frames - 1):
+        frames.append(frames[-1] + known.network(frames[-1]))
+    return torch.stack(frames, dim=1)
+
+
+def first_guess(prior: Prior, known: WindowPrior, n_frames: int) -> Float[Tensor, "member frame channel y x"]:
+    """Every member of the previous analysis, carried through the window."""
+    assert prior.previous is not None
+    return carried(known, known.scaling.to_scaled(prior.previous.latest.to(torch.float64)), n_frames)

@@ -1,8 +1,9 @@
 """Drawing windows from a guided denoiser: what the window schemes share beside their prior.
 
 Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 16 to 32
-steps do what 256 do. The answer is the last denoised estimate. Members are keyed by their ids, so that a window is the
-same whatever batch it is drawn in.
+steps do what 256 do. With a guess (`start: background`) they begin at r = 0.3, from the guess with that much noise:
+right where its error is far smaller than that, and the flow that carried it there is not lost. The answer is the last
+denoised estimate. Members are keyed by their ids, so that a window is the same whatever batch it is drawn in.
 """
 
 from __future__ import annotations
@@ -55,9 +56,14 @@ GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: Ends of the grid `ratio`: less than the error of any observation, more than any window's size.
 LOW, HIGH = 0.01, 30.0
-#: Residual at which the systems of a likelihood are solved well enough: in posterior deviations (known covariance; 3 %
-#: of one adds 0.1 % to the variance) or in parts of the misfit (moment matching). The model of C_t is rougher.
-SOLVED, SOLVED_OF_MISFIT, MOST_ITERATIONS = 3e-2, 5e-3, 500
+#: Where the grid begins with a guess: several times the error of a forecast over a window, climatological deviations.
+GUESSED = 0.3
+#: Where windows may begin.
+STARTS = ("noise", "background")
+#: Residual at which the systems of a likelihood are solved well enough: in about posterior deviations (known
+#: covariance; errors are several times that where less is seen than on average, and add up over the steps), in parts of
+#: the misfit (moment matching). The model of C_t is rougher.
+SOLVED, SOLVED_OF_MISFIT, MOST_ITERATIONS = 1.5e-3, 5e-3, 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +111,13 @@ class Sampling:
         *,
         replacement: Replacement | None = None,
         dtype: torch.dtype = torch.float32,
+        guess: Float[Tensor, "member frame channel y x"] | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
-        """One window of every member."""
+        """One window of every member, from noise or from a guess of it, scaled."""
         times, start = self.grid(), draw_start(noise, shape, dtype=dtype)
+        if guess is not None:
+            times = ratio_times(self.law, self.n_steps, low=LOW, high=GUESSED)
+            start = self.law.mu(times[0]) * guess.to(dtype) + self.law.sigma(times[0]) * start
         if self.sampler == "second_order":
             return sample_second_order(denoiser, self.law, times, start).clean
         if self.sampler == "ancestral":
@@ -145,6 +155,12 @@ def require_likelihood(name: str, *, scheme: str) -> None:
     """Raise ConfigError for an unknown likelihood score."""
     if name not in LIKELIHOODS:
         raise ConfigError(f"scheme {scheme}: likelihood is {name!r}; valid: {', '.join(LIKELIHOODS)}")
+
+
+def require_start(name: str, *, scheme: str) -> None:
+    """Raise ConfigError for an unknown start of windows."""
+    if name not in STARTS:
+        raise ConfigError(f"scheme {scheme}: start is {name!r}; valid: {', '.join(STARTS)}")
 
 
 def window_analysis(
