@@ -17,8 +17,8 @@ from cycler_da.bench.shares import wilson
 from cycler_da.cli import app
 from cycler_da.drills.catalogue import DRILLS, NOT_DRILLED, chosen
 from cycler_da.drills.reading import read_cycle
-from cycler_da.drills.trials import Ground, judged, run_trials
-from cycler_da.errors import ConfigError
+from cycler_da.drills.trials import FaultDrill, Ground, Outcome, judged, run_trials
+from cycler_da.errors import ConfigError, MissingProduct
 
 pytestmark = pytest.mark.faults
 
@@ -35,6 +35,21 @@ def ground(system: tiny.TinySystem, server: tiny.CommandServer, room: Path) -> I
 def test_one_trial_of_a_drill_recovers_and_publishes_nothing_wrong(ground: Ground, name: str) -> None:
     (outcome,) = run_trials(chosen([name]), ground, trials=1, seed=5, on_trial=lambda name: None)[name]
     assert outcome.recovered and not outcome.wrong, outcome.told
+
+
+def test_a_trial_that_ends_with_an_error_has_not_recovered_and_the_others_go_on(ground: Ground) -> None:
+    drawn: list[float] = []
+
+    def trial(ground: Ground, draw: random.Random) -> Outcome:
+        drawn.append(draw.random())
+        if len(drawn) == 1:
+            raise MissingProduct("a manifest cannot be read")
+        return Outcome(True)
+
+    drill = FaultDrill("toy", 29, "a fault", trial, 2)
+    first, second = run_trials([drill], ground, trials=None, seed=5, on_trial=lambda name: None)["toy"]
+    assert not first.recovered and "MissingProduct: a manifest cannot be read" in first.told
+    assert second.recovered
 
 
 def test_a_published_cycle_with_another_value_is_noticed_as_wrong(ground: Ground) -> None:

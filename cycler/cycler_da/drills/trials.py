@@ -9,6 +9,7 @@ lost        complete cycles that were there before and are not any more
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from cycler_da.drills.orchestrator import Orchestrator, make_orchestrator
 from cycler_da.layout import Layout
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 from cycler_da.times import time_stamp
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -154,13 +157,24 @@ def is_subset(drill: tiny.Drill, expected: tiny.Hashes) -> bool:
 def run_trials(
     drills: Sequence[FaultDrill], ground: Ground, *, trials: int | None, seed: int, on_trial: Callable[[str], None]
 ) -> dict[str, list[Outcome]]:
-    """Run all trials of all drills; each has its own random numbers, by seed, name and number."""
+    """Run all trials of all drills; each has its own random numbers, by seed, name and number.
+
+    A trial that ends with an error of its own has not shown a recovery, and the others go on.
+    """
     found: dict[str, list[Outcome]] = {}
     for one in drills:
         for number in range(trials or one.trials):
             on_trial(one.name)
-            found.setdefault(one.name, []).append(one.trial(ground, random.Random(f"{seed}/{one.name}/{number}")))
+            found.setdefault(one.name, []).append(_outcome(one, ground, random.Random(f"{seed}/{one.name}/{number}")))
     return found
+
+
+def _outcome(one: FaultDrill, ground: Ground, draw: random.Random) -> Outcome:
+    try:
+        return one.trial(ground, draw)
+    except Exception as error:
+        log.exception("drill %s", one.name)
+        return Outcome(False, told=f"the trial itself ended with {type(error).__name__}: {error}")
 
 
 def stamp_of(cycle: int) -> str:
