@@ -44,7 +44,7 @@ from cycler_da.verification.sums import ScoreSums
 
 log = logging.getLogger(__name__)
 
-CONFIG, PAGE = "experiment.yaml", "index.html"
+CONFIG, PAGE, SCORES = "experiment.yaml", "index.html", "diag/scores.json"
 
 
 @dataclass
@@ -216,15 +216,20 @@ class Experiment:
 
     def counted_cycles(self, chain: str) -> list[Path]:
         """Folders of the complete cycles of a chain after the spin-up."""
-        store, spin_up = self.store(chain), self.setting.config.verification.spin_up
-        return [store.cycle_folder(time) for time in self.setting.valid_times[1 + spin_up :] if store.is_complete(time)]
+        store = self.store(chain)
+        return [store.cycle_folder(time) for time in self._counted_times(store)]
+
+    def _counted_times(self, store: Store) -> list[np.datetime64]:
+        spin_up = self.setting.config.verification.spin_up
+        return [time for time in self.setting.valid_times[1 + spin_up :] if store.is_complete(time)]
 
     def _chain_sums(self, chain: str) -> dict[str, list[ScoreSums]]:
+        """Sums of all counted cycles whose file of them is kept; raises MissingProduct for a damaged one."""
+        store = self.store(chain)
         sums: dict[str, list[ScoreSums]] = {}
-        for folder in self.counted_cycles(chain):
-            path = folder / "diag" / "scores.json"
-            if path.is_file():
-                for kind, part in json.loads(path.read_text()).items():
+        for time in self._counted_times(store):
+            if (store.cycle_folder(time) / SCORES).is_file():
+                for kind, part in json.loads(store.product(time, SCORES).read_text()).items():
                     sums.setdefault(kind, []).append(ScoreSums.from_json(part))
         return sums
 

@@ -47,6 +47,20 @@ def test_an_experiment_that_was_moved_is_the_same_experiment(drill: tiny.Drill, 
     assert tiny.hashes_of(Store(moved, "tiny", "letkf")) == undisturbed
 
 
+@pytest.mark.parametrize("damage", [b"0", b"{"])
+def test_scores_that_were_damaged_enter_no_closing_table(drill: tiny.Drill, damage: bytes) -> None:
+    assert drill.run("cycles.count=1").code == 0
+    path = drill.store().cycle_folder(tiny.CYCLES[0]) / "diag" / "scores.json"
+    content = path.read_bytes()
+    digit = next(i for i in range(len(content) // 2, len(content)) if content[i : i + 1] in b"123456789")
+    path.write_bytes(content[:digit] + damage + content[digit + 1 :])
+    (drill.store().experiment_folder / "scores.md").unlink()
+    result = drill.run("cycles.count=1")
+    assert result.code == 65, result.output
+    assert "diag/scores.json" in result.output
+    assert not (drill.store().experiment_folder / "scores.md").exists()
+
+
 def test_another_spin_up_changes_the_table_and_no_cycle(drill: tiny.Drill) -> None:
     assert drill.run().code == 0
     cycles, table = _files(drill.store().chain_folder), drill.store().experiment_folder / "scores.md"
