@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 CONFIG, PAGE, SCORES = "experiment.yaml", "index.html", "diag/scores.json"
 
+#: Cycles of a chain for which a look of a service must have space; what it makes later, retention may make room for.
+SERVED_AHEAD = 8
+
 
 @dataclass
 class OpenedCycle:
@@ -239,9 +242,18 @@ class Experiment:
         return self._executor
 
     def _expected_bytes(self) -> int:
+        """Bytes of the cycles to be made; a service counts those that are due, and some of them only."""
         state = 4 * int(np.prod(self.setting.layout.state_shape))
-        pending = sum(len(self.pending(chain)) * (2 * self.setting.chain(chain).members + 8) for chain in self.chains)
-        return pending * state
+        return state * sum(
+            self._n_expected(chain) * (2 * self.setting.chain(chain).members + 8) for chain in self.chains
+        )
+
+    def _n_expected(self, chain: str) -> int:
+        pending = self.pending(chain)
+        if not self._is_served:
+            return len(pending)
+        now = self._clock.now()
+        return min(sum(time <= now for time in pending), SERVED_AHEAD)
 
     def _require_same_origin(self) -> None:
         """Every complete cycle must have been made with this config and these weights, unless it is made again."""
@@ -279,17 +291,23 @@ def open_experiment(
     *,
     force: bool = False,
     period: Period | None = None,
+    is_served: bool = False,
     say: Say = lambda text: None,
 ) -> Experiment:
     """Load a config, prepare the experiment and return its plan."""
-    experiment = Experiment(load_setting(path, overrides), force=force, period=period)
+    experiment = Experiment(load_setting(path, overrides), force=force, period=period, is_served=is_served)
     experiment.prepare(say)
     return experiment
 
 
 def load_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
-    """Make the plan of a config file; what a scheduled flow calls."""
+    """Make the plan of a config file, which closes the experiment at its end."""
     return open_experiment(Path(config_path), overrides, say=log.info)
+
+
+def load_served_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Make the plan of a config file for one look of a service; what a scheduled flow calls."""
+    return open_experiment(Path(config_path), overrides, is_served=True, say=log.info)
 
 
 def refresh_page(folder: Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from cycler_da.errors import EXIT_COMPLETE, ConfigError, CyclerError
 from cycler_da.times import parse_duration
-from cycler_flows.run import LOADER, load_plan
+from cycler_flows.run import SERVED_LOADER, load_plan
 from cycler_flows.serve import look_deployment
 
 #: A run that lives sends a heartbeat every 30 s (PREFECT_FLOWS_HEARTBEAT_FREQUENCY); three may be missed.
@@ -36,7 +36,7 @@ def deploy(
     pool: str,
     *,
     overrides: Sequence[str] = (),
-    loader: str = LOADER,
+    loader: str = SERVED_LOADER,
 ) -> str:
     """Register the scheduled flow of an experiment with the configured server; returns `flow/deployment`.
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", required=True, help="how often to look for observations: 5min, 1h")
     parser.add_argument("--pool", required=True, help="name of a process work pool")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a config value")
-    parser.add_argument("--loader", default=LOADER, help="function that makes the plan, module:function")
+    parser.add_argument("--loader", default=SERVED_LOADER, help="function that makes the plan, module:function")
     parser.add_argument("--heartbeat-automation", action="store_true", help="mark silent runs as crashed")
     options = parser.parse_args(arguments)
     try:

@@ -15,6 +15,8 @@ from cycler_da.cycle_plan import CycleEvent, ExperimentPlan, run_plan
 
 #: Function that makes a plan of a config file: `(path, overrides) -> ExperimentPlan`.
 LOADER = "cycler_da.experiment:load_plan"
+#: The same for a look of a service: the plan does not close the experiment.
+SERVED_LOADER = "cycler_da.experiment:load_served_plan"
 
 OnEvent = Callable[[CycleEvent], None]
 

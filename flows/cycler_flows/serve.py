@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from cycler_da.errors import ConfigError
-from cycler_flows.run import LOADER, load_plan
+from cycler_flows.run import SERVED_LOADER, load_plan
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -39,7 +39,7 @@ def serve(
     overrides: Sequence[str] = (),
     anchor: datetime = ANCHOR,
     port: int | None = None,
-    loader: str = LOADER,
+    loader: str = SERVED_LOADER,
 ) -> None:
     """Serve an experiment until SIGTERM or Ctrl-C.
 
@@ -66,7 +66,7 @@ def look_deployment(
     name: str,
     overrides: Sequence[str] = (),
     anchor: datetime = ANCHOR,
-    loader: str = LOADER,
+    loader: str = SERVED_LOADER,
 ) -> RunnerDeployment:
     """Describe the scheduled flow of an experiment; its code is found by module name, so it must be installed."""
     if every < SHORTEST:

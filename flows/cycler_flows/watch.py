@@ -25,7 +25,7 @@ from cycler_da.operations.journal import LOGGERS, lines_sent_to
 from cycler_da.operations.serving import journal
 from cycler_da.priority import first_priority
 from cycler_flows.artifacts import ArtifactWriter
-from cycler_flows.run import LOADER, load_plan
+from cycler_flows.run import SERVED_LOADER, load_plan
 from cycler_flows.session import quiet_terminal, server_log
 from cycler_flows.shell import NOTHING_TO_DO, PrefectShell, stopped_state
 from cycler_flows.stopping import StopRequest
@@ -40,7 +40,7 @@ def run_name() -> str:
 
 
 @flow(name="cycler-look", flow_run_name=run_name, persist_result=False)
-def look(config_path: str, overrides: list[str] | None = None, loader: str = LOADER) -> State:
+def look(config_path: str, overrides: list[str] | None = None, loader: str = SERVED_LOADER) -> State:
     """Run the cycles that are ready; the name of the final state says what there was to do."""
     with quiet_terminal(), log_lines_to_stderr(), lines_sent_to(server_log()):
         try:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -20,7 +22,8 @@ from test_cycle_plan import PLACE, Busy, fail_at
 
 from cycler_da.cycle_plan import CycleEvent, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, DataError, LockedCycle
-from cycler_flows.run import run_experiment
+from cycler_da.experiment import load_served_plan
+from cycler_flows.run import SERVED_LOADER, run_experiment
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 Runs = Callable[[str], list[Any]]
@@ -279,6 +282,16 @@ def test_the_schedule_is_anchored_whenever_the_service_starts(tmp_path: Path) ->
     assert (schedule.interval, schedule.anchor_date) == (timedelta(minutes=5), ANCHOR)
     assert datetime(2020, 1, 1, tzinfo=UTC) == ANCHOR
     assert deployment.entrypoint == "cycler_flows.watch.look"
+
+
+def test_whatever_is_scheduled_loads_a_plan_that_does_not_close_the_experiment() -> None:
+    from cycler_flows.deployments import deploy
+    from cycler_flows.serve import look_deployment, serve
+    from cycler_flows.watch import look
+
+    assert pkgutil.resolve_name(SERVED_LOADER) is load_served_plan
+    for scheduled in (look.fn, serve, look_deployment, deploy):
+        assert inspect.signature(scheduled).parameters["loader"].default == SERVED_LOADER
 
 
 def test_looking_too_often_is_refused(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import netCDF4
 import numpy as np
 
 from cycler_da.errors import DataError
 from cycler_da.obs.base import QC
 from cycler_da.products.feedback import read_feedback
+from cycler_da.products.manifest import MANIFEST, read_manifest
 from cycler_da.tables.report import Row
 from cycler_da.verification.innovations import InnovationSums, innovation_scores, innovation_sums
 from cycler_da.verification.totals import Totals
@@ -54,8 +54,10 @@ def read_innovations(cycles: Sequence[Path]) -> InnovationSums:
     """Sums over cycles by "stream/variable" and "stream/variable, withheld"; cycles without feedback add nothing."""
     total = InnovationSums(Totals({}))
     for cycle in cycles:
-        for path in sorted((cycle / "feedback").glob("*.nc")):
-            for part in _file_sums(path, n_members=_count_members(cycle)):
+        paths = sorted((cycle / "feedback").glob("*.nc"))
+        n_members = _count_members(cycle) if paths else 0
+        for path in paths:
+            for part in _file_sums(path, n_members=n_members):
                 total = total + part
     return total
 
@@ -95,12 +97,12 @@ def _group_sums(columns: Columns, variable: str, mask: np.ndarray, group: str, *
 
 
 def _count_members(cycle: Path) -> int:
-    path = cycle / "background.nc"
-    try:
-        with netCDF4.Dataset(path) as dataset:
-            return int(dataset.dimensions["realization"].size)
-    except (OSError, KeyError) as error:
+    """Members of the background, from the manifest: the field file itself may have been retired."""
+    recorded = read_manifest(cycle)["arrays"].get("background.nc", {})
+    counts = [len(members) for members in recorded.values() if isinstance(members, Mapping)]
+    if not counts:
         raise DataError(
-            f"{path} cannot be read for the number of members: {error}; see `cycler verify`, then run the cycle again "
-            "with --force"
-        ) from error
+            f"{cycle / MANIFEST} names no members of background.nc, but there is feedback; see `cycler verify`, then "
+            "run the cycle again with --force"
+        )
+    return counts[0]

@@ -20,6 +20,7 @@ from cycler_da.operations.serving import look
 from cycler_da.operations_blocks import RetentionBlock
 from cycler_da.products.retirement import read_retired
 from cycler_da.setting import load_setting
+from cycler_da.tables.innovations import innovation_rows
 
 CYCLES = 5
 TIERS = {"tiers": [{"files": "*.nc", "keep": "6h"}, {"files": "*", "keep": None}]}
@@ -75,6 +76,15 @@ def test_old_files_go_into_the_archive_and_verify_still_passes(store, block, cas
     for name, note in read_retired(oldest).items():
         assert note["sha256"] == listed[case.times[1]][name]["sha256"]
     assert retain(store, block, case.times).files == 0  # nothing is left to do
+
+
+def test_the_table_of_innovations_does_not_need_backgrounds_that_were_retired(store, block, case):
+    cycles = {CHAIN: [store.cycle_folder(time) for time in case.times[1:]]}
+    before = innovation_rows(cycles)
+    tiers = [{"files": "background.nc", "keep": "6h"}]
+    retain(store, RetentionBlock.model_validate({**block.model_dump(), "tiers": tiers}), case.times)
+    assert not (store.cycle_folder(case.times[1]) / "background.nc").exists()
+    assert innovation_rows(cycles) == before and before
 
 
 def test_the_newest_cycles_stay_whole_however_short_the_tiers(store, block, case):

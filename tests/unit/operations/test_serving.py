@@ -8,11 +8,14 @@ from threading import Event
 import numpy as np
 import pytest
 
+from cycler_da import experiment as experiment_module
 from cycler_da.bench.operations.soak_case import STREAMS
-from cycler_da.clock import FileClock, ReplayClock, WallClock, make_clock
+from cycler_da.clock import FileClock, HandClock, ReplayClock, WallClock, make_clock
 from cycler_da.errors import ConfigError
+from cycler_da.experiment import Experiment, load_served_plan
 from cycler_da.operations.serving import look, serve_plainly
 from cycler_da.priority import first_priority, give_way
+from cycler_da.setting import load_setting
 from cycler_da.times import parse_time
 
 START = parse_time("2020-01-01T00:00Z")
@@ -59,6 +62,31 @@ def test_a_look_that_fails_does_not_end_the_service(case, open_case):
     serve_plainly(experiment, every=0.01, stop=stop, after_look=after)
     assert ended[0].exit_code == 69
     assert case.store.latest() == case.times[1]
+
+
+def test_what_a_scheduled_look_loads_does_not_close_the_experiment(full_case):
+    with load_served_plan(str(full_case.config)) as plan:
+        assert plan.finish_experiment()["table"] == []
+    assert not (full_case.store.experiment_folder / "scores.md").exists()
+
+
+def test_a_service_starts_where_cycles_years_ahead_would_not_fit(case, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(experiment_module, "require_space", lambda path, n_bytes: wanted.append(n_bytes))
+    for clock, how in ((HandClock(case.times[1]), {"is_served": True}), (HandClock(case.times[1]), {})):
+        Experiment(load_setting(case.config), clock=clock, **how).prepare()
+    served, run = wanted
+    assert 0 < served == run * 2 / len(case.times)  # two cycles are due; a plain run makes all of them
+
+
+def test_a_service_that_catches_up_asks_for_space_for_some_cycles_only(case, monkeypatch):
+    wanted = []
+    monkeypatch.setattr(experiment_module, "require_space", lambda path, n_bytes: wanted.append(n_bytes))
+    monkeypatch.setattr(experiment_module, "SERVED_AHEAD", 3)
+    for how in ({"is_served": True}, {}):
+        Experiment(load_setting(case.config), clock=HandClock(case.times[-1]), **how).prepare()
+    served, run = wanted
+    assert 0 < served == run * 3 / len(case.times)
 
 
 def test_a_backfill_waits_while_the_service_runs_cycles_and_no_longer(tmp_path):
