@@ -253,7 +253,7 @@ class Experiment:
         if not self._is_served:
             return len(pending)
         now = self._clock.now()
-        return min(sum(time <= now for time in pending), SERVED_AHEAD)
+        return min(len([time for time in pending if time <= now]), SERVED_AHEAD)
 
     def _require_same_origin(self) -> None:
         """Every complete cycle must have been made with this config and these weights, unless it is made again."""

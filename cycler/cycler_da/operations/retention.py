@@ -23,7 +23,7 @@ import numpy as np
 from cycler_da.errors import ConfigError, CyclerError, LockedCycle
 from cycler_da.operations_blocks import RetentionBlock
 from cycler_da.products.manifest import MANIFEST, read_manifest
-from cycler_da.products.retirement import archive_file, read_retired, retire
+from cycler_da.products.retirement import archive_file, claim_place, read_retired, retire
 from cycler_da.products.store import Store
 from cycler_da.times import parse_duration, parse_time
 
@@ -88,14 +88,12 @@ def needed(store: Store, valid_times: np.ndarray) -> set[np.datetime64]:
 def carry_out(retirement: Retirement, archive: Path, report: Report) -> None:
     """Archive and retire the files of one folder, its cycle locked; what cannot be done is a problem in the report."""
     store, folder = retirement.store, retirement.folder
-    target = Path(archive) / store.experiment / store.chain / folder.name
     try:
         with store.lock(retirement.time):
             entries = read_manifest(folder)["files"]
-            manifest = folder / MANIFEST
+            target = claim_place(Path(archive) / store.experiment / store.chain / folder.name, folder / MANIFEST)
             for name in retirement.names:
                 archive_file(folder / name, target / name, entries[name])
-            (target / MANIFEST).write_bytes(manifest.read_bytes())
             retire(folder, retirement.names, entries=entries, archive=target)
     except LockedCycle as error:
         report.problems.append(f"{folder}: left alone, a run holds its cycle: {error}")

@@ -7,6 +7,7 @@ and noted with the sha256 of the manifest is no damage; its copy was read back a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -42,6 +43,22 @@ def is_retired(folder: Path, name: str, entry: Mapping[str, Any]) -> bool:
     """Tell whether an absent file was retired as the one that the manifest's entry describes."""
     note = read_retired(folder).get(name)
     return note is not None and note["sha256"] == entry["sha256"]
+
+
+def claim_place(place: Path, manifest: Path) -> Path:
+    """The archive folder of one publication, marked by a copy of its manifest before any file comes.
+
+    It is `place`, or `place` with the beginning of the manifest's sha256 where another publication is there already:
+    copies of what a revision replaced are never written over. Raises CannotWrite.
+    """
+    content = manifest.read_bytes()
+    for folder in (place, place.with_name(f"{place.name}.{hashlib.sha256(content).hexdigest()[:12]}")):
+        claim = folder / manifest.name
+        if not claim.exists():
+            write_atomically(claim, lambda private: _copy(manifest, private))
+        if claim.read_bytes() == content:
+            return folder
+    raise CannotWrite(f"{claim} is not the manifest {manifest}; the archive is damaged there, nothing is retired")
 
 
 def archive_file(source: Path, target: Path, entry: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -18,7 +19,9 @@ from cycler_da.experiment import Experiment
 from cycler_da.operations.retention import Report, carry_out, needed, plan, require_archive
 from cycler_da.operations.serving import look
 from cycler_da.operations_blocks import RetentionBlock
+from cycler_da.products.manifest import Inputs, build_manifest, read_manifest
 from cycler_da.products.retirement import read_retired
+from cycler_da.products.stages import is_same_file
 from cycler_da.setting import load_setting
 from cycler_da.tables.innovations import innovation_rows
 
@@ -147,6 +150,39 @@ def test_a_run_that_is_killed_between_note_and_removal_is_put_right_by_the_next(
     retain(store, block, case.times)
     assert store.verify() == []
     assert not list(store.cycle_folder(case.times[0]).glob("*.nc"))
+
+
+def test_copies_of_an_earlier_publication_stay_when_its_revision_is_archived_too(store, block, case):
+    time = case.times[1]
+    retain(store, block, case.times)
+    publish_revision(store, time, source=case.store.cycle_folder(case.times[2]))
+    retain(store, block, case.times)
+    (earlier,) = store.revisions(time)
+    for folder in (earlier, store.cycle_folder(time)):
+        notes = read_retired(folder)
+        assert "background.nc" in notes
+        for name, note in notes.items():
+            copy = Path(note["archive"])
+            assert is_same_file(copy, read_manifest(folder)["files"][name])
+            assert (copy.parents[name.count("/")] / "MANIFEST.json").read_bytes() == (
+                folder / "MANIFEST.json"
+            ).read_bytes()
+
+
+def publish_revision(store, time, *, source):
+    """Publish the files of another folder as a revision of a cycle."""
+    with store.lock(time) as lock:
+        work = store.work_folder(time)
+        shutil.copytree(source, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns("MANIFEST.json", "_SUCCESS"))
+        manifest = build_manifest(
+            work,
+            experiment=store.experiment,
+            chain=store.chain,
+            time=time,
+            inputs=Inputs(config="another"),
+            token=lock.token,
+        )
+        store.publish(time, manifest, lock=lock, replace=True)
 
 
 def test_a_retired_file_is_named_with_its_copy_when_somebody_wants_it(store, block, case):
