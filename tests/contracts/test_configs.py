@@ -34,7 +34,7 @@ REST: dict[str, Any] = {
 }
 
 #: Blocks whose keys are names of variables, not of settings.
-BY_VARIABLE = {"scale", "thresholds", "error", "error_at_zero", "bounds"}
+BY_VARIABLE = {"scale", "thresholds", "error", "error_at_zero", "bounds", "stream_check_above"}
 
 
 def named(paths: list[Path]) -> list[Any]:

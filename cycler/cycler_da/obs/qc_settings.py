@@ -40,6 +40,7 @@ class QCSettings(Spec):
     thinning_box: float | None = None  # edge of a box in units of the grid axes
     withheld_fraction: float = 0.0
     stream_check: float | None = 3.0  # times the usual deviation of the stream as a whole
+    stream_check_above: Mapping[str, float] = field(default_factory=dict)  # variable: least value that is an event
     clutter: ClutterSettings | None = None  # of radars: speckle, range rings, spikes
     missing_as_zero: MissingAsZero | None = None  # of radars: outages written as no echo
 
@@ -64,10 +65,11 @@ class QCSettings(Spec):
         parse_duration(self.duplicate_time)
 
     def require_variables(self, valid: Iterable[str]) -> None:
-        """Raise ConfigError when `bounds` names something that is not among the observed variables."""
+        """Raise ConfigError when a setting by variable names something that is not among the observed variables."""
         valid = sorted(valid)
-        unknown = sorted(set(self.bounds) - set(valid))
-        if unknown:
-            raise ConfigError(
-                f"quality control: bounds of unknown variable {', '.join(unknown)}; valid: {', '.join(valid)}"
-            )
+        for name in ("bounds", "stream_check_above"):
+            unknown = sorted(set(getattr(self, name)) - set(valid))
+            if unknown:
+                raise ConfigError(
+                    f"quality control: {name} of unknown variable {', '.join(unknown)}; valid: {', '.join(valid)}"
+                )

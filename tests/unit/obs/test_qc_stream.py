@@ -112,6 +112,20 @@ def test_few_observations_and_fields_that_are_empty_almost_everywhere_say_nothin
     assert set(case.flags(sparse)[0]) == {0}
 
 
+def test_of_an_intermittent_field_only_events_count_and_a_flipped_one_is_set_aside(case):
+    is_event = np.arange(N_OBS) < N_OBS // 4
+    case.hx, values = np.where(is_event, 6.0 + case.hx, 0.0), np.where(is_event, 6.0 + case.values, 0.0)
+    assert set(case.flags(values[::-1])[0]) == {0}
+    flags, reasons = case.flags(values[::-1], stream_check_above={"x": 0.5})
+    assert set(flags) == {19} and f"median of {N_OBS // 2};" in reasons[0]
+    assert set(case.flags(values, stream_check_above={"x": 0.5})[0]) == {0}
+
+
+def test_an_event_of_an_unknown_variable_is_refused():
+    with pytest.raises(ConfigError, match="stream_check_above of unknown variable y; valid: x"):
+        QCSettings(stream_check_above={"y": 0.5}).require_variables(["x"])
+
+
 def test_an_operator_can_lift_the_check(case):
     assert set(case.flags(case.values[::-1], stream_check=None)[0]) == {0}
     with pytest.raises(ConfigError, match=r"stream_check 0\.5, expected > 1 or null"):
