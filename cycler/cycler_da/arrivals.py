@@ -25,6 +25,7 @@ import numpy as np
 from cycler_da.clock import Clock
 from cycler_da.errors import MissingProduct
 from cycler_da.obs.files import find_obs_file
+from cycler_da.products.failure import clear_failure
 from cycler_da.products.manifest import SUCCESS, read_manifest
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.store import Store
@@ -90,6 +91,7 @@ class Arrivals:
                 found.append(time)
             else:
                 store.declare_final(time)
+                clear_failure(store.chain_folder, done=time)
         return found
 
     def differs(self, store: Store, time: np.datetime64, previous: np.datetime64 | None) -> bool:

@@ -12,7 +12,9 @@ flows bring a shell that turns a cycle into a flow run and a stage into a task r
 construction. Whether a cycle or stage is done is known to the store alone: a stage that is done returns its facts.
 
 A chain whose cycle fails is left where it is; the other chains go on, and the first error is raised at the
-end. Only expected errors (CyclerError, OSError) are treated so, a bug stops everything at once.
+end. A final pass that fails holds up the later final passes of its chain alone: what it would have replaced is
+published, and new cycles follow that. Only expected errors (CyclerError, OSError) are treated so, a bug stops
+everything at once.
 """
 
 from __future__ import annotations
@@ -87,6 +89,10 @@ class ExperimentPlan(Protocol):
 
     def pending(self, chain: str) -> list[np.datetime64]:
         """Valid times of the cycles that are not complete, oldest first."""
+        ...
+
+    def is_final_pass(self, chain: str, time: np.datetime64) -> bool:
+        """Tell whether a pending cycle is published already, and good to go on from while it is made again."""
         ...
 
     def open_cycle(self, chain: str, time: np.datetime64) -> AbstractContextManager[OpenCycle]:
@@ -209,6 +215,7 @@ class _Run:
     ) -> None:
         self._plan, self._emit, self._shell, self._stop_requested = plan, emit, shell, stop_requested
         self._failed: dict[str, CyclerError | OSError] = {}
+        self._left: set[str] = set()  # chains of which no cycle is tried any more
         self._codes: list[int] = []
 
     def all(self, pending: Callable[[str], list[np.datetime64]]) -> dict[str, Any]:
@@ -217,7 +224,7 @@ class _Run:
         self._emit(CycleEvent("experiment_started", facts={"pending": {c: len(times) for c, times in waiting.items()}}))
         order = [(time, place, chain) for place, chain in enumerate(waiting) for time in waiting[chain]]
         for time, _, chain in sorted(order):
-            if chain not in self._failed:
+            if chain not in self._left:
                 self._try_cycle(chain, time)
         try:
             return self._finish(started)
@@ -225,19 +232,28 @@ class _Run:
             self._raise_first_failure()
 
     def _try_cycle(self, chain: str, time: np.datetime64) -> None:
-        started = clock.perf_counter()
+        started, is_final_pass = clock.perf_counter(), self._plan.is_final_pass(chain, time)
+        if is_final_pass and chain in self._failed:
+            return  # it would be made from the early pass of a cycle whose final one is still to come
         self._emit(CycleEvent("cycle_started", chain, time))
         try:
             report = self._shell.cycle(self._name(chain, time), lambda: self._cycle(chain, time))
         except StoppedOnRequest:
             raise
         except (CyclerError, OSError) as error:
-            self._failed[chain] = error
+            self._note(chain, error, is_final_pass=is_final_pass)
             facts = {"error": str(error), "exit_code": getattr(error, "exit_code", EXIT_TEMPORARY)}
             self._emit(CycleEvent("cycle_failed", chain, time, facts=facts, seconds=clock.perf_counter() - started))
             return
         self._codes.append(int(report.get("exit_code", EXIT_COMPLETE)))
         self._emit(CycleEvent("cycle_finished", chain, time, facts=report, seconds=clock.perf_counter() - started))
+
+    def _note(self, chain: str, error: CyclerError | OSError, *, is_final_pass: bool) -> None:
+        if chain in self._failed:
+            error.add_note(f"the final pass of an earlier cycle failed too: {self._failed[chain]}")
+        self._failed[chain] = error
+        if not is_final_pass:
+            self._left.add(chain)
 
     def _cycle(self, chain: str, time: np.datetime64) -> Facts:
         with self._plan.open_cycle(chain, time) as cycle:

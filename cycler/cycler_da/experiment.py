@@ -70,11 +70,11 @@ class OpenedCycle:
         except LockedCycle:
             raise  # another run is at work, which is no failure
         except Exception as error:
-            write_failure(store.chain_folder, self.work.time, name, error)
+            write_failure(store.chain_folder, self.work.time, name, error, is_final_pass=self.work.is_final_pass)
             raise
         if name == LAST_STAGE:
             self.was_complete = True
-            clear_failure(store.chain_folder)
+            clear_failure(store.chain_folder, done=self.work.time)
             refresh_page(self.work.store.experiment_folder)
         return facts
 
@@ -151,6 +151,10 @@ class Experiment:
     def ready(self, chain: str) -> list[np.datetime64]:
         """Pending cycles up to the first one that still waits for an observation file."""
         return self.agenda.ready(self.store(chain))
+
+    def is_final_pass(self, chain: str, time: np.datetime64) -> bool:
+        """Tell whether a pending cycle is published and stays so until it is made again; never with force."""
+        return not self._force and self.store(chain).is_complete(time)
 
     @contextmanager
     def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[OpenedCycle]:

@@ -72,6 +72,35 @@ def test_a_failed_chain_stops_and_the_others_go_on(tmp_path: Path) -> None:
     assert plan.finished == 1
 
 
+@pytest.mark.parametrize(
+    ("finals", "left"),
+    [
+        (("20200102T0000Z",), ["2020-01-02T00:00:00"]),
+        (("20200102T0000Z", "20200103T0000Z"), ["2020-01-02T00:00:00", "2020-01-03T00:00:00"]),
+    ],
+)
+def test_a_failed_final_pass_holds_up_later_final_passes_and_nothing_else(
+    tmp_path: Path, finals: tuple[str, ...], left: list[str]
+) -> None:
+    plan = toy_plan.ToyPlan(tmp_path, finals=finals, before_stage=fail_at(PLACE, DataError("damaged"), times=1))
+    with pytest.raises(DataError, match="damaged"):
+        run_plan(plan)
+    assert [time.astype(str) for time in plan.pending("letkf")] == left
+
+
+def test_a_cycle_that_fails_after_a_failed_final_pass_is_the_error_and_names_the_other(tmp_path: Path) -> None:
+    errors = {"20200102T0000Z": DataError("late file"), "20200103T0000Z": DataError("no workers")}
+
+    def fail(cycle: toy_plan.ToyCycle, name: str) -> None:
+        if cycle.chain == "letkf" and cycle.folder.name in errors:
+            raise errors[cycle.folder.name]
+
+    plan = toy_plan.ToyPlan(tmp_path, finals=("20200102T0000Z",), before_stage=fail)
+    with pytest.raises(DataError, match="no workers") as raised:
+        run_plan(plan)
+    assert raised.value.__notes__ == ["the final pass of an earlier cycle failed too: late file"]
+
+
 def test_a_run_after_a_failure_continues_at_the_failed_stage(tmp_path: Path) -> None:
     plan = toy_plan.ToyPlan(tmp_path, before_stage=fail_at(PLACE, DataError("damaged"), times=1))
     with pytest.raises(DataError):

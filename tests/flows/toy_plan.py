@@ -56,6 +56,7 @@ class ToyPlan:
     stages: tuple[str, ...] = STAGES
     before_stage: Callable[[ToyCycle, str], None] = lambda cycle, name: None
     reports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    finals: tuple[str, ...] = ()  # stamps of cycles whose pass counts as a final one
     finished: int = 0
     closed: int = 0
 
@@ -76,6 +77,9 @@ class ToyPlan:
                 break
             ready.append(valid)
         return ready
+
+    def is_final_pass(self, chain: str, time: np.datetime64) -> bool:
+        return time_stamp(time) in self.finals
 
     @contextmanager
     def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[ToyCycle]:

@@ -11,9 +11,11 @@ import pytest
 
 from cycler_da.bench.operations.soak_case import CHAIN, STREAMS
 from cycler_da.cold_starts import add_cold_start
+from cycler_da.cycle import STAGES
 from cycler_da.cycle_plan import run_plan
-from cycler_da.errors import ConfigError, MissingInput
+from cycler_da.errors import AnalysisFailed, ConfigError, MissingInput
 from cycler_da.operations.serving import look
+from cycler_da.products.failure import read_failure
 
 HOUR = np.timedelta64(3600, "s")
 NEVER = Event()
@@ -143,6 +145,76 @@ def test_after_an_outage_the_final_passes_of_a_chain_are_made_in_one_look(case, 
     assert done[:2] == [*case.times[1:3]]
     look(experiment, stop=NEVER)
     assert [facts(case, time)["delivery"] for time in case.times[1:3]] == ["final", "final"]
+
+
+def test_a_final_pass_that_fails_does_not_hold_up_new_cycles_and_stays_noted_until_it_is_made(
+    case, open_case, monkeypatch
+):
+    first, second, third = case.times[1:4]
+    for time in (first, second):
+        case.deliver("buoys", time)
+    experiment, clock = open_case(second + HOUR)
+    look(experiment, stop=NEVER)
+    for time in (first, second, third):
+        for stream in STREAMS:
+            case.deliver(stream, time)
+    clock.time = second + 12 * HOUR
+    with monkeypatch.context() as patch:
+        fail_at(patch, first)
+        assert look(experiment, stop=NEVER).exit_code == 70
+    assert case.store.is_complete(third)
+    assert [facts(case, time)["delivery"] for time in (first, second)] == ["early", "early"]
+    assert read_failure(case.store.chain_folder)["cycle"] == "20200101T0600Z"
+    look(experiment, stop=NEVER)
+    assert [facts(case, time)["delivery"] for time in (first, second)] == ["final", "final"]
+    assert read_failure(case.store.chain_folder) is None
+    assert case.store.verify() == []
+
+
+def test_a_failed_final_pass_is_forgotten_when_its_early_pass_is_declared_final(case, open_case, monkeypatch):
+    time = case.times[1]
+    case.deliver("buoys", time)
+    experiment, clock = open_case(time + HOUR)
+    look(experiment, stop=NEVER)
+    case.deliver("drifters", time)
+    clock.time = time + 12 * HOUR
+    with monkeypatch.context() as patch:
+        fail_at(patch, time)
+        look(experiment, stop=NEVER)
+    assert read_failure(case.store.chain_folder)["cycle"] == "20200101T0600Z"
+    case.delivered("drifters", time).unlink()  # what led to the failure is taken away
+    look(experiment, stop=NEVER)
+    assert case.store.is_declared_final(time)
+    assert read_failure(case.store.chain_folder) is None
+
+
+def test_a_backfill_does_not_forget_that_the_service_failed(case, open_case, cold_ensemble, monkeypatch):
+    from cycler_da.agenda import Period
+
+    begin, failed = case.times[2:4]
+    cold_ensemble(case, begin)
+    experiment, _ = open_case(failed + HOUR)
+    add_cold_start(experiment.folder, begin, valid_times=experiment.setting.valid_times)
+    with monkeypatch.context() as patch:
+        fail_at(patch, failed)
+        look(experiment, stop=NEVER)
+        backfill, _ = open_case(failed + HOUR, period=Period(case.times[0], case.times[1]))
+        run_plan(backfill)
+    assert read_failure(case.store.chain_folder)["cycle"] == "20200101T1800Z"
+    look(experiment, stop=NEVER)
+    assert read_failure(case.store.chain_folder) is None
+
+
+def fail_at(patch, time):
+    """Let the analysis of one cycle fail."""
+    analyse = STAGES["assimilate"]
+
+    def assimilate(work):
+        if work.time == time:
+            raise AnalysisFailed("the ensemble has no spread")
+        return analyse(work)
+
+    patch.setitem(STAGES, "assimilate", assimilate)
 
 
 def test_a_file_that_is_damaged_by_the_final_pass_does_not_undo_the_early_one(case, open_case):
