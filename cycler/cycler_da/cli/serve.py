@@ -115,6 +115,7 @@ def _open(config: Path, overrides: list[str], *, clock: str, cold_start: str | N
     setting = load_setting(config, overrides)
     experiment = Experiment(setting, clock=make_clock(clock, start=setting.valid_times[0]), is_served=True)
     if cold_start is not None:
-        add_cold_start(experiment.folder, parse_time(cold_start), valid_times=setting.valid_times)
+        stores = [experiment.store(chain) for chain in experiment.chains]
+        add_cold_start(experiment.folder, parse_time(cold_start), valid_times=setting.valid_times, stores=stores)
     experiment.prepare()
     return experiment

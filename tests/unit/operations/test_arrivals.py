@@ -8,12 +8,15 @@ from threading import Event
 import netCDF4
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cycler_da.bench.operations.soak_case import CHAIN, STREAMS
-from cycler_da.cold_starts import add_cold_start
+from cycler_da.cli import app
+from cycler_da.cold_starts import add_cold_start, read_cold_starts
 from cycler_da.cycle import STAGES
 from cycler_da.cycle_plan import run_plan
 from cycler_da.errors import AnalysisFailed, ConfigError, MissingInput
+from cycler_da.operations import serving
 from cycler_da.operations.serving import look
 from cycler_da.products.failure import read_failure
 
@@ -286,6 +289,32 @@ def test_a_cold_start_at_a_time_without_a_cycle_names_the_nearest_one(case, open
     experiment, _ = open_case(case.times[0])
     with pytest.raises(ConfigError, match="nearest is 2020-01-01T06:00:00Z"):
         add_cold_start(experiment.folder, case.times[1] + HOUR, valid_times=experiment.setting.valid_times)
+
+
+def test_a_cold_start_at_a_cycle_that_is_complete_is_refused_with_the_first_time_that_can_be_taken(
+    case, open_case, monkeypatch
+):
+    monkeypatch.setattr(serving, "serve_plainly", lambda *plan, **how: 0)
+    experiment, _ = open_case(case.times[1] + HOUR)
+    look(experiment, stop=NEVER)
+    command = ["serve", str(case.config), "--orchestrator", "none", "--clock", f"file:{case.clock}", "--cold-start"]
+    refused = CliRunner().invoke(app, [*command, "2020-01-01T00:00Z"])
+    assert refused.exit_code == 78
+    assert "chain letkf has made the cycle of 2020-01-01T00:00:00Z" in " ".join(refused.output.split())
+    assert "2020-01-01T12:00:00Z" in refused.output  # the first that is not made
+    assert read_cold_starts(experiment.folder) == []
+
+
+def test_a_service_that_is_started_again_with_its_cold_start_made_goes_on(case, open_case, cold_ensemble, monkeypatch):
+    monkeypatch.setattr(serving, "serve_plainly", lambda *plan, **how: 0)
+    time = case.times[2]
+    cold_ensemble(case, time)
+    command = ["serve", str(case.config), "--orchestrator", "none", "--clock", f"file:{case.clock}", "--cold-start"]
+    assert CliRunner().invoke(app, [*command, "2020-01-01T12:00Z"]).exit_code == 0
+    experiment, _ = open_case(time + HOUR)
+    look(experiment, stop=NEVER)
+    assert case.store.is_complete(time)
+    assert CliRunner().invoke(app, [*command, "2020-01-01T12:00Z"]).exit_code == 0
 
 
 def test_a_backfill_makes_the_cycles_of_its_period_that_lie_before_a_cold_start(case, open_case, cold_ensemble):
