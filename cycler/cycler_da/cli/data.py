@@ -89,7 +89,7 @@ def download(
 
 @app.command("convert")
 def convert(
-    path: Annotated[Path, typer.Argument(help="SEVIR, SEVIR-LR or NetCDF file with codes in `vil`.")],
+    path: Annotated[Path, typer.Argument(help="SEVIR or SEVIR-LR file, or a NetCDF sequence of another radar.")],
     out: Annotated[Path, typer.Argument(help="NetCDF file to write.")],
     event: Annotated[str, typer.Option(help="Row number from 0, or id.")] = "0",
     size: Annotated[int, typer.Option(help="Cells along each axis: 128 or 384.")] = 128,
@@ -97,10 +97,16 @@ def convert(
     step: Annotated[str, typer.Option(help="Between the frames to write.")] = "5min",
     coarsen: Annotated[str, typer.Option(help="From 384 to 128 cells: max or centre.")] = "max",
     catalog: Annotated[Path | None, typer.Option(help="CATALOG.csv, for position and time.")] = None,
+    variable: Annotated[
+        str | None, typer.Option(help="Of a sequence of another radar, (time, y, x) in kg m-2, dBZ or mm h-1.")
+    ] = None,
+    lower_left: Annotated[
+        tuple[float, float] | None, typer.Option(help="Latitude and longitude of the south-western corner.")
+    ] = None,
 ) -> None:
-    """Write an event as CF NetCDF: VIL in kg m-2, missing pixels with the fill value."""
+    """Write an event, or frames of another radar, as CF NetCDF: VIL in kg m-2, missing pixels with the fill value."""
     with expected_errors():
-        from cycler_da.conversion import convert_event
+        from cycler_da.conversion import convert_event, convert_sequence
         from cycler_da.systems.sevir import SevirNatureSpec
 
         spec = SevirNatureSpec(
@@ -111,6 +117,7 @@ def convert(
             frame_interval=frame_interval,
             coarsen=coarsen,
             catalog=None if catalog is None else str(catalog),
+            lower_left=lower_left,
         )
-        n_frames = convert_event(spec, out)
+        n_frames = convert_event(spec, out) if variable is None else convert_sequence(path, variable, spec, out)
         typer.echo(f"{out}: {n_frames} frames")

@@ -136,7 +136,7 @@ class SevirNatureSpec(Spec):
         entry = self._entry(event_id)
         corner, origin = _place(self.centre, self.lower_left, entry)
         step = parse_duration(self.step)
-        frames = self._resize(codes[:: self.frames_per_step])
+        frames = at_size(codes[:: self.frames_per_step], self.size, coarsen=self.coarsen, path=self.path)
         return SevirNature(
             codes=frames,
             valid_times=self._first_time(entry) + step * np.arange(len(frames)),
@@ -154,16 +154,9 @@ class SevirNatureSpec(Spec):
             )
         return read_catalog(self.catalog, event_id)
 
-    def _resize(self, codes: UInt8[np.ndarray, "time y x"]) -> UInt8[np.ndarray, "time y x"]:
-        stored = codes.shape[-1]
-        if stored == self.size:
-            return codes
-        if stored < self.size:
-            raise DataError(
-                f"radar file {self.path} has {stored} x {stored} pixels, the config asks for {self.size}; "
-                f"set system.size and nature.size to {stored}"
-            )
-        return _COARSEN[self.coarsen](codes)
+    def place(self) -> tuple[tuple[float, float], str]:
+        """South-western corner in map metres as the config gives it, and where it comes from."""
+        return _place(self.centre, self.lower_left, None)
 
     def _first_time(self, entry: CatalogEntry | None) -> np.datetime64:
         if entry is None:
@@ -217,6 +210,21 @@ class SevirNature:
                 "earlier, or choose another event"
             )
         return torch.from_numpy(self.codes[rows][:, None])
+
+
+def at_size(
+    codes: UInt8[np.ndarray, "time y x"], size: int, *, coarsen: str, path: str
+) -> UInt8[np.ndarray, "time y x"]:
+    """Frames with `size` cells along each axis; raises DataError where the file has fewer."""
+    stored = codes.shape[-1]
+    if stored == size:
+        return codes
+    if stored < size:
+        raise DataError(
+            f"radar file {path} has {stored} x {stored} pixels, the config asks for {size}; "
+            f"set system.size and nature.size to {stored}"
+        )
+    return _COARSEN[coarsen](codes)
 
 
 def _require_size(size: int) -> None:
