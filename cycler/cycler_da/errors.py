@@ -79,5 +79,9 @@ class LockedCycle(CyclerError):
     exit_code = 75
 
 
+class PreviousReplaced(LockedCycle):
+    """Another run has made the cycle before this one again meanwhile; the next run follows the new one."""
+
+
 class LostLock(LockedCycle):
     """This run lost its lock to a newer one and must not publish."""

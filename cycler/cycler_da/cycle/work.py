@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from cycler_da.cycle.error_factors import error_factors, tuned
 from cycler_da.ensemble import Ensemble, append_times
-from cycler_da.errors import MissingProduct
+from cycler_da.errors import MissingProduct, PreviousReplaced
 from cycler_da.executor import Executor
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
@@ -29,6 +29,7 @@ from cycler_da.obs.qc import quality_control
 from cycler_da.obs.qc_stream import SET_ASIDE
 from cycler_da.products.conventions import FileFacts
 from cycler_da.products.dataset import read_ensemble, write_ensemble
+from cycler_da.products.manifest import PreviousCycle
 from cycler_da.products.provenance import code_version
 from cycler_da.products.store import CycleLock, Store
 from cycler_da.schemes.window.hx import window_hx
@@ -86,6 +87,19 @@ class CycleWork:
         return None if self.is_cold_start else self.setting.previous_time(self.time)
 
     @cached_property
+    def parent(self) -> PreviousCycle | None:
+        """The publication of the cycle before from which this one is made, as it was when the first stage asked."""
+        return None if self.previous_time is None else self.store.link_to(self.previous_time)
+
+    def require_same_parent(self) -> None:
+        """Raise PreviousReplaced when another run has made the cycle before again meanwhile."""
+        if self.previous_time is not None and self.store.link_to(self.previous_time) != self.parent:
+            raise PreviousReplaced(
+                f"cycle {time_stamp(self.time)}: {time_stamp(self.previous_time)} was made again by another run "
+                "meanwhile; nothing is published, the same command makes the cycle from the new one"
+            )
+
+    @cached_property
     def noise(self) -> Noise:
         """The cycle's noise; the same for all chains, so that schemes are compared on common draws."""
         return Noise.of_cycle(self.setting.config.seed, self.time)
@@ -93,7 +107,7 @@ class CycleWork:
     @cached_property
     def key(self) -> str:
         """What the stages of this cycle depend on: config, code, model and the published cycle before."""
-        link = "" if self.previous_time is None else self.store.link_to(self.previous_time).manifest_sha256
+        link = "" if self.parent is None else self.parent.manifest_sha256
         parts = [self.setting.config.digest, code_version(), self.chain.name, self.chain.model.digest, link]
         parts += [self.chain.covariance_digest] if self.chain.covariance_digest else []
         return hashlib.sha256("|".join([*parts, time_stamp(self.time)]).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A stage that fails because another run has taken its cycle says that, and not what it missed."""
+"""Another run in the way: one that has taken the cycle, and one that has made the cycle before it again."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from cycler_da.agenda import Period
+from cycler_da.bench.operations.soak_case import CHAIN
+from cycler_da.cycle import STAGES
 from cycler_da.cycle.running import run_stage
-from cycler_da.errors import LostLock, MissingProduct
+from cycler_da.cycle_plan import run_plan
+from cycler_da.errors import LostLock, MissingProduct, PreviousReplaced
+from cycler_da.products.failure import read_failure
 
 
 class _Cleared:
@@ -32,3 +37,30 @@ def test_the_lost_lock_is_the_reason_when_it_is(is_held, expected):
     with pytest.raises(expected) as caught:
         run_stage(work, "assimilate")
     assert caught.type is expected
+
+
+def test_a_cycle_whose_previous_one_is_made_again_meanwhile_is_made_from_the_new_one(full_case, open_case, monkeypatch):
+    before, time = full_case.times[1:3]
+    experiment, clock = open_case(before)
+    run_plan(experiment, pending=experiment.ready)
+    clock.time = time
+    analyse = STAGES["assimilate"]
+
+    def assimilate(work):
+        if work.time == time:
+            forced, _ = open_case(time, force=True, period=Period(before, before))
+            run_plan(forced)
+        return analyse(work)
+
+    with monkeypatch.context() as patch:
+        patch.setitem(STAGES, "assimilate", assimilate)
+        with pytest.raises(PreviousReplaced, match="20200101T0600Z was made again by another run") as ended:
+            run_plan(experiment, pending=experiment.ready)
+    assert ended.value.exit_code == 75
+    store = experiment.store(CHAIN)
+    assert store.complete_cycles() == [*full_case.times[:2]]
+    assert read_failure(store.chain_folder) is None  # nothing has failed: the next look makes it
+    run_plan(experiment, pending=experiment.ready)
+    link = store.manifest(time)["inputs"]["previous_manifest"]["sha256"]
+    assert link == store.link_to(before).manifest_sha256
+    assert store.verify() == []

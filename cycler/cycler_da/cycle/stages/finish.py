@@ -14,7 +14,11 @@ BEFORE = ("background", "observations", "quality_control", "assimilate", "produc
 
 
 def finish(work: CycleWork) -> Facts:
-    """Write summary and manifest and publish; after this the cycle is complete."""
+    """Write summary and manifest and publish; after this the cycle is complete.
+
+    Raises PreviousReplaced when the cycle before is no longer the one that this cycle was made from.
+    """
+    work.require_same_parent()
     done = {name: work.done_facts(name) for name in BEFORE}
     reasons = [reason for facts in done.values() for reason in facts.get("degraded", [])]
     delivery = done["observations"].get("delivery", "final")
@@ -38,7 +42,7 @@ def finish(work: CycleWork) -> Facts:
     work.write_json("diag/summary.json", summary)
     inputs = Inputs(
         config=work.setting.config.digest,
-        previous=None if work.previous_time is None else work.store.link_to(work.previous_time),
+        previous=work.parent,
         observations=done["observations"].get("files", {}),
         weights=work.weights,
         other={"stream_checks": work.setting.config.stream_checks},
