@@ -62,6 +62,8 @@ class Monitor:
             write_json_atomically(self._folder / STATUS, status)
         except (CyclerError, OSError) as error:
             log.error("event=monitor_failed error=%s", error)
+        except Exception:  # a bug of the monitor must not end the service
+            log.exception("event=monitor_failed error=a bug")
 
     def answers(self) -> dict[str, Callable[[], Answer]]:
         """What the endpoint answers, by path."""

@@ -9,6 +9,7 @@ with {title}, {kind}, {chain} and {severity}, and no shell is involved.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -68,7 +69,7 @@ def _tell_one(sink: SinkBlock, url: str, experiment: str, alert: Alert, phase: s
             _post(url, content)
         else:
             _run(sink.command, content)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
         # Without the address: it may be a secret.
         log.warning("event=alert_not_told sink=%s kind=%s error=%s", sink.kind, alert.kind, _short(error))
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import threading
 import urllib.error
@@ -218,6 +219,33 @@ def test_a_webhook_that_refuses_was_not_told_and_its_address_stays_out_of_the_lo
     hook.code = 204
     assert tell(ALERT, "begins")
     assert hook.received[-1]["title"] == "[cycler] soak letkf: stale begins (error)"
+
+
+@pytest.mark.parametrize("answer", [b"rubbish\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: nine\r\n", b""])
+def test_a_webhook_that_answers_rubbish_was_not_told_and_raises_nothing(answer):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        told = make_tell("soak", [SinkBlock(kind="webhook", url=url)])(ALERT, "begins")
+    assert told == answer.startswith(b"HTTP")
+
+
+def test_a_webhook_with_an_impossible_address_was_not_told_and_raises_nothing():
+    assert not make_tell("soak", [SinkBlock(kind="webhook", url="http://a host:80x/")])(ALERT, "begins")
+
+
+def test_a_bug_of_the_monitor_is_logged_and_does_not_end_the_service(watched, monkeypatch, caplog):
+    _, monitor, _ = watched
+    monkeypatch.setattr("cycler_da.operations.monitor.find_alerts", lambda *args, **named: 1 / 0)
+    monitor.refresh()
+    assert "event=monitor_failed" in caplog.text and "ZeroDivisionError" in caplog.text
 
 
 def test_a_command_gets_text_and_json_and_no_shell(tmp_path):
