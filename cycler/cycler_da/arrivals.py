@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from cycler_da.clock import Clock
-from cycler_da.errors import MissingProduct
+from cycler_da.errors import MissingInput, MissingProduct
 from cycler_da.obs.files import find_obs_file
 from cycler_da.products.failure import clear_failure
 from cycler_da.products.manifest import SUCCESS, read_manifest
@@ -46,7 +46,7 @@ class Arrivals:
 
     def missing(self, time: np.datetime64) -> list[Stream]:
         """Streams whose file of this cycle is not there."""
-        return [s for s in self.setting.streams if find_obs_file(s.folder, s.name, time_stamp(time)) is None]
+        return [stream for stream in self.setting.streams if _file_of(stream, time) is None]
 
     def runs_at(self, time: np.datetime64) -> np.datetime64:
         """Data time from which the early pass may run, as the files are now."""
@@ -104,7 +104,7 @@ class Arrivals:
         if link is not None and previous is not None and store.link_to(previous).manifest_sha256 != link["sha256"]:
             return True
         used = inputs["observations"]
-        paths = {s.name: find_obs_file(s.folder, s.name, time_stamp(time)) for s in self.setting.streams}
+        paths = {stream.name: _file_of(stream, time) for stream in self.setting.streams}
         return any(path is not None and _differs(path, used.get(name)) for name, path in paths.items())
 
 
@@ -120,6 +120,14 @@ def is_final(store: Store, time: np.datetime64) -> bool:
 def _delivery_of(folder: Path, published: int) -> str:
     """The pass of a publication; it is remembered, for a service asks about every cycle in every look."""
     return str(read_manifest(folder)["facts"].get("delivery", FINAL))
+
+
+def _file_of(stream: Stream, time: np.datetime64) -> Path | None:
+    """File of a stream and cycle; a folder that has gone (a disk, a network) brings as little as an empty one."""
+    try:
+        return find_obs_file(stream.folder, stream.name, time_stamp(time))
+    except MissingInput:
+        return None
 
 
 def _differs(path: Path, used: str | None) -> bool:

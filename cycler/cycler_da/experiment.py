@@ -24,7 +24,7 @@ from cycler_da.clock import Clock, WallClock
 from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.running import LAST_STAGE, run_stage
-from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, LockedCycle, WeightsMismatch
+from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, LockedCycle, MissingInput, WeightsMismatch
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature
 from cycler_da.obs.files import require_folder
@@ -35,7 +35,7 @@ from cycler_da.products.atomic import write_atomically
 from cycler_da.products.failure import clear_failure, write_failure
 from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
-from cycler_da.setting import Setting, load_setting
+from cycler_da.setting import Setting, Stream, load_setting
 from cycler_da.tables.closing import closing_markdown, closing_rows
 from cycler_da.tables.innovations import innovation_rows
 from cycler_da.tables.report import Row, pivot
@@ -126,7 +126,8 @@ class Experiment:
         """Make what the config asks for and is missing: nature run, observation files; check what is there.
 
         Raises ConfigError or WeightsMismatch when the store holds cycles of another config or model, MissingInput when
-        the folder of a stream is absent: that is a wrong path, while one file that is absent degrades one cycle.
+        the folder of a stream is absent: that is a wrong path, while one file that is absent degrades one cycle. A
+        service that has cycles goes on: for it the folder has gone, and its files are missing.
         """
         self._require_same_origin()
         self._nature = open_or_make_nature(self.setting, say)
@@ -134,9 +135,17 @@ class Experiment:
             if stream.network is not None:
                 draw_stream(self.setting, stream, self._nature, say=say)
             elif any(self.pending(chain) for chain in self.chains):
-                require_folder(stream.folder, stream.name)
+                self._require_folder(stream)
         require_space(self.setting.root, self._expected_bytes())
         _write_text(self.folder / CONFIG, yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
+
+    def _require_folder(self, stream: Stream) -> None:
+        try:
+            require_folder(stream.folder, stream.name)
+        except MissingInput as error:
+            if not self._is_served or all(self.store(chain).latest() is None for chain in self.chains):
+                raise
+            log.warning("event=folder_absent stream=%s text=%s", stream.name, error)
 
     @property
     def agenda(self) -> Agenda:

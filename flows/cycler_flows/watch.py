@@ -19,10 +19,11 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
-from cycler_da.cycle_plan import EXIT_TEMPORARY, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
 from cycler_da.operations.journal import LOGGERS, lines_sent_to
 from cycler_da.operations.serving import journal
+from cycler_da.operations.signs import give_sign_of_life
 from cycler_da.priority import first_priority
 from cycler_flows.artifacts import ArtifactWriter
 from cycler_flows.run import SERVED_LOADER, load_plan
@@ -59,15 +60,22 @@ def run_ready(plan: ExperimentPlan) -> State:
     """Run what is ready inside the current flow run; raises what `run_plan` raises."""
     if not isinstance(plan, ServedPlan):
         raise ConfigError("this experiment cannot tell which observations have come; use `cycler run`")
+
+    def show(event: CycleEvent) -> None:
+        journal(event)
+        give_sign_of_life(plan.folder)
+
+    give_sign_of_life(plan.folder)
     if not any(plan.ready(chain) for chain in plan.chains):
         return Completed(name=NOTHING_TO_DO)
     stop = StopRequest()
     with first_priority(plan.folder), stop.shield(), ArtifactWriter() as artifacts:
         shell = PrefectShell(artifacts, shield=stop.shield)
         try:
-            facts = run_plan(plan, on_event=journal, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
+            facts = run_plan(plan, on_event=show, shell=shell, pending=plan.ready, stop_requested=stop.is_set)
         except TerminationSignal as termination:
             raise StoppedOnRequest("stopped on request between two stages; the next look continues") from termination
+        give_sign_of_life(plan.folder)
         return shell.finished_experiment(plan.name, facts)
 
 

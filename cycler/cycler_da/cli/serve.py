@@ -62,13 +62,17 @@ def serve(
 def _serve_plainly(plan: Experiment, monitor: Monitor, every: float) -> None:
     from cycler_da.operations.serving import serve_plainly
 
+    def after_look() -> None:
+        monitor.beat()
+        monitor.refresh()
+
     with stop_on_sigterm(signal.SIGINT) as stop:
         serve_plainly(
             plan,
             every=every,
             stop=stop,
             on_event=lambda event: monitor.beat(),
-            after_look=lambda look: monitor.refresh(),
+            after_look=lambda look: after_look(),
         )
 
 
@@ -78,6 +82,7 @@ def _serve_with(orchestrator: str, config: Path, overrides: list[str], monitor: 
 
     def watch() -> None:
         while not stop.is_set():
+            monitor.follow()
             monitor.refresh()
             stop.wait(min(every, 60.0))
 

@@ -1,15 +1,15 @@
 """Alerts: what somebody has to know, made from a status; each names chain, stage, cause and what to do.
 
 An alert is its kind and its chain. It is told when it begins, again every `repeat` while it lasts, and once more when
-it ends; what was told stands in `EXPERIMENT/alerts.json`, so that a restart tells nothing twice. What could not be
-told is tried again with the next look.
+it ends; what was told stands in `EXPERIMENT/alerts.json`, so that a restart tells nothing twice. What a sink
+could not be told is tried again with the next look, at that sink alone.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,19 @@ def find_alerts(
 ) -> list[Alert]:
     """All alerts of a status; `excesses` are numbers outside their limits, by chain."""
     found = [alert for name, facts in status["chains"].items() for alert in _of_chain(name, facts, status)]
+    found += [blindness(name, why) for name, why in status["unknown"].items()]
     found += [_of_excess(name, excess) for name, several in excesses.items() for excess in several]
     free = status["disk_free_bytes"]
     if free < min_free_bytes:
         cause = f"{free / 1e9:.2f} GB are free, limit {min_free_bytes / 1e9:.2f} GB"
         found.append(Alert("disk", "", ERROR, "", cause, "make space: `cycler retain EXPERIMENT`, or a larger disk"))
     return found
+
+
+def blindness(chain: str, why: str) -> Alert:
+    """The alert that a chain (or, without a name, the whole experiment) cannot be watched now."""
+    action = "see to the named file or disk; meanwhile look at the chain itself: `cycler status EXPERIMENT`, the log"
+    return Alert("monitor", chain, ERROR, "", f"it cannot be watched: {why}", action)
 
 
 def _of_chain(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Alert]:
@@ -116,36 +123,58 @@ def _of_excess(name: str, excess: Excess) -> Alert:
 Tell = Callable[[Alert, str], bool]
 
 
-class AlertBook:
-    """What was told, kept in a file."""
+def _log(alert: Alert, phase: str) -> bool:
+    """Tell the log."""
+    level = logging.INFO if phase == "ends" else logging.ERROR if alert.severity == ERROR else logging.WARNING
+    log.log(
+        level, "event=alert phase=%s kind=%s chain=%s stage=%s cause=%s action=%s",
+        phase, alert.kind, alert.chain, alert.stage, alert.cause, alert.action,
+    )  # fmt: skip
+    return True
 
-    def __init__(self, path: Path, tell: Tell, *, repeat: np.timedelta64) -> None:
-        self._path, self._tell, self._repeat = path, tell, repeat
+
+class AlertBook:
+    """What the log and each sink were told, kept in a file; sinks are known by their place in the config."""
+
+    def __init__(self, path: Path, *tells: Tell, repeat: np.timedelta64) -> None:
+        self._path, self._repeat = path, repeat
+        self._tells: dict[str, Tell] = {"log": _log, **{f"sink {i}": tell for i, tell in enumerate(tells)}}
         self._told: dict[str, dict[str, Any]] = _read(path)
+
+    def lasting(self, chains: Container[str] | None = None) -> list[Alert]:
+        """The alerts that lasted when the book was written last, of some chains or of all."""
+        alerts = [Alert(**entry["alert"]) for entry in self._told.values() if "log" in entry["told"]]
+        return [alert for alert in alerts if chains is None or alert.chain in chains]
 
     def update(self, alerts: Iterable[Alert], now: np.datetime64) -> list[dict[str, Any]]:
         """Tell what is new, due again or over; returns the alerts that last, JSON-ready."""
         current = {alert.identity: alert for alert in alerts}
         for identity, entry in list(self._told.items()):
-            if identity not in current and (entry["told"] is None or self._say(Alert(**entry["alert"]), "ends")):
-                del self._told[identity]
+            if identity not in current:
+                self._end(entry)
+                if not entry["told"]:
+                    del self._told[identity]
         for identity, alert in current.items():
-            entry = self._told.setdefault(identity, {"since": iso_time(now), "told": None})
+            entry = self._told.setdefault(identity, {"told": {}})
+            if "log" not in entry["told"]:
+                entry["since"] = iso_time(now)
             entry["alert"] = asdict(alert)
-            phase = "begins" if entry["told"] is None else "lasts"
-            is_due = entry["told"] is None or now - parse_time(entry["told"]) >= self._repeat
-            if is_due and self._say(alert, phase):
-                entry["told"] = iso_time(now)
+            self._tell_due(entry["told"], alert, now)
         self._save()
         return [{"since": self._told[identity]["since"], **asdict(alert)} for identity, alert in current.items()]
 
-    def _say(self, alert: Alert, phase: str) -> bool:
-        level = logging.INFO if phase == "ends" else logging.ERROR if alert.severity == ERROR else logging.WARNING
-        log.log(
-            level, "event=alert phase=%s kind=%s chain=%s stage=%s cause=%s action=%s",
-            phase, alert.kind, alert.chain, alert.stage, alert.cause, alert.action,
-        )  # fmt: skip
-        return self._tell(alert, phase)
+    def _tell_due(self, told: dict[str, str], alert: Alert, now: np.datetime64) -> None:
+        for name, tell in self._tells.items():
+            phase = "lasts" if name in told else "begins"
+            is_due = name not in told or now - parse_time(told[name]) >= self._repeat
+            if is_due and tell(alert, phase):
+                told[name] = iso_time(now)
+
+    def _end(self, entry: dict[str, Any]) -> None:
+        """Tell those who know of an alert that it is over; who is no longer in the config needs no word."""
+        for name in list(entry["told"]):
+            if name not in self._tells or self._tells[name](Alert(**entry["alert"]), "ends"):
+                del entry["told"][name]
 
     def _save(self) -> None:
         try:
@@ -159,8 +188,9 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
         for entry in content.values():
             Alert(**entry["alert"])
-            if entry["told"] is not None:
-                parse_time(entry["told"])
+            parse_time(entry["since"])
+            for moment in entry["told"].values():
+                parse_time(moment)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:

@@ -1,7 +1,7 @@
 """HTTP endpoint of a service: /healthz, /readyz, /metrics and /status, for machines that watch it.
 
     /healthz   200 while the service looks and works; 503 when it has been silent for too long: restart it
-    /readyz    200 while every chain has data that are not stale; 503 with the reasons otherwise: do not use it
+    /readyz    200 while every chain is known to have fresh data; 503 with the reasons otherwise: do not use it
     /metrics   Prometheus text format
     /status    status.json
 
@@ -59,6 +59,7 @@ def health(silent_seconds: float, limit: float) -> Answer:
 def readiness(status: dict[str, Any]) -> Answer:
     """Answer of /readyz: a chain is ready while its data are not stale, or when it has nothing left to do."""
     reasons = [reason for name, facts in status["chains"].items() for reason in _not_ready(name, facts, status)]
+    reasons += [f"chain {name}: its state is unknown: {why}" for name, why in status["unknown"].items()]
     return (503 if reasons else 200), JSON, json.dumps({"ready": not reasons, "reasons": reasons}) + "\n"
 
 

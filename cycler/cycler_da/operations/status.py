@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cycler_da.errors import MissingProduct
+from cycler_da.errors import CyclerError, MissingProduct
 from cycler_da.operations.current_forecast import forecast_facts
 from cycler_da.products.failure import read_failure
 from cycler_da.products.manifest import MANIFEST
 from cycler_da.products.provenance import sha256_file
 from cycler_da.products.store import Store
-from cycler_da.times import iso_time, parse_duration
+from cycler_da.times import iso_time, parse_duration, parse_time
 
 if TYPE_CHECKING:
     from cycler_da.agenda import Agenda  # which needs torch, as `cycler status` must not
@@ -30,11 +31,18 @@ _SECOND = np.timedelta64(1, "s")
 
 
 def experiment_status(agenda: Agenda) -> dict[str, Any]:
-    """Facts of all chains at the data time of the agenda's clock."""
+    """Facts of all chains at the data time of the agenda's clock; `unknown` says of which there are none, and why."""
     setting = agenda.arrivals.setting
     stores = [Store(setting.root, setting.config.name, chain.name) for chain in setting.chains]
     now = agenda.arrivals.clock.now()
     folder = stores[0].experiment_folder
+    chains: dict[str, Any] = {}
+    unknown: dict[str, str] = {}
+    for store in stores:
+        try:
+            chains[store.chain] = _served_chain(store, agenda, now)
+        except (CyclerError, OSError) as error:
+            unknown[store.chain] = str(error)
     return {
         "format": FORMAT,
         "experiment": setting.config.name,
@@ -42,8 +50,25 @@ def experiment_status(agenda: Agenda) -> dict[str, Any]:
         "data_time": iso_time(now),
         "max_age_seconds": max_age(agenda),
         "disk_free_bytes": shutil.disk_usage(folder if folder.is_dir() else Path("/")).free,
-        "chains": {store.chain: _served_chain(store, agenda, now) for store in stores},
+        "chains": chains,
+        "unknown": unknown,
     }
+
+
+def aged(status: Mapping[str, Any], now: np.datetime64) -> dict[str, Any]:
+    """The same status at a later data time: ages have grown, forecasts have less time left."""
+    elapsed = int((now - parse_time(status["data_time"])) / _SECOND)
+    chains = {name: _aged_chain(facts, elapsed) for name, facts in status["chains"].items()}
+    return {**status, "data_time": iso_time(now), "chains": chains}
+
+
+def _aged_chain(facts: Mapping[str, Any], elapsed: int) -> dict[str, Any]:
+    older = dict(facts)
+    if "data_age_seconds" in facts:
+        older["data_age_seconds"] += elapsed
+    if facts.get("forecast") is not None:
+        older["forecast"] = {**facts["forecast"], "seconds_left": facts["forecast"]["seconds_left"] - elapsed}
+    return older
 
 
 def max_age(agenda: Agenda) -> int:

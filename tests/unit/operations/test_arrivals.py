@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from threading import Event
 
 import netCDF4
@@ -18,6 +19,7 @@ from cycler_da.cycle_plan import run_plan
 from cycler_da.errors import AnalysisFailed, ConfigError, MissingInput
 from cycler_da.operations import serving
 from cycler_da.operations.serving import look
+from cycler_da.operations.status import experiment_status
 from cycler_da.products.failure import read_failure
 
 HOUR = np.timedelta64(3600, "s")
@@ -52,6 +54,23 @@ def test_a_missing_file_is_waited_for_until_the_cut_off_and_no_longer(case, open
     clock.time = case.times[1] + HOUR
     assert look(experiment, stop=NEVER).exit_code == 3
     assert "stream drifters is missing" in facts(case, case.times[1])["degraded"][0]
+
+
+def test_a_folder_that_disappears_under_a_service_is_missing_files_and_no_end(full_case, open_case):
+    time = full_case.times[1]
+    experiment, clock = open_case(full_case.times[0], is_served=True)
+    look(experiment, stop=NEVER)
+    incoming = Path(experiment.setting.streams[0].folder)
+    incoming.rename(incoming.with_name("elsewhere"))
+    clock.time = time
+    assert look(experiment, stop=NEVER).exit_code == 0  # it waits
+    assert experiment_status(experiment.agenda)["chains"][CHAIN]["waiting"]["streams"] == list(STREAMS)
+    restarted, _ = open_case(time + HOUR, is_served=True)
+    assert look(restarted, stop=NEVER).cycles == 1
+    reasons = "; ".join(facts(full_case, time)["degraded"])
+    assert "stream buoys is missing" in reasons and "stream drifters is missing" in reasons
+    with pytest.raises(MissingInput, match="does not exist"):
+        open_case(time + HOUR)  # by hand it is taken for a wrong path
 
 
 def test_a_required_file_that_is_missing_at_the_cut_off_ends_the_look_with_one_clear_line(case, open_case):

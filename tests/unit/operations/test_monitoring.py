@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cycler_da.bench.operations.soak_case import CHAIN
 from cycler_da.errors import AnalysisFailed, ConfigError
+from cycler_da.operations import monitor as monitor_module
 from cycler_da.operations.alerts import Alert, AlertBook
 from cycler_da.operations.endpoint import endpoint, health
 from cycler_da.operations.journal import journal_to
@@ -25,6 +26,7 @@ from cycler_da.operations.limits import FEWEST, soft_bounds
 from cycler_da.operations.metrics import exposition
 from cycler_da.operations.monitor import Monitor
 from cycler_da.operations.serving import look
+from cycler_da.operations.signs import give_sign_of_life
 from cycler_da.operations.sinks import make_tell
 from cycler_da.operations.status import experiment_status
 from cycler_da.operations_blocks import OperationsBlock, SinkBlock
@@ -246,6 +248,96 @@ def test_a_bug_of_the_monitor_is_logged_and_does_not_end_the_service(watched, mo
     monkeypatch.setattr("cycler_da.operations.monitor.find_alerts", lambda *args, **named: 1 / 0)
     monitor.refresh()
     assert "event=monitor_failed" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_a_sink_that_was_told_is_not_told_again_because_another_is_dead(tmp_path):
+    first, second, is_alive = [], [], False
+
+    def healthy(alert, phase):
+        first.append(phase)
+        return True
+
+    def dead(alert, phase):
+        second.append(phase)
+        return is_alive
+
+    def reopened():
+        return AlertBook(tmp_path / "alerts.json", healthy, dead, repeat=6 * HOUR)
+
+    alerts = reopened()
+    for minutes in range(3):
+        alerts.update([ALERT], NOW + minutes * HOUR / 60)
+    assert (first, second) == (["begins"], ["begins"] * 3)
+    reopened().update([ALERT], NOW + HOUR)
+    assert first == ["begins"]
+    is_alive = True
+    alerts = reopened()
+    alerts.update([ALERT], NOW + 2 * HOUR)
+    alerts.update([], NOW + 3 * HOUR)
+    assert first == ["begins", "ends"] and second[-2:] == ["begins", "ends"]
+
+
+def test_a_healthy_sink_hears_the_end_of_what_a_dead_one_never_heard_begin(tmp_path):
+    told = []
+    alerts = AlertBook(
+        tmp_path / "alerts.json",
+        lambda alert, phase: told.append(phase) or True,
+        lambda alert, phase: False,
+        repeat=6 * HOUR,
+    )
+    alerts.update([ALERT], NOW)
+    alerts.update([], NOW + HOUR)
+    assert told == ["begins", "ends"]
+
+
+def test_what_cannot_be_watched_is_an_alert_and_not_ready_and_ends_no_other_alert(watched, full_case, hook):
+    experiment, monitor, clock = watched
+    clock.time = full_case.times[1] + 10 * HOUR
+    monitor.refresh()
+    summary = full_case.store.cycle_folder(full_case.times[1]) / "diag" / "summary.json"
+    whole = summary.read_bytes()
+    summary.write_bytes(b"{")
+    monitor.refresh()
+    code, _, text = monitor.answers()["/readyz"]()
+    assert code == 503 and str(summary) in text
+    assert [(told["kind"], told["phase"]) for told in hook.received] == [("stale", "begins"), ("monitor", "begins")]
+    assert str(summary) in hook.received[1]["cause"]
+    assert "unknown" in json.loads((experiment.folder / "status.json").read_text())
+    summary.write_bytes(whole)
+    monitor.refresh()
+    assert [(told["kind"], told["phase"]) for told in hook.received[2:]] == [("monitor", "ends")]
+
+
+def test_a_monitor_that_can_see_nothing_answers_no_and_tells_so(watched, hook):
+    experiment, monitor, _ = watched
+    monitor.refresh()
+    (experiment.folder / "cold_starts.json").write_text("{")
+    monitor.refresh()
+    code, _, text = monitor.answers()["/readyz"]()
+    assert code == 503 and "the state is unknown" in text and "cold_starts.json" in text
+    assert [(told["kind"], told["phase"]) for told in hook.received] == [("monitor", "begins")]
+
+
+def test_ages_grow_between_two_refreshes(watched, full_case):
+    _, monitor, clock = watched
+    monitor.refresh()
+    assert monitor.answers()["/readyz"]()[0] == 200
+    clock.time = full_case.times[1] + 9 * HOUR + np.timedelta64(1, "s")
+    code, _, text = monitor.answers()["/readyz"]()
+    assert code == 503 and "data are 32401 s old" in text
+    assert 'cycler_data_age_seconds{chain="letkf"} 32401' in monitor.answers()["/metrics"]()[2]
+
+
+def test_watching_is_no_sign_of_life_and_a_look_is(watched, monkeypatch):
+    experiment, monitor, _ = watched
+    start = monitor_module.clock.monotonic()
+    monkeypatch.setattr(monitor_module.clock, "monotonic", lambda: start + 1000.0)
+    monitor.follow()
+    monitor.refresh()
+    assert monitor.answers()["/healthz"]()[0] == 503
+    give_sign_of_life(experiment.folder)
+    monitor.follow()
+    assert monitor.answers()["/healthz"]()[0] == 200
 
 
 def test_a_command_gets_text_and_json_and_no_shell(tmp_path):
