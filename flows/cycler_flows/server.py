@@ -42,6 +42,7 @@ _SERVER_ENVIRONMENT = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
 }
 _PR_SET_PDEATHSIG = 1
+LARGEST_LOG = 10_000_000  # bytes
 
 
 class OrchestratorFailed(CyclerError):
@@ -60,6 +61,7 @@ class EmbeddedServer:
         self._log_path = home / "server.log"
         try:
             home.mkdir(parents=True, exist_ok=True)
+            turn_over(self._log_path)
             self._log = self._log_path.open("ab")
         except OSError as error:
             raise OrchestratorFailed(_advice(f"cannot write to {home}: {error}")) from error
@@ -112,6 +114,12 @@ def is_healthy(api_url: str, *, timeout: float = 2.0) -> bool:
             return answer.status == 200
     except (urllib.error.URLError, OSError):
         return False
+
+
+def turn_over(path: Path) -> None:
+    """Keep a log that is large as `<name>.1`, in place of the one kept before, so that a new one begins."""
+    if path.is_file() and path.stat().st_size > LARGEST_LOG:
+        path.replace(path.with_name(f"{path.name}.1"))
 
 
 def free_port() -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed
 
 from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
 from cycler_da.errors import ConfigError, CyclerError
-from cycler_da.operations.journal import LOGGERS, lines_sent_to
+from cycler_da.operations.journal import LOGGERS, journal_to, lines_sent_to
 from cycler_da.operations.serving import journal
 from cycler_da.operations.signs import give_sign_of_life
 from cycler_da.priority import first_priority
@@ -43,10 +43,12 @@ def run_name() -> str:
 @flow(name="cycler-look", flow_run_name=run_name, persist_result=False)
 def look(config_path: str, overrides: list[str] | None = None, loader: str = SERVED_LOADER) -> State:
     """Run the cycles that are ready; the name of the final state says what there was to do."""
-    with quiet_terminal(), log_lines_to_stderr(), lines_sent_to(server_log()):
+    with quiet_terminal(), log_lines_to_stderr(), lines_sent_to(server_log()), ExitStack() as stack:
         try:
-            with closing(load_plan(config_path, overrides or (), loader=loader)) as plan:
-                return run_ready(plan)
+            plan = stack.enter_context(closing(load_plan(config_path, overrides or (), loader=loader)))
+            if isinstance(plan, ServedPlan):
+                stack.enter_context(journal_to(plan.folder / "logs" / "look.jsonl"))
+            return run_ready(plan)
         except StoppedOnRequest as stop:
             log.info("event=look_stopped text=%s", stop)
             return stopped_state(stop)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import toy_plan
 
-from cycler_flows.server import EmbeddedServer, OrchestratorFailed, free_port
+from cycler_flows.server import LARGEST_LOG, EmbeddedServer, OrchestratorFailed, free_port, turn_over
 
 RUN = """
 import logging, os, signal, sys
@@ -180,3 +180,14 @@ def test_two_sessions_never_share_a_database(tmp_path: Path) -> None:
         assert (first.name, second.name) == (".prefect", ".prefect.2")
     with own_home(tmp_path) as again:
         assert again == first
+
+
+def test_a_large_log_of_the_server_is_turned_over_and_a_small_one_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    turn_over(log)
+    log.write_bytes(b"small")
+    turn_over(log)
+    assert log.read_bytes() == b"small"
+    log.write_bytes(bytes(LARGEST_LOG + 1))
+    turn_over(log)
+    assert not log.exists() and (tmp_path / "server.log.1").stat().st_size == LARGEST_LOG + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import logging
 import os
 import pkgutil
@@ -245,6 +246,16 @@ def test_a_look_runs_what_is_ready_and_no_more(tmp_path: Path) -> None:
     assert run().name == "Completed"
     assert {line.split()[1] for line in plan.lines()} == {"20200101T0000Z"}
     assert run().name == "NothingToDo"
+
+
+def test_a_look_writes_its_cycles_into_a_journal_and_gives_signs_of_life(tmp_path: Path) -> None:
+    plan, run = look_at(tmp_path, "journal")
+    (plan.folder / "obs_20200101T0000Z").touch()
+    assert run().name == "Completed"
+    (journal,) = tmp_path.rglob("look.jsonl")
+    events = [json.loads(line).get("event") for line in journal.read_text().splitlines()]
+    assert "cycle_finished" in events
+    assert (journal.parent / "look.alive").exists()
 
 
 def test_a_look_without_a_usable_plan_fails_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
