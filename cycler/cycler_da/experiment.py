@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,16 @@ from cycler_da.clock import Clock, WallClock
 from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
 from cycler_da.cycle.running import LAST_STAGE, run_stage
-from cycler_da.errors import EXIT_DEGRADED, ConfigError, CyclerError, LockedCycle, MissingInput, WeightsMismatch
+from cycler_da.errors import EXIT_DEGRADED, CyclerError, LockedCycle, MissingInput
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature
 from cycler_da.obs.files import require_folder
+from cycler_da.origin import require_same_origin
 from cycler_da.plots.page import write_page
 from cycler_da.preparation import Say, draw_stream, open_or_make_nature
 from cycler_da.priority import give_way
 from cycler_da.products.atomic import write_atomically
-from cycler_da.products.failure import clear_failure, write_failure
+from cycler_da.products.failure import clear_failure, clear_failure_of, write_failure
 from cycler_da.products.manifest import SUCCESS
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, Stream, load_setting
@@ -45,6 +46,8 @@ from cycler_da.verification.sums import ScoreSums
 log = logging.getLogger(__name__)
 
 CONFIG, PAGE, SCORES = "experiment.yaml", "index.html", "diag/scores.json"
+
+PREPARE = "prepare"  # what comes before all stages, in notes of failures
 
 #: Cycles of a chain for which a look of a service must have space; what it makes later, retention may make room for.
 SERVED_AHEAD = 8
@@ -129,7 +132,9 @@ class Experiment:
         the folder of a stream is absent: that is a wrong path, while one file that is absent degrades one cycle. A
         service that has cycles goes on: for it the folder has gone, and its files are missing.
         """
-        self._require_same_origin()
+        for chain in self.setting.chains:
+            made_again = self.pending(chain.name) if self._force else ()
+            require_same_origin(self.setting, chain, self.store(chain.name), made_again=set(made_again))
         self._nature = open_or_make_nature(self.setting, say)
         for stream in self.setting.streams:
             if stream.network is not None:
@@ -167,30 +172,53 @@ class Experiment:
 
     @contextmanager
     def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[OpenedCycle]:
-        """Take the lock of a cycle."""
-        store, setting, agenda = self.store(chain), self.setting, self.agenda
-        with store.lock(time) as lock:
-            is_forced = self._force and (chain, time_stamp(time)) not in self._forced_done
-            is_complete = store.is_complete(time)
-            repeat = is_forced or (is_complete and agenda.is_final_pass(store, time))
-            work = CycleWork(
-                setting,
-                setting.chain(chain),
-                time,
-                store,
-                lock,
-                self._workers(),
-                self._nature,
-                replaces=is_complete and repeat,
-                is_final_pass=is_complete and not is_forced,
-                delivery=agenda.arrivals.delivery(time),
-                is_cold_start=time in agenda.cold_starts,
-            )
-            opened = OpenedCycle(work, is_complete and not repeat, is_backfill=self._period is not None)
-            if is_forced:
-                store.discard_work(time)
-                self._forced_done.add((chain, time_stamp(time)))
+        """Take the lock of a cycle; what goes wrong before its first stage is noted as a failure of the chain."""
+        with ExitStack() as stack:
+            try:
+                opened = self._opened(stack, chain, time)
+            except LockedCycle:
+                raise  # another run is at work, which is no failure
+            except CyclerError as error:
+                write_failure(self.store(chain).chain_folder, time, "open", error)
+                raise
             yield opened
+
+    def _opened(self, stack: ExitStack, chain: str, time: np.datetime64) -> OpenedCycle:
+        store, setting, agenda = self.store(chain), self.setting, self.agenda
+        lock = stack.enter_context(store.lock(time))
+        is_forced = self._force and (chain, time_stamp(time)) not in self._forced_done
+        is_complete = store.is_complete(time)
+        repeat = is_forced or (is_complete and agenda.is_final_pass(store, time))
+        work = CycleWork(
+            setting,
+            setting.chain(chain),
+            time,
+            store,
+            lock,
+            self._workers(),
+            self._nature,
+            replaces=is_complete and repeat,
+            is_final_pass=is_complete and not is_forced,
+            delivery=agenda.arrivals.delivery(time),
+            is_cold_start=time in agenda.cold_starts,
+        )
+        if is_forced:
+            store.discard_work(time)
+            self._forced_done.add((chain, time_stamp(time)))
+        return OpenedCycle(work, is_complete and not repeat, is_backfill=self._period is not None)
+
+    def note_failure(self, error: Exception) -> None:
+        """Note for every chain that the experiment could not be prepared, at the cycle that it would make next."""
+        for chain in self.chains:
+            store = self.store(chain)
+            latest = store.latest()
+            ahead = [time for time in self.setting.valid_times if latest is None or time > latest]
+            write_failure(store.chain_folder, ahead[0] if ahead else self.setting.valid_times[-1], PREPARE, error)
+
+    def forget_failure(self) -> None:
+        """The experiment could be prepared: an earlier failure of that is over."""
+        for chain in self.chains:
+            clear_failure_of(PREPARE, self.store(chain).chain_folder)
 
     def finish_experiment(self) -> dict[str, Any]:
         """Write the closing table and the page, where they do not stand already.
@@ -268,35 +296,6 @@ class Experiment:
         now = self._clock.now()
         return min(len([time for time in pending if time <= now]), SERVED_AHEAD)
 
-    def _require_same_origin(self) -> None:
-        """Every complete cycle must have been made with this config and these weights, unless it is made again."""
-        for chain in self.setting.chains:
-            store = self.store(chain.name)
-            advice = "give this experiment another name or root, or make revisions of all cycles with --force"
-            made_again = set(self.pending(chain.name)) if self._force else set()
-            for time in (time for time in store.complete_cycles() if time not in made_again):
-                inputs = store.manifest(time)["inputs"]
-                config, model, b = (
-                    inputs["config"],
-                    inputs["weights"].get("model"),
-                    inputs["weights"].get("covariance", ""),
-                )
-                if config != self.setting.config.digest:
-                    raise ConfigError(
-                        f"{store.cycle_folder(time)} was made with another config (sha256 {config[:12]}, now "
-                        f"{self.setting.config.digest[:12]}); {advice}"
-                    )
-                if model != chain.model.digest:
-                    raise WeightsMismatch(
-                        f"{store.cycle_folder(time)} was forecast by model {model}, the config's weights are now "
-                        f"{chain.model.digest}; put the earlier weights back, {advice}"
-                    )
-                if b != chain.covariance_digest:
-                    raise WeightsMismatch(
-                        f"{store.cycle_folder(time)} was analysed with B file {b or '(none)'}, the config's is now "
-                        f"{chain.covariance_digest or '(none)'}; put the earlier file back, {advice}"
-                    )
-
 
 def open_experiment(
     path: Path,
@@ -309,7 +308,13 @@ def open_experiment(
 ) -> Experiment:
     """Load a config, prepare the experiment and return its plan."""
     experiment = Experiment(load_setting(path, overrides), force=force, period=period, is_served=is_served)
-    experiment.prepare(say)
+    try:
+        experiment.prepare(say)
+    except CyclerError as error:
+        if is_served:
+            experiment.note_failure(error)
+        raise
+    experiment.forget_failure()
     return experiment
 
 

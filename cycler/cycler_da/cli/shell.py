@@ -42,8 +42,8 @@ def expected_errors() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from error
     except MemoryError as error:
         typer.echo(
-            "FATAL ERROR: out of memory; the same command continues where this one stopped. Give it more memory, or "
-            "set a smaller ensemble.batch and fewer executor.workers",
+            "FATAL ERROR: out of memory; the same command continues where this one stopped. Give it more memory or "
+            "fewer executor.workers; with a smaller ensemble.batch it is another experiment",
             err=True,
         )
         raise typer.Exit(EXIT_INTERNAL) from error

@@ -60,6 +60,12 @@ def clear_failure(chain_folder: Path, *, done: np.datetime64) -> None:
         (chain_folder / FILE_NAME).unlink(missing_ok=True)
 
 
+def clear_failure_of(stage: str, chain_folder: Path) -> None:
+    """Forget the failure if it was one of this stage."""
+    if (read_failure(chain_folder) or {}).get("stage") == stage:
+        (chain_folder / FILE_NAME).unlink(missing_ok=True)
+
+
 def _time_of(failure: Mapping[str, Any]) -> np.datetime64 | None:
     """Time of the cycle that failed; None where no cycle is named."""
     try:

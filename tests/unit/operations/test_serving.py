@@ -11,10 +11,12 @@ import pytest
 from cycler_da import experiment as experiment_module
 from cycler_da.bench.operations.soak_case import STREAMS
 from cycler_da.clock import FileClock, HandClock, ReplayClock, WallClock, make_clock
-from cycler_da.errors import ConfigError
+from cycler_da.errors import ConfigError, MissingProduct
 from cycler_da.experiment import Experiment, load_served_plan
 from cycler_da.operations.serving import look, serve_plainly
 from cycler_da.priority import first_priority, give_way
+from cycler_da.products.failure import read_failure
+from cycler_da.products.store import Store
 from cycler_da.setting import load_setting
 from cycler_da.times import parse_time
 
@@ -45,6 +47,37 @@ def test_a_request_to_stop_ends_the_service_between_two_stages_and_the_next_one_
     assert case.store.lock_holder(case.times[0]) is None  # drained: the lock is given back
     look(experiment, stop=Event())
     assert case.store.latest() == case.times[0]
+
+
+def test_a_look_that_cannot_be_prepared_is_a_failure_of_its_chains_until_it_can(full_case, open_case):
+    experiment, _ = open_case(full_case.times[0])
+    look(experiment, stop=Event())
+    with pytest.raises(ConfigError, match="another config"):
+        load_served_plan(str(full_case.config), ["chains.letkf.scheme.inflation=1.3"])
+    failure = read_failure(full_case.store.chain_folder)
+    assert (failure["stage"], failure["exit_code"]) == ("prepare", ConfigError.exit_code)
+    assert "another config" in failure["cause"]
+    load_served_plan(str(full_case.config)).close()
+    assert read_failure(full_case.store.chain_folder) is None
+
+
+def test_what_goes_wrong_before_the_first_stage_is_a_failure_of_the_chain(full_case, open_case, monkeypatch):
+    experiment, _ = open_case(full_case.times[1])
+    whole = Store.is_complete
+
+    def refuse(store, time):
+        if time == full_case.times[1] and store.lock_holder(time) is not None:
+            raise MissingProduct("its manifest cannot be read")
+        return whole(store, time)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "is_complete", refuse)
+        assert look(experiment, stop=Event()).exit_code == MissingProduct.exit_code
+    failure = read_failure(full_case.store.chain_folder)
+    assert (failure["stage"], failure["cycle"]) == ("open", "20200101T0600Z")
+    look(experiment, stop=Event())
+    assert read_failure(full_case.store.chain_folder) is None
+    assert full_case.store.latest() == full_case.times[1]
 
 
 def test_a_look_that_fails_does_not_end_the_service(case, open_case):
