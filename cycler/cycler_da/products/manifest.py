@@ -19,6 +19,7 @@ import numpy as np
 
 from cycler_da.errors import DataError, MissingProduct
 from cycler_da.products.atomic import is_private
+from cycler_da.products.damage import damaged_arrays
 from cycler_da.products.gridfile import open_file, read_part
 from cycler_da.products.provenance import code_version, environment, logical_hash
 from cycler_da.products.retirement import RETIRED, is_retired
@@ -169,26 +170,8 @@ def _what_differs(path: Path, entry: Mapping[str, Any], arrays: Mapping[str, Any
     size = path.stat().st_size
     if size != entry["bytes"]:
         return f"the size is {size} bytes, the manifest says {entry['bytes']}"
-    where = list(_damaged_arrays(path, arrays))
     if not arrays:
         return "the bytes differ from the manifest (sha256)"
+    where = damaged_arrays(path, arrays)
     place = f"in {', '.join(where)}" if where else "outside the fields of the members (metadata, mean or spread)"
     return f"the bytes differ from the manifest (sha256), {place}"
-
-
-def _damaged_arrays(path: Path, arrays: Mapping[str, Any]) -> Iterator[str]:
-    """Name variables and members whose values are not the recorded ones."""
-    try:
-        with open_file(path) as dataset:
-            for name, recorded in arrays.items():
-                single = not isinstance(recorded, Mapping)
-                for position, (member, wanted) in enumerate({"": recorded}.items() if single else recorded.items()):
-                    try:
-                        values = read_part(path, dataset.variables[name], ... if single else position)
-                        is_whole = logical_hash(values) == wanted
-                    except (DataError, KeyError):
-                        is_whole = False
-                    if not is_whole:
-                        yield name if single else f"{name} of member {member}"
-    except DataError:
-        yield "the structure of the file: it cannot be opened"
