@@ -142,7 +142,7 @@ def guidance_cost(quick: bool, progress: Progress) -> BenchResult:
 def make_transition(*, quick: bool) -> tuple[Transition, Passes, torch.Tensor, torch.Tensor]:
     """Train on simulated pairs; returns held-out known states and their true next ones as well."""
     size = {"trajectories": 8, "steps": 40} if quick else {"trajectories": 10, "steps": 60}
-    data = SimulatedData(system=SYSTEM, seed=SEED, held_out=10, perturbed_fraction=0.0, covariance="waves", **size)
+    data = SimulatedData(system=SYSTEM, seed=SEED, held_out=16, perturbed_fraction=0.0, covariance="waves", **size)
     training, calibration, trajectories = simulate(data, SCALING)
     steps = (60, 60) if quick else (300, 300)
     fitted = train(training, calibration, SCALING, TrainSettings(MEAN, steps[0], seed=1))
