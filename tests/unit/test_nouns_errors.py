@@ -21,6 +21,7 @@ SYSEXITS = {
     "AnalysisFailed": 70,
     "CannotWrite": 73,
     "LockedCycle": 75,
+    "PreviousReplaced": 75,
     "LostLock": 75,
 }
 

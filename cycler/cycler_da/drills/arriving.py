@@ -94,7 +94,9 @@ def doubled(ground: Ground, draw: random.Random) -> Outcome:
 
 def another_time(ground: Ground, draw: random.Random) -> Outcome:
     """All observations of a cycle are of another day or year: the background is published, labelled."""
-    by = np.timedelta64(draw.choice((-365, -30, -1, 1, 365)) * 86400 + draw.choice((0, 1, -1)), "s")
+    days = draw.choice((-365, -30, -1, 1, 365))
+    # A second less than a day before is inside the window, which such observations are for.
+    by = np.timedelta64(days * 86400 + draw.choice((0, -1) if days == -1 else (0, 1, -1)), "s")
     with ground.drill() as drill:
         for stream in tiny.STREAMS:
             damage.shift_time(drill.obs_file(stream), ground.layout, by)

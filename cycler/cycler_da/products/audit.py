@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from cycler_da.errors import MissingProduct
-from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, digest_of, read_manifest
+from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, digest_of, read_manifest, seal_check
 from cycler_da.products.provenance import sha256_file
+
+#: Keys of a seal from before it had a check of its own.
+BARE_SEAL = {"manifest_sha256", "fencing_token", "published"}
 
 
 def audit_chain(folders: Mapping[str, Path], *, cycles: Path, revisions: Path) -> list[str]:
@@ -36,12 +39,15 @@ def _audit_cycle(folder: Path, cycles: Path, revisions: Path) -> Iterator[str]:
 def _check_seal(folder: Path) -> Iterator[str]:
     path = folder / SUCCESS
     try:
-        sealed = json.loads(path.read_text(encoding="utf-8"))["manifest_sha256"]
+        seal = json.loads(path.read_text(encoding="utf-8"))
+        sealed = seal["manifest_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield f"{path}: cannot be read ({error})"
         return
     if sealed != sha256_file(folder / MANIFEST):
         yield f"{folder / MANIFEST}: the manifest is not the one that was published (sha256 differs from {SUCCESS})"
+    elif set(seal) != BARE_SEAL and seal.get("check") != seal_check(seal):
+        yield f"{path}: its content is not what was written (check differs)"
 
 
 def _check_copies(folder: Path, manifest: Mapping) -> Iterator[str]:

@@ -148,6 +148,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return content
 
 
+def seal_check(seal: Mapping[str, Any]) -> str:
+    """Hash of the content of `_SUCCESS` but for itself: a changed token or time shows."""
+    text = json.dumps({name: value for name, value in seal.items() if name != "check"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:
     """Problems of a folder against its manifest, one text each: damaged, absent and unlisted files.
 

@@ -38,6 +38,18 @@ def test_one_flipped_bit_anywhere_in_a_cycle_is_found_and_its_file_named(copy: P
     assert store.verify(time) == []
 
 
+def test_no_bit_of_the_seal_may_flip(copy: Path) -> None:
+    store = Store(copy.parent, "tiny", "letkf")
+    time = store.complete_cycles()[-1]
+    path = store.cycle_folder(time) / "_SUCCESS"
+    whole = path.read_bytes()
+    for position in range(len(whole.rstrip())):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        path.write_bytes(bytes(damaged))
+        assert store.verify(time), (position, bytes(damaged))
+
+
 def test_a_file_that_is_cut_short_absent_or_more_than_there_was_is_found(copy: Path) -> None:
     store = Store(copy.parent, "tiny", "letkf")
     time = store.complete_cycles()[-1]
