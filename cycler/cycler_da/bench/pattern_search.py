@@ -26,6 +26,11 @@ class Found:
     n_scored: int
     at_end: tuple[str, ...]
 
+    @property
+    def ends(self) -> str:
+        """What a table has to say of options at their last value; nothing where there are none."""
+        return f"; last value tried of {', '.join(self.at_end)}" if self.at_end else ""
+
 
 def pattern_search(axes: Mapping[str, Sequence[Any]], start: Point, score: Callable[[Point], float]) -> Found:
     """Search from `start`, one value of each option in their order; infinite scores are failures, never taken.

@@ -210,8 +210,7 @@ def search(
         return searched.make(*searched.start), "not searched"
     found = pattern_search(searched.axes, searched.start, rmse)
     values = ", ".join(f"{name} {value:g}" for name, value in zip(searched.axes, found.point, strict=True))
-    ends = f"; last value tried of {', '.join(found.at_end)}" if found.at_end else ""
-    return searched.make(*found.point), f"{values}, best of {found.n_scored} on another truth{ends}"
+    return searched.make(*found.point), f"{values}, best of {found.n_scored} on another truth{found.ends}"
 
 
 def methods(

@@ -96,8 +96,7 @@ def navier_stokes_cycled(quick: bool, progress: Progress) -> BenchResult:
         found = choose(models, chain, size)
         radius, inflation = found.point
         if chain.is_tuned:
-            ends = f"; last value tried of {', '.join(found.at_end)}" if found.at_end else ""
-            chosen[name] = f"radius {radius:g}, inflation {inflation:g} (best of {found.n_scored}{ends})"
+            chosen[name] = f"radius {radius:g}, inflation {inflation:g} (best of {found.n_scored}{found.ends})"
         truths = range(TUNING_TRUTH + 1, TUNING_TRUTH + 1 + size.truths)
         judged = [scores_on(models, chain, chain.make(radius, inflation), truth, size) for truth in truths]
         whole = [scores for scores in judged if scores is not None]

@@ -102,8 +102,7 @@ class Judged:
         """The options, and what is to be known of their search."""
         if not self.found.n_scored:
             return one.label(self.found.point)
-        ends = f"; last value tried of {', '.join(self.found.at_end)}" if self.found.at_end else ""
-        return f"{one.label(self.found.point)} (best of {self.found.n_scored}{ends})"
+        return f"{one.label(self.found.point)} (best of {self.found.n_scored}{self.found.ends})"
 
 
 @benchmark(
