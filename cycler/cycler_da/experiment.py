@@ -173,13 +173,14 @@ class Experiment:
     @contextmanager
     def open_cycle(self, chain: str, time: np.datetime64) -> Iterator[OpenedCycle]:
         """Take the lock of a cycle; what goes wrong before its first stage is noted as a failure of the chain."""
+        is_final_pass = self.is_final_pass(chain, time)
         with ExitStack() as stack:
             try:
                 opened = self._opened(stack, chain, time)
             except LockedCycle:
                 raise  # another run is at work, which is no failure
             except CyclerError as error:
-                write_failure(self.store(chain).chain_folder, time, "open", error)
+                write_failure(self.store(chain).chain_folder, time, "open", error, is_final_pass=is_final_pass)
                 raise
             yield opened
 

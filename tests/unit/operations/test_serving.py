@@ -15,7 +15,7 @@ from cycler_da.errors import ConfigError, MissingProduct
 from cycler_da.experiment import Experiment, load_served_plan
 from cycler_da.operations.serving import look, serve_plainly
 from cycler_da.priority import first_priority, give_way
-from cycler_da.products.failure import read_failure
+from cycler_da.products.failure import clear_failure, read_failure
 from cycler_da.products.store import Store
 from cycler_da.setting import load_setting
 from cycler_da.times import parse_time
@@ -74,10 +74,29 @@ def test_what_goes_wrong_before_the_first_stage_is_a_failure_of_the_chain(full_c
         patch.setattr(Store, "is_complete", refuse)
         assert look(experiment, stop=Event()).exit_code == MissingProduct.exit_code
     failure = read_failure(full_case.store.chain_folder)
-    assert (failure["stage"], failure["cycle"]) == ("open", "20200101T0600Z")
+    assert (failure["stage"], failure["cycle"], failure["is_final_pass"]) == ("open", "20200101T0600Z", False)
     look(experiment, stop=Event())
     assert read_failure(full_case.store.chain_folder) is None
     assert full_case.store.latest() == full_case.times[1]
+
+
+def test_a_final_pass_that_cannot_be_opened_stays_a_failure_when_later_cycles_are_made(
+    full_case, open_case, monkeypatch
+):
+    experiment, _ = open_case(full_case.times[1])
+    look(experiment, stop=Event())
+
+    def refuse(*args):
+        raise MissingProduct("its manifest cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Experiment, "_opened", refuse)
+        with pytest.raises(MissingProduct), experiment.open_cycle("letkf", full_case.times[1]):
+            pass
+    clear_failure(full_case.store.chain_folder, done=full_case.times[2])
+    assert read_failure(full_case.store.chain_folder)["is_final_pass"]
+    clear_failure(full_case.store.chain_folder, done=full_case.times[1])
+    assert read_failure(full_case.store.chain_folder) is None
 
 
 def test_a_look_that_fails_does_not_end_the_service(case, open_case):
