@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cycler_da.bench.independent import independent_row, spread_skill_row
 from cycler_da.bench.pattern_search import pattern_search
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.kolmogorov_masf_case import (
@@ -65,7 +66,6 @@ from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import mean_interval
 
 SEED = 20261128
 WEIGHTS, LEARNED = "data/weights/kolmogorov/masf", "data/weights/kolmogorov/incompressible_spectral"
@@ -251,12 +251,10 @@ def rows_of(
 
 
 def metric_rows(label: str, name: str, runs: Sequence[Run]) -> list[Row]:
-    """Means over truths of the means over steps."""
-    rows = []
-    for score, heading in SCORES.items():
-        estimate = mean_interval(np.array([run.mean(score) for run in runs]))
-        rows.append(Row(label, name, heading, estimate.value, estimate.low, estimate.high, estimate.n))
-    return rows
+    """Means over truths of the means over steps; spread/skill of all steps and truths together."""
+    rows = [independent_row(label, name, SCORES[key], [run.mean(key) for run in runs]) for key in ("rmse", "crps")]
+    pooled = [run.pooled() for run in runs]
+    return [*rows, spread_skill_row(label, name, SCORES["spread_skill"], *zip(*pooled, strict=True))]
 
 
 def mean_seconds(runs: Sequence[Run]) -> float:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cycler_da.bench.independent import pooled_spread_skill
 from cycler_da.ensemble import Ensemble
 from cycler_da.forecast.base import ForecastModel
 from cycler_da.generative.ensemble_evaluation import ensemble_scores
@@ -76,6 +77,12 @@ class Run:
     def mean(self, name: str) -> float:
         """Mean of a score over all steps."""
         return float(np.mean([one[name] for one in self.scores]))
+
+    def pooled(self) -> tuple[float, float]:
+        """Root mean square error of the mean over all steps, and the spread/skill of all steps together."""
+        rmse = [one["rmse"] for one in self.scores]
+        spread_skill = pooled_spread_skill(rmse, [one["spread_skill"] for one in self.scores])
+        return float(np.sqrt(np.mean(np.square(rmse)))), spread_skill
 
 
 def make_case(seed: int, n_analyses: int) -> Case:
