@@ -29,6 +29,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.generative.covariance import Covariance, shells_from_residuals, spectral_from_shells
 from cycler_da.generative.ensemble_evaluation import EnsembleStep, score_ensembles, transition_step
 from cycler_da.generative.evaluation import evaluate_transition
+from cycler_da.generative.kicks import noise_blocks
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs, SimulatedPairs
 from cycler_da.generative.scaling import Scaling
@@ -64,11 +65,17 @@ class SimulatedData:
     perturbation: float = 0.1  # of the scaling's std
     covariance: str = "shells"
     parts: int = 1  # of a model step; pairs to fit are of one part
+    early_noise: float = 0.0  # part of the noise that enters before a step (`generative.kicks`)
 
     def __post_init__(self) -> None:
         self.part_spec()
         if self.covariance not in COVARIANCES:
             raise ConfigError(f"data.covariance is {self.covariance!r}; valid: {', '.join(COVARIANCES)}")
+        if not 0.0 <= self.early_noise < 1.0 or (self.early_noise and self.covariance != "waves"):
+            raise ConfigError(
+                f"data.early_noise is {self.early_noise:g} with covariance {self.covariance}; expected 0, or a part "
+                "below 1 with covariance waves"
+            )
 
     def system_spec(self) -> ClimateSpec:
         """The numerical system; raises ConfigError for a kind that cannot be simulated or an unknown option."""
@@ -142,6 +149,11 @@ def train_fields(
         f"climatology.{data.covariance}": measure(states),
     }
     transition = Transition(network, scaling, _covariance(data.covariance, measured, prepared.layout), history=history)
+    described: dict[str, Any] = {"kind": kind}
+    if data.early_noise:
+        on_message("noise before the step")
+        transition, measured["covariance.waves"] = _kicked(transition, measured["covariance.waves"], data, prepared)
+        described["early"] = data.early_noise
     on_message("score on held-out trajectories")
     scores = evaluate_transition(transition, prepared.trajectories)
     dynamics = data.system_spec().build()
@@ -150,7 +162,7 @@ def train_fields(
     return TrainedTransition(
         network=network,
         layout=prepared.layout,
-        transition={"kind": kind},
+        transition=described,
         measured=measured,
         scores=scores,
         facts=prepared.facts,
@@ -181,6 +193,22 @@ def _covariance(kind: str, measured: Mapping[str, Tensor], layout: Layout) -> Co
     if kind == "waves":
         return wave_covariance(measured["covariance.waves"])
     return spectral_from_shells(measured["covariance.shells"], layout.grid.shape[-1])
+
+
+def _kicked(
+    transition: Transition, residuals: Tensor, data: SimulatedData, prepared: Prepared
+) -> tuple[Transition, Tensor]:
+    """The transition with a part of its noise before the step, and the blocks of all of its noise."""
+
+    def mean(states: Tensor) -> Tensor:
+        physical = transition.scaling.to_physical(states)[:, None]
+        return torch.cat([transition.scaling.to_scaled(transition.mean(part)) for part in physical.split(32)])
+
+    early, starts = data.early_noise, transition.scaling.to_scaled(prepared.calibration.frames[:, -1])
+    blocks = noise_blocks(mean, starts, residuals, early=early, measure=wave_blocks, covariance=wave_covariance)
+    noise = wave_covariance(blocks)
+    parted = replace(transition, residual_covariance=noise.scaled(1.0 - early), early_covariance=noise.scaled(early))
+    return parted, blocks
 
 
 def _score_beside_truth(

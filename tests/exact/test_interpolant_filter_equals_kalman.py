@@ -36,16 +36,20 @@ class ShiftAndDamp(torch.nn.Module):
         return DAMPING * torch.roll(x, 1, dims=-1) - x
 
 
-def _transition() -> Transition:
+def _transition(early: float) -> Transition:
     shells = torch.zeros(6, 1, 1, dtype=torch.float64)
     shells[:, 0, 0] = NOISE_LEVEL * torch.exp(-torch.arange(6, dtype=torch.float64) / 2)
-    return Transition(ShiftAndDamp(), Scaling((0.0,), (1.0,)), spectral_from_shells(shells, SIZE))
+    noise = spectral_from_shells(shells, SIZE)
+    before = noise.scaled(early) if early else None
+    return Transition(ShiftAndDamp(), Scaling((0.0,), (1.0,)), noise.scaled(1.0 - early), early_covariance=before)
 
 
 def _matrices(transition: Transition) -> tuple[np.ndarray, np.ndarray]:
     units = torch.eye(N, dtype=torch.float64).reshape(N, 1, SIZE, SIZE)
     forward = (DAMPING * torch.roll(units, 1, dims=-1)).reshape(N, N).T
     noise = transition.residual_covariance.apply(units).reshape(N, N)
+    if transition.early_covariance is not None:
+        noise = noise + forward @ transition.early_covariance.apply(units).reshape(N, N) @ forward.T
     return forward.numpy(), noise.numpy()
 
 
@@ -65,10 +69,10 @@ def _observe(truth: np.ndarray, cells: np.ndarray, generator: np.random.Generato
     return Observations((batch,), LAYOUT)
 
 
-@pytest.fixture(scope="module")
-def cycled():
+@pytest.fixture(scope="module", params=[0.0, 0.5], ids=["noise behind the step", "half of it before the step"])
+def cycled(request):
     """Filter and Kalman filter side by side: errors of mean and covariance in units of the posterior."""
-    transition = _transition()
+    transition = _transition(request.param)
     model = InterpolantForecast(LAYOUT, transition, (0.0,), "toy")
     spec = InterpolantFilterSpec(inflation=1.0)
     scheme = spec.build(SchemeContext(LAYOUT, model))

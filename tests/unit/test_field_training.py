@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from cycler_da.errors import ConfigError
@@ -25,7 +26,15 @@ def folder(tmp_path_factory):
         "name": "stochastic_ns/tiny",
         "out": str(root / "weights"),
         "run_folder": str(root / "run"),
-        "data": {"system": SYSTEM, "seed": 1, "trajectories": 2, "steps": 12, "held_out": 2, "covariance": "waves"},
+        "data": {
+            "system": SYSTEM,
+            "seed": 1,
+            "trajectories": 2,
+            "steps": 12,
+            "held_out": 2,
+            "covariance": "waves",
+            "early_noise": 0.25,
+        },
         "scaling": {"mean": [0.0], "std": [2.28]},
         "network": {"kind": "quadratic_spectral", "size": 32, "channels": 1, "products": 1, "stages": 1},
         "fit": {"steps": 4, "batch": 2, "seed": 0},
@@ -47,8 +56,15 @@ def test_the_weights_of_a_card_by_waves_load_as_a_transition(folder, card):
     assert climatology is not None and climatology.covariance.noise_shape((1, 32, 32)) == (1, 32, 32)
 
 
+def test_noise_before_the_step_is_released_as_a_part_of_the_whole(folder, card):
+    transition = load_transition(folder / "weights")
+    assert isinstance(transition, Transition) and isinstance(transition.early_covariance, WaveCovariance)
+    whole = transition.residual_covariance.scaled(1.0 / 0.75)
+    torch.testing.assert_close(transition.early_covariance.values, whole.scaled(0.25).values)
+
+
 def test_the_card_scores_the_learned_ensemble_beside_the_true_models(card):
-    assert card.transition == {"kind": "waves"}
+    assert card.transition == {"kind": "waves", "early": 0.25}
     assert set(card.scores["ensembles"]["1"]) == {"learned", "true_model"}
     assert card.scores["ensembles"]["1"]["true_model"]["crps"] > 0.0
 
@@ -66,6 +82,8 @@ def test_pairs_that_were_made_are_not_made_again(folder, card):
 def test_data_that_cannot_be_made_are_refused():
     with pytest.raises(ConfigError, match="covariance is 'wave'; valid: shells, waves"):
         SimulatedData(system=SYSTEM, seed=1, covariance="wave")
+    with pytest.raises(ConfigError, match=r"early_noise is 0.5 with covariance shells; expected 0"):
+        SimulatedData(system=SYSTEM, seed=1, early_noise=0.5)
     with pytest.raises(ConfigError, match=r"cannot be run from its climate; valid: .*stochastic_ns"):
         SimulatedData(system={"kind": "sevir"}, seed=1)
 

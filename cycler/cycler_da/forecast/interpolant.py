@@ -3,6 +3,7 @@
     x_{k+1} = mu(x_k, history) + L r,   r drawn by stochastic localisation
 
 With a Gaussian residual (no denoiser) one point of tau is exact; the released QG weights are of this kind.
+Noise may enter before a step as well (`generative.kicks`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from cycler_da.ensemble import Ensemble
 from cycler_da.forecast.base import model_steps
 from cycler_da.generative.climatology import StateClimatology
+from cycler_da.generative.kicks import kicked
 from cycler_da.generative.localisation import GaussianDraw, MemberNoise, localise, tau_grid
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition, read_card
@@ -76,8 +78,13 @@ class InterpolantForecast:
                 kept.append(state)
         return Ensemble(torch.stack(kept, dim=1), np.asarray(valid_times), start.members, start.layout)
 
+    def kicked(self, frames: Tensor, noise: Noise, members: tuple[int, ...], step: int) -> Tensor:
+        """Frames with the noise that enters before the `step`-th step of a forecast, where the transition has some."""
+        keyed = MemberNoise(noise, members, f"forecast.{step}", frames.dtype, frames.device)
+        return kicked(self.transition, frames, keyed)
+
     def _step(self, frames: Tensor, noise: Noise, members: tuple[int, ...], step: int) -> Tensor:
-        prediction = self.transition.predict(frames)
+        prediction = self.transition.predict(self.kicked(frames, noise, members, step))
         mean = prediction.mean
         keyed = MemberNoise(noise, members, f"forecast.{step}", mean.dtype, mean.device)
         draw = GaussianDraw(prediction.endpoint, keyed)

@@ -3,7 +3,8 @@
 spectral   transition.Transition: one homogeneous covariance on a periodic grid; the layout must be the card's.
            Measured: covariance.shells, climatology.shells (scaled units, shells of wave number)
 waves      transition.Transition: waves keep their phase (wave_covariance); one variable; the layout must be the card's.
-           Measured: covariance.waves, climatology.waves (scaled units, blocks of every wave)
+           Measured: covariance.waves, climatology.waves (scaled units, blocks of every wave); settings: early, the part
+           of the noise that enters before the step (`kicks`)
 advected   advected.AdvectedTransition: any patch of the same variable, spacing and step.
            Measured: correlation.parts, climatology.parts (weight, length in cells), climatology.moments
            (mean, standard deviation); settings: spread, limits, flow
@@ -14,7 +15,7 @@ dense      dense_transition.DenseTransition: few variables; the layout must be t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,8 +81,12 @@ def _spectral(parts: Parts) -> Transition:
     return _on_torus(parts, *(spectral_from_shells(parts.measured[f"{name}.shells"], size) for name in _MEASURED))
 
 
-def _waves(parts: Parts) -> Transition:
-    return _on_torus(parts, *(wave_covariance(parts.measured[f"{name}.waves"]) for name in _MEASURED))
+def _waves(parts: Parts, *, early: float = 0.0) -> Transition:
+    noise, climatology = (wave_covariance(parts.measured[f"{name}.waves"]) for name in _MEASURED)
+    if early == 0.0:
+        return _on_torus(parts, noise, climatology)
+    whole = _on_torus(parts, noise.scaled(1.0 - early), climatology)
+    return replace(whole, early_covariance=noise.scaled(early))
 
 
 def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> Transition:

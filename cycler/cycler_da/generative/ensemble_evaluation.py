@@ -69,10 +69,18 @@ def transition_step(transition: Transition, noise: Noise) -> EnsembleStep:
     """Steps of a learned transition with one state of history: mean and one draw of the residual."""
 
     def step(states: Tensor, count: int) -> Tensor:
-        frames = states[:, None]
-        mean = torch.cat([transition.mean(part) for part in frames.split(32)])
-        keyed = MemberNoise(noise, range(len(states)), f"evaluation.{count}", torch.float32)
-        residual = localise(GaussianDraw(transition.endpoint(frames), keyed), (0.0,), like=mean, noise=keyed)
-        return transition.to_state(mean, residual)
+        return next_states(
+            transition, states[:, None], MemberNoise(noise, range(len(states)), f"evaluation.{count}", torch.float32)
+        )
 
     return step
+
+
+def next_states(
+    transition: Transition, frames: Float[Tensor, "batch time channel *space"], noise: MemberNoise
+) -> Float[Tensor, "batch channel *space"]:
+    """One draw of the next state of every member."""
+    frames = transition.kicked(frames, noise)
+    mean = torch.cat([transition.mean(part) for part in frames.split(32)])
+    residual = localise(GaussianDraw(transition.endpoint(frames), noise), (0.0,), like=mean, noise=noise)
+    return transition.to_state(mean, residual)

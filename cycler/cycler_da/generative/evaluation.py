@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cycler_da.generative.localisation import GaussianDraw, MemberNoise, localise
+from cycler_da.generative.ensemble_evaluation import next_states
+from cycler_da.generative.localisation import MemberNoise
 from cycler_da.noise import Noise
 
 if TYPE_CHECKING:
@@ -54,12 +55,10 @@ def evaluate_transition(
 
 
 def _spread_skill(transition: Transition, frames: Tensor, truth: Tensor, n_draws: int = 16) -> float:
-    mean = torch.cat([transition.mean(part) for part in frames.split(32)])
     draws = []
     for i in range(n_draws):
         noise = MemberNoise(Noise(0, i), range(len(frames)), "evaluation", torch.float32)
-        residual = localise(GaussianDraw(transition.endpoint(frames), noise), (0.0,), like=mean, noise=noise)
-        draws.append(transition.scaling.to_scaled(transition.to_state(mean, residual)))
+        draws.append(transition.scaling.to_scaled(next_states(transition, frames, noise)))
     ensemble = torch.stack(draws).to(torch.float64)
     error = ((ensemble.mean(dim=0) - truth) ** 2).mean()
     return float(torch.sqrt((1.0 + 1.0 / n_draws) * ensemble.var(dim=0).mean() / error))

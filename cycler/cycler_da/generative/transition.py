@@ -9,7 +9,8 @@ Cov[r | U] = I / (1 + tau). F is a residual denoiser; without one the residual i
 every number of sampling steps exact under the learned model.
 
 The mean path is the same function in training, validation and cycling: it takes no noise channel, so that
-it cannot be asked at tau = 0 for something it never saw.
+it cannot be asked at tau = 0 for something it never saw. Noise that enters before the step (`kicks`) is added to the
+frames by `kicked` and not by `predict`, so that a filter can move it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Transition:
     climatology: Covariance | None = None  # of scaled states about the scaling's mean
     history: int = 1
     denoiser: ResidualDenoiser | None = None
+    early_covariance: Covariance | None = None  # of the scaled noise that enters before the step (`kicks`)
 
     @property
     def state_climatology(self) -> StateClimatology | None:
@@ -62,6 +64,16 @@ class Transition:
             return None
         mean = torch.tensor(self.scaling.mean, dtype=torch.float64)
         return StateClimatology(mean, ScaledCovariance(self.scaling, self.climatology))
+
+    def kicked(
+        self, frames: Float[Tensor, "batch time channel *space"], noise: MemberNoise
+    ) -> Float[Tensor, "batch time channel *space"]:
+        """Frames whose last state has taken the noise that enters before the step."""
+        if self.early_covariance is None:
+            return frames
+        state = frames[:, -1]
+        kick = self.early_covariance.color(noise.normal("kick", tuple(state.shape[1:]), step=0))
+        return torch.cat([frames[:, :-1], (state + self.scaling.stretch(kick).to(state.dtype))[:, None]], dim=1)
 
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> SharedPrediction:
         """Bind the transition to the frames of a batch."""

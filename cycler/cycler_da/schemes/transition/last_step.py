@@ -1,7 +1,8 @@
 """The members one model step before an analysis: where a filter of a learned transition begins.
 
 A window may be longer than one step of the model. The steps up to the last one are forecast again with the keyed noise
-they had when the background was made, so that they are the states the background passed through.
+they had when the background was made, so that they are the states the background passed through. So is noise that
+enters before the last step (`generative.kicks`); it is moved with its member from then on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def last_step(prior: Prior, noise: Noise, *, scheme: str) -> tuple[InterpolantForecast, Tensor]:
-    """The transition and the members' frames one model step before the analysis time.
+    """The transition and the members' frames one model step before the analysis time, ready to be predicted from.
 
     Raises AnalysisFailed, naming the scheme, without a previous analysis or a model with a transition.
     """
@@ -37,10 +38,11 @@ def last_step(prior: Prior, noise: Noise, *, scheme: str) -> tuple[InterpolantFo
             "neither or one"
         )
     n_steps = model_steps(start.valid_time, np.array([prior.background.valid_time]), model.layout.step)[0]
-    if n_steps == 1:
-        return model, start.values
-    between = start.valid_time + model.layout.step * np.arange(1, n_steps)
-    return model, torch.cat([start.values, _forecast(prior.model, start, between, noise).values], dim=1)
+    frames = start.values
+    if n_steps > 1:
+        between = start.valid_time + model.layout.step * np.arange(1, n_steps)
+        frames = torch.cat([frames, _forecast(prior.model, start, between, noise).values], dim=1)
+    return model, model.kicked(frames, noise, start.members, n_steps)
 
 
 def _forecast(model: ForecastModel, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
