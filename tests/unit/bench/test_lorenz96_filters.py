@@ -86,3 +86,25 @@ def test_a_trial_that_leaves_the_attractor_is_lost_and_the_others_go_on(transiti
 
 def test_the_truth_of_tuning_is_another_one():
     assert not torch.equal(bench.twin_of(CASE, SIZE, SEED).truth, bench.twin_of(CASE, SIZE, TUNING_SEED).truth)
+
+
+@pytest.mark.parametrize(
+    ("best", "told"), [((10.0, 1.04), ""), ((13.0, 1.15), "; last value tried of radius, inflation")]
+)
+def test_the_radius_is_searched_and_every_inflation_of_it_tried(monkeypatch, best, told):
+    class Scored:
+        def __init__(self, radius, inflations):
+            self.error = [abs(np.log(radius / best[0])) + abs(factor - best[1]) for factor in inflations]
+
+        def scores(self, metric):
+            return np.array(self.error)
+
+    tried = []
+
+    def run(case, method, transition, size, *, seed, radius, inflations):
+        tried.append((seed, radius))
+        return Scored(radius, inflations)
+
+    monkeypatch.setattr(bench, "run", run)
+    assert bench.choose(CASE, candidate(REFERENCE), None, SIZE) == (*best, told)
+    assert {seed for seed, _ in tried} == {TUNING_SEED} and len(set(tried)) == len(tried)

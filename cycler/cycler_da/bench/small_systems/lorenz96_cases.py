@@ -22,8 +22,9 @@ WEIGHTS = Path("data/weights/lorenz96")
 STEP = 0.05  # time units
 SEED, TUNING_SEED = 20260401, 20260402
 #: Gaspari-Cohn half-widths in cells, and factors on anomalies.
-RADII = (5.0, 8.0)
-INFLATIONS = (1.0, 1.03, 1.08)
+#: Gaspari-Cohn half-widths in points, where their search begins, and factors on anomalies.
+RADII, FIRST_RADIUS = (3.0, 4.0, 5.0, 6.5, 8.0, 10.0, 13.0), 6.5
+INFLATIONS = (1.0, 1.02, 1.04, 1.07, 1.1, 1.15)
 
 
 @dataclass(frozen=True)

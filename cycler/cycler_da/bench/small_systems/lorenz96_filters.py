@@ -7,18 +7,18 @@ share included. Intervals are over trials (truths), Student's t. Rows `minus LET
 trial, RMSE of the method minus RMSE of the reference.
 
 A trial is lost when a member is far from the attractor (|X| > 100) or not finite: its ring starts afresh so that the
-others may go on, the trial has no scores, and the row `lost trials` counts it. In the choice of radius and inflation a
-pair that loses a trial comes last.
+others may go on, the trial has no scores, and the row `lost trials` counts it. The radius is searched on other truths,
+all inflations of a radius at once (`pattern_search`); a pair that loses a trial comes last.
 
 What is learned here is learned from simulations of the true model with its process noise (`cycler train
-config/train/lorenz96_*.yaml`). About 25 minutes of one core, shared by a process for each case.
+config/train/lorenz96_*.yaml`). About 45 minutes of one core, shared by a process for each case.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from multiprocessing import get_context
 from operator import add
@@ -28,10 +28,12 @@ import numpy as np
 import torch
 
 from cycler_da.bench.independent import independent_row
+from cycler_da.bench.pattern_search import pattern_search
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.small_systems.lorenz96_cases import (
     CANDIDATES,
     CASES,
+    FIRST_RADIUS,
     FROZEN,
     INFLATIONS,
     RADII,
@@ -77,7 +79,7 @@ class Size:
     scored: int
 
 
-FULL, TUNING = Size(8, 50, 100), Size(2, 30, 50)
+FULL, TUNING = Size(8, 50, 100), Size(3, 25, 50)
 QUICK = Size(2, 10, 10)
 
 
@@ -105,12 +107,14 @@ def lorenz96_filters(quick: bool, progress: Progress) -> BenchResult:
     cases = CASES[:1] if quick else CASES
     rows: list[Row] = []
     chosen: dict[str, Mapping[str, Any]] = {}
+    ends: list[str] = []
     with ProcessPoolExecutor(len(cases), mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
         waiting = [pool.submit(run_case, case, size, tuning) for case in cases]
         for done, (case, found) in enumerate(zip(cases, waiting, strict=True)):
             progress(done, len(cases), case.name)
-            of_case, chosen[case.name] = found.result()
+            of_case, chosen[case.name], of_ends = found.result()
             rows += of_case
+            ends += of_ends
     return BenchResult(
         name="lorenz96_filters",
         config={
@@ -130,44 +134,53 @@ def lorenz96_filters(quick: bool, progress: Progress) -> BenchResult:
             "weights of the optimal proposal, with resampling. Neither has a radius or an inflation.",
             "Radius and inflation of the others were chosen on other truths. Two passes: as the plain interpolant "
             "filter; adaptive inflation: its radius, and inflation from 1 on.",
+            *ends,
         ),
     )
 
 
-def run_case(case: Case, size: Size, tuning: Size) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of all methods of a case, and the numbers that were chosen."""
+def run_case(case: Case, size: Size, tuning: Size) -> tuple[list[Row], dict[str, Any], list[str]]:
+    """Rows of all methods of a case, the numbers that were chosen, and which of them are the last that were tried."""
     torch.set_num_threads(1)
     transition = load_ring_transition(case.weights)
     rows: list[Row] = []
     chosen: dict[str, tuple[float, float | None]] = {}
+    ends: list[str] = []
     reference = np.zeros(0)
     for candidate in CANDIDATES:
         if candidate.as_in is not None:
             radius, inflation = chosen[candidate.as_in]
         else:
-            radius, inflation = choose(case, candidate, transition, tuning)
+            radius, inflation, at_end = choose(case, candidate, transition, tuning)
+            ends += [f"{case.name}, {candidate.name}{at_end}"] if at_end else []
         chosen[candidate.name] = radius, None if candidate.adapts else inflation
         inflations = [chosen[candidate.name][1]] * size.trials
         outcome = run(case, candidate, transition, size, seed=SEED, radius=radius, inflations=inflations)
         reference = outcome.scores("rmse") if candidate.name == REFERENCE else reference
         rows += make_rows(case, candidate, outcome, reference)
     names = [candidate.name for candidate in CANDIDATES if candidate.tuned and candidate.as_in is None]
-    return rows, {name: dict(zip(("radius", "inflation"), chosen[name], strict=True)) for name in names}
+    return rows, {name: dict(zip(("radius", "inflation"), chosen[name], strict=True)) for name in names}, ends
 
 
-def choose(case: Case, candidate: Candidate, transition: DenseTransition, size: Size) -> tuple[float, float | None]:
-    """Radius and inflation with the least RMSE on the tuning truths; all inflations are tried at once."""
+def choose(case: Case, candidate: Candidate, transition: DenseTransition, size: Size) -> tuple[float, float, str]:
+    """Radius and inflation with the least RMSE on the tuning truths, and words on a value that is the last tried."""
     if not candidate.tuned:
-        return RADII[0], 1.0
-    errors: dict[tuple[float, float | None], float] = {}
-    for radius in RADII:
-        factors = [factor for factor in INFLATIONS for _ in range(size.trials)]
-        found = run(case, candidate, transition, size, seed=TUNING_SEED, radius=radius, inflations=factors)
-        rmse = found.scores("rmse")
-        for i, factor in enumerate(INFLATIONS):
-            of_factor = rmse[i * size.trials : (i + 1) * size.trials]
-            errors[radius, factor] = float(np.nan_to_num(np.sqrt((of_factor**2).mean()), nan=np.inf))
-    return min(errors, key=lambda pair: errors[pair])
+        return FIRST_RADIUS, 1.0, ""
+    best: dict[float, float] = {}
+    factors = [factor for factor in INFLATIONS for _ in range(size.trials)]
+
+    def least(point: tuple[float, ...]) -> float:
+        """Least RMSE among the inflations of a radius, which are tried at once."""
+        found = run(case, candidate, transition, size, seed=TUNING_SEED, radius=point[0], inflations=factors)
+        squares = found.scores("rmse").reshape(len(INFLATIONS), size.trials) ** 2
+        errors = np.nan_to_num(np.sqrt(squares.mean(axis=1)), nan=np.inf)
+        best[point[0]] = INFLATIONS[int(errors.argmin())]
+        return float(errors.min())
+
+    found = pattern_search({"radius": RADII}, (FIRST_RADIUS,), least)
+    radius, inflation = found.point[0], best[found.point[0]]
+    at_end = (*found.at_end, *(("inflation",) if inflation == INFLATIONS[-1] else ()))
+    return radius, inflation, replace(found, at_end=at_end).ends
 
 
 def run(
