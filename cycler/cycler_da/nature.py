@@ -23,6 +23,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 from cycler_da.times import parse_time
+from cycler_da.trial_read import require_harmless
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,6 +50,7 @@ class NatureFileSpec(Spec):
 
     def build(self) -> NatureFile:
         """Open the file; raises MissingInput or DataError."""
+        require_harmless(Path(self.path), what="nature file", way="head")
         return open_nature(Path(self.path))
 
 

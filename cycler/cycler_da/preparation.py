@@ -13,7 +13,7 @@ import numpy as np
 from cycler_da.errors import ConfigError
 from cycler_da.nature import Nature, SimulatedNatureSpec
 from cycler_da.obs.files import find_obs_file
-from cycler_da.obs.synthetic import add_errors, source_of, write_synthetic
+from cycler_da.obs.synthetic import add_errors, sources_of, write_synthetic
 from cycler_da.setting import Setting, Stream
 from cycler_da.times import time_stamp
 
@@ -70,8 +70,7 @@ def draw_stream(
 
 def _require_source(source: str, paths: Sequence[Path], stream: Stream) -> None:
     """Refuse files that say they were drawn from another nature run; files that do not say are taken."""
-    for path in paths:
-        other = source_of(path)
+    for path, other in sources_of(paths).items():
         if source and other and other != source:
             raise ConfigError(
                 f"stream {stream.name}: {path} was drawn from {other}, this experiment's truth is {source}; set "

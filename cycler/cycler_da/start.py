@@ -32,6 +32,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.systems.base import noisy_step
 from cycler_da.systems.climate import climate_system
 from cycler_da.times import time_stamp
+from cycler_da.trial_read import require_harmless
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -171,6 +172,7 @@ class EnsembleFileSpec(Spec):
     def ensemble(self, wanted: StartRequest) -> Ensemble:
         """Read the file; raises DataError for too few members or times, MissingInput when it is absent."""
         path = self.path.replace("{stamp}", time_stamp(wanted.time))
+        require_harmless(Path(path), what="start ensemble")
         stored = read_ensemble(Path(path), layout=wanted.control.physical)
         if stored.n_members < wanted.members or len(stored.valid_times) < wanted.history:
             raise DataError(

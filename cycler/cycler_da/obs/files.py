@@ -11,7 +11,8 @@ ObsFileError; a single bad value does not, it goes to quality control. Observati
 of their own (by time, identity and value), so that nothing downstream depends on the order in the file.
 
 Limit: HDF5 has no checksum for strings of variable length; a damaged station name in a file that uses them
-may go unnoticed or stall the library. Files written here store text of fixed length, with checksums.
+may go unnoticed, stall the library or end the process, so files from outside are tried first (trial_read.py).
+Files written here store text of fixed length, with checksums.
 """
 
 from __future__ import annotations
@@ -66,11 +67,12 @@ class _Pairs:
 def find_obs_file(folder: Path | str, stream: str, stamp: str) -> Path | None:
     """Path of the file of a stream and window, or None when there is none.
 
-    Raises MissingInput when the folder itself is absent: that is a wrong path, not a window without data.
+    A pipe or a device counts as none: reading it may never end. Raises MissingInput when the folder itself is
+    absent: that is a wrong path, not a window without data.
     """
     require_folder(folder, stream)
     path = Path(folder) / f"{stream}_{stamp}.nc"
-    return path if path.exists() else None
+    return path if path.is_file() or path.is_dir() else None
 
 
 def stream_of_file(path: Path | str) -> str:

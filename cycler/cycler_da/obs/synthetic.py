@@ -12,7 +12,7 @@ adding errors (on another scale) may be given. Where the nature run itself is mi
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from cycler_da.obs.identity import names_of, observation_ids
 from cycler_da.obs.networks import SiteNetwork
 from cycler_da.obs.points import PointsSpec
 from cycler_da.times import time_stamp
+from cycler_da.trial_read import fatal_ends
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -140,6 +141,12 @@ def write_synthetic(
         paths.append(path)
         on_written(path)
     return paths
+
+
+def sources_of(paths: Sequence[Path]) -> dict[Path, str]:
+    """The same of many files; "" also for one that ends the process that reads it."""
+    fatal = fatal_ends(paths, "attributes")
+    return {path: "" if path in fatal else source_of(path) for path in paths}
 
 
 def source_of(path: Path | str) -> str:

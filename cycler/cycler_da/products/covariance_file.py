@@ -26,6 +26,7 @@ from cycler_da.products.atomic import write_atomically
 from cycler_da.products.conventions import FileFacts, global_attributes
 from cycler_da.products.gridfile import STORAGE, create_file, define_grid, dimension_names, open_file, read_part
 from cycler_da.products.provenance import sha256_file
+from cycler_da.trial_read import require_harmless
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,6 +72,7 @@ def read_covariance(path: str | Path, layout: Layout, sha256: str | None = None)
 
 def read_background_error(path: Path) -> tuple[BackgroundError, Layout]:
     """The statistics of a B file and the layout they are of; errors as in `read_covariance`."""
+    require_harmless(path, what="B file")
     with open_file(path, what="B file") as dataset:
         kind = getattr(dataset, "cycler_kind", None)
         shape = getattr(dataset, "cycler_shape", None)

@@ -24,6 +24,7 @@ import numpy as np
 from cycler_da.errors import DataError, MissingInput
 from cycler_da.systems.sevir_codec import encode
 from cycler_da.times import iso_time
+from cycler_da.trial_read import require_harmless
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -69,6 +70,7 @@ def read_frames(path: Path, variable: str) -> RadarFrames:
 
     if not path.is_file():
         raise MissingInput(f"radar sequence {path} does not exist")
+    require_harmless(path, what="radar sequence")
     try:
         with netCDF4.Dataset(path) as file:
             return _read(file, path, variable)

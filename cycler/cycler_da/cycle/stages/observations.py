@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.errors import MissingInput, ObsFileError
@@ -10,6 +11,7 @@ from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.products.provenance import sha256_file
 from cycler_da.setting import Stream
 from cycler_da.times import time_stamp
+from cycler_da.trial_read import fatal_ends
 
 log = logging.getLogger(__name__)
 
@@ -19,23 +21,47 @@ def observations(work: CycleWork) -> Facts:
     if work.is_start:
         return {"delivery": "final"}
     used, reasons = {}, []
+    wrong = _take_files(work)
     for stream in work.setting.streams:
-        try:
-            used[stream.name] = _take_file(work, stream)
-        except (MissingInput, ObsFileError) as error:
-            if _keep_early_copy(work, stream):
-                used[stream.name] = sha256_file(work.obs_file(stream))
-                reasons.append(f"stream {stream.name}: the copy of the early pass is used, for now {error}")
-                continue
-            if stream.is_required:
-                raise
+        error = wrong.get(stream.name)
+        if error is None:
+            used[stream.name] = sha256_file(work.obs_file(stream))
+        elif _keep_early_copy(work, stream):
+            used[stream.name] = sha256_file(work.obs_file(stream))
+            reasons.append(f"stream {stream.name}: the copy of the early pass is used, for now {error}")
+        elif stream.is_required:
+            raise error
+        else:
             reasons.append(f"stream {stream.name} is missing: {error}")
             log.warning("cycle=%s stream=%s set aside: %s", time_stamp(work.time), stream.name, error)
     return {"files": used, "degraded": reasons, "delivery": work.delivery}
 
 
-def _take_file(work: CycleWork, stream: Stream) -> str:
-    """Copy a stream's file, read it fully, and return its sha256; raises MissingInput or ObsFileError."""
+def _take_files(work: CycleWork) -> dict[str, MissingInput | ObsFileError]:
+    """Copy the files of all streams and read them fully; what is wrong, by stream, leaves no copy."""
+    found: dict[str, Path] = {}
+    wrong: dict[str, MissingInput | ObsFileError] = {}
+    for stream in work.setting.streams:
+        try:
+            found[stream.name] = _copy_file(work, stream)
+        except (MissingInput, ObsFileError) as error:
+            wrong[stream.name] = error
+    copied = [stream for stream in work.setting.streams if stream.name in found]
+    fatal = fatal_ends([work.obs_file(stream) for stream in copied], "bytes")
+    for stream in copied:
+        copy, source = work.obs_file(stream), found[stream.name]
+        try:
+            if copy in fatal:
+                raise ObsFileError(f"observation file {copy} {fatal[copy]}")
+            read_obs_file(copy, work.setting.layout, stream=stream.name, operators=stream.operators)
+        except ObsFileError as error:
+            copy.unlink()
+            wrong[stream.name] = ObsFileError(str(error).replace(str(copy), str(source)))
+    return wrong
+
+
+def _copy_file(work: CycleWork, stream: Stream) -> Path:
+    """Copy a stream's file and return where it came from; raises MissingInput or ObsFileError."""
     stamp = time_stamp(work.time)
     found = find_obs_file(stream.folder, stream.name, stamp)
     if found is None:
@@ -49,12 +75,7 @@ def _take_file(work: CycleWork, stream: Stream) -> str:
     copy = work.obs_file(stream)
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_bytes(content)
-    try:
-        read_obs_file(copy, work.setting.layout, stream=stream.name, operators=stream.operators)
-    except ObsFileError as error:
-        copy.unlink()
-        raise ObsFileError(str(error).replace(str(copy), str(found))) from error
-    return sha256_file(copy)
+    return found
 
 
 def _keep_early_copy(work: CycleWork, stream: Stream) -> bool:
