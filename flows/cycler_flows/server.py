@@ -8,6 +8,7 @@ history of an experiment can be looked at later:
 Settings, and why:
 - analytics off, DO_NOT_TRACK: the server does not look for its maker's host;
 - task run recorder in batches: one write per task makes SQLite stall the next request for about 2 s after a burst;
+- runs that ended long ago are deleted (history.py): else the database grows for as long as a service lives;
 - no heartbeats inside `run`: at the end of a flow run Prefect waits up to 1 s for its heartbeat thread;
 - the server dies with the command that started it (Linux), even when that is killed.
 """
@@ -26,6 +27,7 @@ import urllib.request
 from pathlib import Path
 
 from cycler_da.errors import CyclerError
+from cycler_flows.history import database_of, history_settings, shrink
 
 LOOPBACK = "127.0.0.1"
 STARTUP_TIMEOUT = 120.0  # s; 7 to 20 s are usual, a first start on a busy machine takes longest
@@ -65,9 +67,10 @@ class EmbeddedServer:
             self._log = self._log_path.open("ab")
         except OSError as error:
             raise OrchestratorFailed(_advice(f"cannot write to {home}: {error}")) from error
+        shrink(database_of(home))
         self._process = subprocess.Popen(
             _command(self.port, schedules=schedules),
-            env={**os.environ, **QUIET_ENVIRONMENT, **_SERVER_ENVIRONMENT, **_places(home, self.api_url)},
+            env={**os.environ, **QUIET_ENVIRONMENT, **_SERVER_ENVIRONMENT, **self._of_its_folder()},
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
@@ -101,6 +104,9 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
         self._log.close()
+
+    def _of_its_folder(self) -> dict[str, str]:
+        return {**history_settings(self.home, os.environ), **_places(self.home, self.api_url)}
 
     def _fail(self, what: str) -> None:
         self.stop(patience=1.0)

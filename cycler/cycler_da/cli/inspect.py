@@ -44,13 +44,16 @@ def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help=
 
 
 def verify(root: RootPath) -> None:
-    """Check every file of every complete cycle against its manifest, and the chain of manifests."""
+    """Check every file of every publication, earlier ones too, against its manifest, and the chain of manifests."""
     with expected_errors():
-        problems = [f"{store.chain}: {problem}" for store in stores_of(root) for problem in store.verify()]
+        stores = stores_of(root)
+        problems = [f"{store.chain}: {problem}" for store in stores for problem in store.verify()]
         for problem in problems:
             typer.echo(problem)
-        n_cycles = sum(len(store.complete_cycles()) for store in stores_of(root))
-        typer.echo(f"{n_cycles} cycles verified, {len(problems)} problems", err=True)
+        n_cycles = sum(len(store.complete_cycles()) for store in stores)
+        n_earlier = sum(len(store.all_revisions()) for store in stores)
+        earlier = f" and {n_earlier} earlier publications" if n_earlier else ""
+        typer.echo(f"{n_cycles} cycles{earlier} verified, {len(problems)} problems", err=True)
         raise typer.Exit(65 if problems else EXIT_COMPLETE)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from cycler_da.errors import MissingProduct
-from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, digest_of, read_manifest, seal_check
-from cycler_da.products.provenance import sha256_file
+from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, digest_of, read_manifest
+from cycler_da.products.provenance import check_of, sha256_file
+from cycler_da.products.retirement import check_notes
+
+#: What is said behind a problem of an earlier publication.
+REPLACED = "it has been replaced since; where nobody needs it, remove its folder"
 
 #: Keys of a seal from before it had a check of its own.
 BARE_SEAL = {"manifest_sha256", "fencing_token", "published"}
@@ -22,18 +27,36 @@ def audit_chain(folders: Mapping[str, Path], *, cycles: Path, revisions: Path) -
     return [problem for stamp in sorted(folders) for problem in _audit_cycle(folders[stamp], cycles, revisions)]
 
 
+def audit_revisions(folders: Iterable[Path]) -> list[str]:
+    """Problems of earlier publications, in the order given; what they were made from may have gone."""
+    return [f"{problem}; {REPLACED}" for folder in folders for problem in _audit_content(folder)[1]]
+
+
 def _audit_cycle(folder: Path, cycles: Path, revisions: Path) -> Iterator[str]:
+    manifest, problems = _audit_content(folder)
+    yield from problems
+    if manifest is not None and not any(str(folder / MANIFEST) in problem for problem in problems):
+        yield from _check_link(folder, manifest, cycles, revisions)
+
+
+def _audit_content(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The manifest of a folder, None for one that cannot be read, and the problems of what lies beside it."""
     try:
         manifest = read_manifest(folder)
     except MissingProduct as error:
-        yield str(error)
-        return
-    yield from _check_seal(folder)
-    yield from check_files(folder, manifest)
-    if digest_of(manifest["arrays"]) != manifest["arrays_sha256"]:
-        yield f"{folder / MANIFEST}: the hashes of the members do not match their digest"
-    yield from _check_copies(folder, manifest)
-    yield from _check_link(folder, manifest, cycles, revisions)
+        return None, [str(error)]
+    problems = list(_check_seal(folder))
+    try:
+        problems += [*check_files(folder, manifest), *check_notes(folder), *_check_copies(folder, manifest)]
+        if digest_of(manifest["arrays"]) != manifest.get("arrays_sha256"):
+            problems.append(f"{folder / MANIFEST}: the hashes of the members do not match their digest")
+    except MissingProduct as error:  # what was retired is not known
+        problems.append(str(error))
+    except (LookupError, TypeError, AttributeError):
+        if not problems:
+            raise
+        return None, problems  # of a manifest that is not the one published, not all can be understood
+    return manifest, problems
 
 
 def _check_seal(folder: Path) -> Iterator[str]:
@@ -46,7 +69,7 @@ def _check_seal(folder: Path) -> Iterator[str]:
         return
     if sealed != sha256_file(folder / MANIFEST):
         yield f"{folder / MANIFEST}: the manifest is not the one that was published (sha256 differs from {SUCCESS})"
-    elif set(seal) != BARE_SEAL and seal.get("check") != seal_check(seal):
+    elif set(seal) != BARE_SEAL and seal.get("check") != check_of(seal):
         yield f"{path}: its content is not what was written (check differs)"
 
 

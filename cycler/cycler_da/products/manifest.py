@@ -145,13 +145,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise MissingProduct(f"{path} cannot be read ({error}); restore it or run the cycle again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise MissingProduct(f"{path} is no manifest of this program; expected format {FORMAT}")
+    absent = [name for name in ("facts", "inputs", "files", "arrays") if not isinstance(content.get(name), dict)]
+    if absent:
+        raise MissingProduct(f"{path} is damaged: it has no {', '.join(absent)}; restore it or run the cycle again")
     return content
-
-
-def seal_check(seal: Mapping[str, Any]) -> str:
-    """Hash of the content of `_SUCCESS` but for itself: a changed token or time shows."""
-    text = json.dumps({name: value for name, value in seal.items() if name != "check"}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> Iterator[str]:

@@ -39,8 +39,8 @@ from cycler_da.products.atomic import (
 )
 from cycler_da.products.exchange import is_new, is_sealed, next_folder, swap
 from cycler_da.products.lock import CycleLock
-from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, read_manifest, seal_check
-from cycler_da.products.provenance import sha256_file
+from cycler_da.products.manifest import MANIFEST, SUCCESS, check_files, read_manifest
+from cycler_da.products.provenance import check_of, sha256_file
 from cycler_da.products.stages import SUFFIX
 from cycler_da.times import iso_time
 
@@ -198,7 +198,7 @@ def _write_seal(folder: Path, lock: CycleLock) -> Path:
         "fencing_token": lock.token,
         "published": iso_time(np.datetime64("now", "s")),
     }
-    content["check"] = seal_check(content)
+    content["check"] = check_of(content)
     seal.write_text(json.dumps(content) + "\n", encoding="utf-8")
     flush_file(seal)
     return seal

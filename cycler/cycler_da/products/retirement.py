@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,14 @@ import numpy as np
 from cycler_da.errors import CannotWrite, MissingProduct
 from cycler_da.faultpoint import reach
 from cycler_da.products.atomic import flush_folder, refusals_explained, write_atomically, write_json_atomically
+from cycler_da.products.provenance import check_of
 from cycler_da.products.stages import is_same_file
 from cycler_da.times import iso_time
 
 RETIRED = "RETIRED.json"
+
+#: Keys of a note from before it had a check of its own.
+BARE_NOTE = {"sha256", "archive", "when"}
 
 
 def read_retired(folder: Path) -> dict[str, Any]:
@@ -42,7 +46,14 @@ def read_retired(folder: Path) -> dict[str, Any]:
 def is_retired(folder: Path, name: str, entry: Mapping[str, Any]) -> bool:
     """Tell whether an absent file was retired as the one that the manifest's entry describes."""
     note = read_retired(folder).get(name)
-    return note is not None and note["sha256"] == entry["sha256"]
+    return note is not None and note.get("sha256") == entry["sha256"]
+
+
+def check_notes(folder: Path) -> Iterator[str]:
+    """Problems of the note of a cycle folder; raises MissingProduct when it cannot be read."""
+    for name, note in read_retired(folder).items():
+        if set(note) != BARE_NOTE and note.get("check") != check_of(note):
+            yield f"{folder / RETIRED}: what it says of {name} is not what was written (check differs)"
 
 
 def claim_place(place: Path, manifest: Path) -> Path:
@@ -82,6 +93,8 @@ def retire(folder: Path, names: Sequence[str], *, entries: Mapping[str, Any], ar
             raise MissingProduct(f"{archive / name} is not what the manifest of {folder} names; nothing is retired")
     when = iso_time(np.datetime64("now", "s"))
     notes = {name: {"sha256": entries[name]["sha256"], "archive": str(archive / name), "when": when} for name in names}
+    for note in notes.values():
+        note["check"] = check_of(note)
     write_json_atomically(folder / RETIRED, {**read_retired(folder), **notes})
     reach("retire.noted")
     with refusals_explained(folder):

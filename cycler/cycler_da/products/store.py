@@ -34,7 +34,7 @@ from cycler_da.products.atomic import (
     write_atomically,
     write_json_atomically,
 )
-from cycler_da.products.audit import audit_chain
+from cycler_da.products.audit import audit_chain, audit_revisions
 from cycler_da.products.lock import HEARTBEAT, STALE_AFTER, CycleLock, lock_holder, take_lock
 from cycler_da.products.manifest import MANIFEST, SUCCESS, PreviousCycle, read_manifest
 from cycler_da.products.owner import Owner
@@ -248,6 +248,10 @@ class Store:
         """Folders of earlier publications of a cycle, oldest first."""
         return sorted((self.chain_folder / "revisions").glob(f"{time_stamp(time)}.r[0-9]*"))
 
+    def all_revisions(self) -> list[Path]:
+        """Folders of earlier publications of all cycles."""
+        return sorted((self.chain_folder / "revisions").glob("*.r[0-9]*"))
+
     def discard_work(self, time: np.datetime64) -> None:
         """Remove the work folder of a cycle, if there is one."""
         if self._work(time).exists():
@@ -264,12 +268,17 @@ class Store:
         return True
 
     def verify(self, time: np.datetime64 | None = None) -> list[str]:
-        """Problems of one cycle or of all: every file against its manifest, and the links between manifests."""
+        """Problems of one cycle or of all: every file against its manifest, and the links between manifests.
+
+        Of earlier publications the links are not followed. Raises MissingProduct for a cycle that is not complete.
+        """
         times = self.complete_cycles() if time is None else [time]
         if time is not None:
             self._require_complete(time)
         folders = {time_stamp(one): self.cycle_folder(one) for one in times}
-        return audit_chain(folders, revisions=self.chain_folder / "revisions", cycles=self.chain_folder / "cycles")
+        earlier = self.all_revisions() if time is None else self.revisions(time)
+        place = {"revisions": self.chain_folder / "revisions", "cycles": self.chain_folder / "cycles"}
+        return audit_chain(folders, **place) + audit_revisions(earlier)
 
     def _work(self, time: np.datetime64) -> Path:
         return self.chain_folder / "work" / time_stamp(time)
@@ -289,7 +298,8 @@ class Store:
             )
 
     def _revision_place(self, time: np.datetime64) -> Path:
-        number = len(self.revisions(time)) + 1
+        numbers = [int(path.suffix[2:]) for path in self.revisions(time)]  # some may have been removed by hand
+        number = max(numbers, default=0) + 1
         return self.chain_folder / "revisions" / f"{time_stamp(time)}.r{number:03d}"
 
     def _to_revisions(self, time: np.datetime64) -> Path:

@@ -200,6 +200,26 @@ def test_a_file_that_is_gone_without_a_note_is_damage_still(store, block, case):
     assert store.verify() == [f"{folder}/analysis.nc: the file is absent"]
 
 
+def test_every_flipped_byte_of_a_note_is_found(store, block, case):
+    retain(store, block, case.times)
+    note = store.cycle_folder(case.times[1]) / "RETIRED.json"
+    content = note.read_bytes().rstrip()
+    assert store.verify(case.times[1]) == []
+    for position in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[position] ^= 1
+        note.write_bytes(bytes(flipped))
+        unchanged = json.loads(content) == _loaded(flipped)  # white space between words
+        assert unchanged or store.verify(case.times[1]), content[max(0, position - 20) : position + 20]
+
+
+def _loaded(content):
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -231,6 +232,44 @@ def test_verify_finds_one_flipped_bit_and_names_the_file(store: Store, name: str
     # A broken seal and a broken manifest show as a difference between the two.
     assert name in problems[0] or (name == "_SUCCESS" and "MANIFEST.json" in problems[0])
     assert store.verify(TIME) == []
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "diag/stats.json", "MANIFEST.json", "_SUCCESS"])
+def test_verify_finds_one_flipped_bit_in_an_earlier_publication(store: Store, name: str) -> None:
+    _publish(store, TIME)
+    _publish(store, TIME, "another", replace=True)
+    (kept,) = store.revisions(TIME)
+    assert store.verify() == []
+    _flip(kept / name, position=20)
+    (problem,) = store.verify()
+    assert "20200102T0000Z.r001" in problem and "replaced since; where nobody needs it, remove" in problem
+    assert name in problem or (name == "_SUCCESS" and "MANIFEST.json" in problem)
+    assert [problem] == store.verify(TIME)
+
+
+def test_every_flipped_byte_of_a_seal_or_manifest_is_found(store: Store) -> None:
+    folder = _publish(store, TIME)
+    for name in ("_SUCCESS", "MANIFEST.json"):
+        content = (folder / name).read_bytes().rstrip()  # white space at the end says nothing
+        for position in range(0, len(content), 1 if name == "_SUCCESS" else 7):
+            flipped = bytearray(content)
+            flipped[position] ^= 1
+            (folder / name).write_bytes(bytes(flipped))
+            assert store.verify(), (name, position)
+        (folder / name).write_bytes(content + b"\n")
+    assert store.verify() == []
+
+
+def test_a_revision_that_was_removed_by_hand_stops_no_later_one(store: Store) -> None:
+    _publish(store, TIME, "first")
+    for text in ("second", "third"):
+        _publish(store, TIME, text, replace=True)
+    shutil.rmtree(store.revisions(TIME)[0])
+    _publish(store, TIME, "fourth", replace=True)
+    assert [folder.name[-4:] for folder in store.revisions(TIME)] == ["r002", "r003"]
+    assert store.verify() == []
+    with store.lock(TIME):  # nothing is left to be put right
+        assert not list((store.chain_folder / "revisions").glob("*.next"))
 
 
 def test_verify_finds_absent_and_foreign_files(store: Store) -> None:
