@@ -20,13 +20,14 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
 from cycler_da.masked_training import MaskedClimate, train_masked
+from cycler_da.observed_training import ObservedStates, train_observed
 from cycler_da.radar_training import RadarProxies, train_radar
 from cycler_da.registry import read_strictly
 from cycler_da.state_training import SimulatedStates, train_states
 from cycler_da.window_training import SimulatedWindows, train_windows
 
 #: What a config may train on, by `data.kind`.
-TrainingData = SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows | MaskedClimate
+TrainingData = SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows | MaskedClimate | ObservedStates
 
 
 class Told(TypedDict):
@@ -98,6 +99,8 @@ def run_training(
         trained = train_radar(data, scaling, settings, **told)
     elif isinstance(data, MaskedClimate):
         trained = train_masked(data, scaling, settings, **told)
+    elif isinstance(data, ObservedStates):
+        trained = train_observed(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
         trained = train_states(data, scaling, settings, **told)
     elif isinstance(data, SimulatedWindows):
@@ -140,4 +143,5 @@ _DATA: Mapping[str, type] = {
     "simulated_states": SimulatedStates,
     "simulated_windows": SimulatedWindows,
     "masked_climate": MaskedClimate,
+    "observed_states": ObservedStates,
 }

@@ -110,7 +110,12 @@ def test_missing_proxies_and_unknown_names_are_said(folder, tmp_path, monkeypatc
     for old, new, error, message in (
         (f"folder: {folder}, held", "held", MissingInput, "CYCLER_REALDATA"),
         ("held_out: [second]", "held_out: [third]", ConfigError, "no sequence third; valid: first, second"),
-        ("kind: radar_proxies", "kind: proxies", ConfigError, "valid: masked_climate, radar_proxies, simulated, "),
+        (
+            "kind: radar_proxies",
+            "kind: proxies",
+            ConfigError,
+            "valid: masked_climate, observed_states, radar_proxies, simulated, ",
+        ),
     ):
         path = tmp_path / "train.yaml"
         path.write_text(text.replace(old, new))

@@ -56,7 +56,7 @@ def require_mask(operator: ObservationOperator, layout: Layout, *, scheme: str) 
         return
     raise ConfigError(
         f"scheme {scheme}: operator {operator.name} does not read single cells of the state; expected a mask. Use "
-        "operator cell, or a scheme for other operators (letkf, enkf, interpolant_filter)"
+        "operator cell, or a scheme for other operators (letkf, enkf, masf_two_heads, interpolant_filter)"
     )
 
 
@@ -71,7 +71,7 @@ def _cells(observations: Observations, scheme: str) -> Tensor:
         names = sorted({batch.operator.name for batch in observations.batches if not batch.operator.is_linear})
         raise AnalysisFailed(
             f"{scheme}: operator {', '.join(names)} is not linear; expected observations of single cells. Use operator "
-            "cell, or a scheme for nonlinear operators (letkf, enkf, interpolant_filter)"
+            "cell, or a scheme for nonlinear operators (letkf, enkf, masf_two_heads, interpolant_filter)"
         )
     found: list[Tensor] = []
     for first, rows in enumerate(torch.eye(len(observations), dtype=torch.float64).split(_ROWS)):

@@ -16,9 +16,9 @@ and two priors, each E[x_0 | x_a]:
 
 Source: arXiv:2604.02889 and its published code (steps, multipliers, fine-tuning). One network serves all masks, here
 (docs/decisions/0025). Limits: observations of single cells (operator `cell`, or `points` at centres); with weights, of
-the one error of their training. Nonlinear operators and those of another shape than the state are refused: the
-published form for them (two heads, guidance through the network) is not built. Without weights there is no
-localization: a few members see false correlations everywhere. Fine-tuning on ten members learns those by heart.
+the one error of their training. Nonlinear operators and those of another shape than the state are refused: they have
+a scheme of their own, `masf_two_heads`. Without weights there is no localization: a few members see false correlations
+everywhere. Fine-tuning on ten members learns those by heart.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ to 512^2 points. Here the nearest whole strides of 64 points, every 10th, 16th a
 0.22 %. That is 49, 16 and 9 places in the box, where the published grids have 169, 324 and 676: the same share of a
 coarser grid sees less of the flow, so that errors are not comparable with the published ones. Re is 1000; truths and
 members have noise of their own (published seeds may give one of them the truth). Nonlinear h: its sigmoid(2 x), on the
-densest grid; MASF's two-headed form for it is not built.
+densest grid; MASF's two-headed form for it (`masf_two_heads`) has no weights of this size.
 
     free run             no observations
     EnKF, LETKF          localized, true model; the LETKF also with the learned model of the next row

@@ -7,6 +7,7 @@ from cycler_da.generative.networks.incompressible import IncompressibleSpectralN
 from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
+from cycler_da.generative.networks.two_head_ring import TwoHeadRing
 from cycler_da.generative.networks.unet import UNet
 from cycler_da.generative.networks.window_unet import WindowUNet
 
@@ -19,6 +20,7 @@ __all__ = [
     "NetworkSpec",
     "QuadraticRingNet",
     "QuadraticSpectralNet",
+    "TwoHeadRing",
     "UNet",
     "WindowUNet",
     "build_network",
