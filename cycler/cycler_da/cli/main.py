@@ -20,6 +20,7 @@ from cycler_da.cli import (
     run,
     serve,
     tune,
+    watch,
     whatif,
 )
 from cycler_da.errors import EXIT_USAGE
@@ -53,6 +54,7 @@ app = typer.Typer(
 for command in (
     run.run,
     serve.serve,
+    watch.watch,
     inspect.check,
     inspect.status,
     inspect.verify,

@@ -11,11 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from cycler_da.cli.run import entry_point, stop_on_sigterm
 from cycler_da.cli.shell import ConfigPath, Overrides, expected_errors, set_up_logging
+from cycler_da.cli.watch import Http, looking_interval, watched
 from cycler_da.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from cycler_da.operations.monitor import Monitor
 
 log = logging.getLogger(__name__)
-
-#: No stage may take longer (s), or /healthz says that the service hangs.
-SILENCE = 1800.0
 
 
 def serve(
@@ -37,21 +34,18 @@ def serve(
         str | None, typer.Option(help="Begin anew at this valid time; earlier cycles are not caught up.")
     ] = None,
     clock: Annotated[str, typer.Option(help="Data time: wall, replay:SPEED or file:PATH.")] = "wall",
-    http: Annotated[str, typer.Option(help="HOST:PORT of /healthz, /readyz, /metrics and /status, or none.")] = "none",
+    http: Http = "none",
 ) -> None:
     """Run cycles as their observations arrive or their cut-off passes, oldest first, until stopped."""
     set_up_logging(verbose=True)
     with expected_errors():
-        from cycler_da.times import parse_duration
-
-        seconds = float(parse_duration(every) / np.timedelta64(1, "s"))
-        if seconds <= 0:
-            raise ConfigError(f"--every {every}: expected a duration > 0, such as 5min")
+        seconds = looking_interval(every)
         if orchestrator != "none" and clock != "wall":
             raise ConfigError(f"--clock {clock}: only the plain loop can have another clock; add --orchestrator none")
         with (
             _open(config, overrides or [], clock=clock, cold_start=cold_start) as plan,
-            _watched(plan, http, seconds) as monitor,
+            _as_watcher(plan.folder),
+            watched(plan, http, seconds, journal="serve.jsonl") as monitor,
         ):
             if orchestrator == "none":
                 _serve_plainly(plan, monitor, seconds)
@@ -78,15 +72,11 @@ def _serve_plainly(plan: Experiment, monitor: Monitor, every: float) -> None:
 
 def _serve_with(orchestrator: str, config: Path, overrides: list[str], monitor: Monitor, every: float) -> None:
     """Serve with an orchestrator, whose looks are other processes; a thread watches the store meanwhile."""
+    from cycler_da.operations.watching import watch
+
     server, stop = entry_point("cycler_da.servers", orchestrator), threading.Event()
-
-    def watch() -> None:
-        while not stop.is_set():
-            monitor.follow()
-            monitor.refresh()
-            stop.wait(min(every, 60.0))
-
-    thread = threading.Thread(target=watch, name="monitor", daemon=True)
+    options = {"every": every, "stop": stop}
+    thread = threading.Thread(target=watch, args=(monitor,), kwargs=options, name="monitor", daemon=True)
     thread.start()
     try:
         server(config, timedelta(seconds=every), overrides=overrides)
@@ -96,17 +86,16 @@ def _serve_with(orchestrator: str, config: Path, overrides: list[str], monitor: 
 
 
 @contextmanager
-def _watched(plan: Experiment, http: str, every: float) -> Iterator[Monitor]:
-    """A monitor of the experiment, its journal and its endpoint."""
-    from cycler_da.operations.endpoint import endpoint
-    from cycler_da.operations.journal import journal_to
-    from cycler_da.operations.monitor import Monitor
+def _as_watcher(folder: Path) -> Iterator[None]:
+    """Keep others from watching too; where another one does, serve all the same: cycles come first."""
+    from cycler_da.operations.watching import Watched, only_watcher
 
-    monitor = Monitor(lambda: plan.agenda, silence_limit=max(SILENCE, 3 * every))
-    with journal_to(plan.folder / "logs" / "serve.jsonl"), ExitStack() as stack:
-        if http != "none":
-            log.info("event=endpoint url=%s", stack.enter_context(endpoint(http, monitor.answers())))
-        yield monitor
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(only_watcher(folder))
+        except Watched as error:
+            log.warning("event=watched_twice text=%s", error)
+        yield
 
 
 def _open(config: Path, overrides: list[str], *, clock: str, cold_start: str | None) -> Experiment:

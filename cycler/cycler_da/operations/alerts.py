@@ -80,6 +80,7 @@ def _of_chain(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) ->
         cause = f"cycle {failure['cycle']}, exit code {code}: {failure['cause']}"
         yield Alert("failed", name, ERROR, failure["stage"], cause, ACTIONS.get(code, "read the log"))
     if facts["latest"] is None:
+        yield from _never_begun(name, facts, status)
         return
     if facts["n_pending"] and facts["data_age_seconds"] > status["max_age_seconds"]:
         yield _stale(name, facts, status)
@@ -98,6 +99,17 @@ def _of_chain(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) ->
     elif facts["degraded"]:
         cause = f"cycle {facts['latest']}: {'; '.join(facts['degraded'])}"
         yield Alert("degraded", name, WARNING, "", cause, "look in the morning; products are labelled and usable")
+
+
+def _never_begun(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> Iterator[Alert]:
+    """A chain without any cycle has no age: what counts is since when its first one is due."""
+    due = facts["first_due"]
+    if due is None:
+        return
+    seconds = int((parse_time(status["data_time"]) - parse_time(due)) / np.timedelta64(1, "s"))
+    if seconds > status["max_age_seconds"]:
+        cause = f"no cycle is complete; the first is due since {due}, {seconds} s, limit {status['max_age_seconds']} s"
+        yield Alert("stale", name, ERROR, "", cause, "see whether the service, or the worker, runs; read its log")
 
 
 def _stale(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> Alert:
