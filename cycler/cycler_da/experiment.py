@@ -10,7 +10,6 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,15 @@ from cycler_da.arrivals import Arrivals
 from cycler_da.clock import Clock, WallClock
 from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
-from cycler_da.cycle.running import LAST_STAGE, run_stage
-from cycler_da.errors import EXIT_DEGRADED, CyclerError, LockedCycle, MissingInput
+from cycler_da.errors import CyclerError, LockedCycle, MissingInput
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature
 from cycler_da.obs.files import require_folder
+from cycler_da.opened_cycle import CONFIG, OpenedCycle, refresh_page
 from cycler_da.origin import require_same_origin
-from cycler_da.plots.page import write_page
 from cycler_da.preparation import Say, draw_stream, open_or_make_nature
-from cycler_da.priority import give_way
 from cycler_da.products.atomic import write_atomically
-from cycler_da.products.failure import clear_failure, clear_failure_of, write_failure
-from cycler_da.products.manifest import SUCCESS
+from cycler_da.products.failure import clear_failure_of, write_failure
 from cycler_da.products.store import Store, require_space
 from cycler_da.setting import Setting, Stream, load_setting
 from cycler_da.tables.closing import closing_markdown, closing_rows
@@ -45,54 +41,12 @@ from cycler_da.verification.sums import ScoreSums
 
 log = logging.getLogger(__name__)
 
-CONFIG, PAGE, SCORES = "experiment.yaml", "index.html", "diag/scores.json"
+SCORES = "diag/scores.json"
 
 PREPARE = "prepare"  # what comes before all stages, in notes of failures
 
 #: Cycles of a chain for which a look of a service must have space; what it makes later, retention may make room for.
 SERVED_AHEAD = 8
-
-
-@dataclass
-class OpenedCycle:
-    """One cycle with its lock held; implements `cycle_plan.OpenCycle`."""
-
-    work: CycleWork
-    was_complete: bool
-    is_backfill: bool = False  # the service of the experiment goes first
-
-    def run_stage(self, name: str) -> dict[str, Any]:
-        """Run a stage, or nothing when the store says that the cycle or the stage is done."""
-        if self.was_complete:
-            return {}
-        if self.is_backfill:
-            give_way(self.work.store.experiment_folder)
-        store = self.work.store
-        try:
-            facts = run_stage(self.work, name)
-        except LockedCycle:
-            raise  # another run is at work, which is no failure
-        except Exception as error:
-            write_failure(store.chain_folder, self.work.time, name, error, is_final_pass=self.work.is_final_pass)
-            raise
-        if name == LAST_STAGE:
-            self.was_complete = True
-            clear_failure(store.chain_folder, done=self.work.time)
-            refresh_page(self.work.store.experiment_folder)
-        return facts
-
-    def report(self) -> dict[str, Any]:
-        """How the cycle went, from its published summary."""
-        folder = self.work.store.cycle_folder(self.work.time)
-        summary = json.loads((folder / "diag" / "summary.json").read_text())
-        return {
-            "exit_code": summary["exit_code"],
-            "reasons": summary["degraded"],
-            "counts": summary["counts"],
-            "scores": {kind: scores.get("all", {}) for kind, scores in summary["scores"].items()},
-            "images": [str(folder / image) for image in summary["images"]],
-            "page": str(self.work.store.experiment_folder / PAGE),
-        }
 
 
 class Experiment:
@@ -327,24 +281,6 @@ def load_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
 def load_served_plan(config_path: str, overrides: Sequence[str] = ()) -> Experiment:
     """Make the plan of a config file for one look of a service; what a scheduled flow calls."""
     return open_experiment(Path(config_path), overrides, is_served=True, say=log.info)
-
-
-def refresh_page(folder: Path) -> dict[str, Any]:
-    """Write the page of an experiment when anything it shows is younger than it; returns facts for the shell.
-
-    Like a map, a page that fails degrades the run and never stops it. Raises CannotWrite.
-    """
-    page = folder / PAGE
-    shown = [folder / CONFIG, *folder.glob(f"*/cycles/*/{SUCCESS}")]
-    if page.is_file() and all(path.stat().st_mtime_ns < page.stat().st_mtime_ns for path in shown):
-        return {"page": str(page)}
-    try:
-        return {"page": str(write_page(folder))}
-    except CyclerError:
-        raise
-    except Exception as error:  # whatever a template or a plotting library may raise
-        log.exception("experiment=%s the page failed: %s", folder.name, error)
-        return {"page": "", "exit_code": EXIT_DEGRADED}
 
 
 def table_of(facts: Mapping[str, Any]) -> tuple[Row, ...]:

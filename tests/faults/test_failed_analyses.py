@@ -137,7 +137,7 @@ def test_a_page_that_fails_costs_the_page_and_nothing_else(
         raise KeyError("template")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cycler_da.experiment.write_page", no_template)
+        patch.setattr("cycler_da.opened_cycle.write_page", no_template)
         result = _run(drill)
     assert result.code == 3, result.output
     assert drill.hashes() == undisturbed

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cycler_da import experiment
+from cycler_da import opened_cycle
 from cycler_da.cycle.stages import plot
 from cycler_da.products.owner import Owner
 from cycler_da.products.store import Store
@@ -57,7 +57,7 @@ def figures() -> None:
 
 def page() -> None:
     """The page cannot be written."""
-    experiment.write_page = _no_font  # type: ignore[assignment]
+    opened_cycle.write_page = _no_font  # type: ignore[assignment]
 
 
 def disk(way: str, visit: int, seconds: float) -> None:
