@@ -8,6 +8,9 @@ L0 is the root of the mean residual covariance, P(z0) a learned triangle. Whiten
 residual of Lorenz-63 over 0.25 time units is nearly Gaussian (skewness and excess kurtosis below 0.1),
 so that nothing is left for a denoiser to learn and one step of tau is a draw of the transition.
 
+Far from the attractor a network knows nothing and may say anything: means are held within `FARTHEST` climatological
+deviations in every variable, and residuals have at most the variance of the climate, for a step leaves no more open.
+
 Guidance is exact for linear observations: S_i = H L_i L_i^T H^T / (1 + tau) + R of every member, factorised densely.
 Limits: n^2 numbers for each member; one state of history; a transition with several modes needs a denoiser.
 """
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Rows the network sees at once; the last block is filled up with zeros, so that bytes do not depend on the batch.
 _ROWS = 64
+#: Lorenz-63 and -96 stay within 3.6 deviations of their climates.
+FARTHEST = 5.0
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,15 @@ class DenseTransition:
         scaled = self._scaled(now)
         parts = [self._moments(block) for block in scaled.split(_ROWS)]
         increment, root = (torch.cat(column) for column in zip(*parts, strict=True))
-        mean = now + (increment.to(now.dtype) * self._std(now))
+        mean = self._held(now + (increment.to(now.dtype) * self._std(now)))
         rows = self._std(now).to(torch.float64).expand(now.shape[1:]).reshape(-1, 1)
-        return DensePrediction(mean, rows * root)
+        return DensePrediction(mean, rows * _no_wider_than_the_climate(root))
+
+    def _held(self, mean: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """The mean within FARTHEST deviations of the climate; NaN stays NaN."""
+        middle = torch.tensor(self.scaling.mean, dtype=mean.dtype, device=mean.device)
+        middle, reach = middle.reshape(-1, *(1,) * (mean.ndim - 2)), FARTHEST * self._std(mean)
+        return mean.clamp(middle - reach, middle + reach)
 
     @torch.no_grad()
     def _moments(self, block: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,6 +81,12 @@ class DenseTransition:
     def _std(self, x: Tensor) -> Tensor:
         std = torch.tensor(self.scaling.std, dtype=x.dtype, device=x.device)
         return std.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+def _no_wider_than_the_climate(root: Float[Tensor, "batch n n"]) -> Float[Tensor, "batch n n"]:
+    """Scaled roots whose mean variance is at most 1; others are made smaller as a whole."""
+    size = root.square().sum(dim=(1, 2)).div(root.shape[1]).sqrt()
+    return root / size.clamp(min=1.0)[:, None, None]
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,16 @@ def states(n=200):
     return torch.randn((n, 1, 3, 1), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
+def climatological(scaled):
+    middle, std = (torch.tensor(x, dtype=torch.float64)[:, None] for x in (SCALING.mean, SCALING.std))
+    return middle + std * scaled
+
+
 def test_an_untrained_network_is_persistence_with_the_measured_root():
     transition = DenseTransition(network(is_trained=False), SCALING)
-    prediction = transition.predict(states())
-    assert torch.equal(prediction.mean, states()[:, -1])
+    near = climatological(states())
+    prediction = transition.predict(near)
+    assert torch.equal(prediction.mean, near[:, -1])
     expected = torch.diag(torch.tensor(SCALING.std, dtype=torch.float64)).expand(200, 3, 3)
     torch.testing.assert_close(prediction.root, expected, rtol=0, atol=0)
 
@@ -104,3 +110,23 @@ def test_moment_matching_refuses_members_that_do_not_share_their_covariance():
     scheme = Flowdas(FlowdasSpec(guidance="moment_matching", n_steps=3))
     with pytest.raises(AnalysisFailed, match=r"differs between members.*gauss_newton"):
         scheme.sample_residual(prediction, seen, MemberNoise(Noise(1), range(4), "test"))
+
+
+def test_far_from_the_climate_means_are_held_and_residuals_have_at_most_its_variance():
+    transition = DenseTransition(network(is_trained=True), SCALING)
+    prediction = transition.predict(1e3 * states())
+    middle, std = (torch.tensor(x, dtype=torch.float64)[:, None] for x in (SCALING.mean, SCALING.std))
+    assert float(((prediction.mean - middle) / std).abs().max()) <= 5.0
+    of_member = (prediction.root / std).square().sum(dim=(1, 2)) / 3
+    assert float(of_member.max()) <= 1.0 + 1e-12 and float(of_member.min()) > 0.0
+
+
+def test_within_the_climate_nothing_is_held():
+    net, scaled = network(is_trained=True), states()
+    with torch.no_grad():
+        net.base_root.mul_(0.01)
+    prediction = DenseTransition(net, SCALING).predict(climatological(0.1 * scaled))
+    with torch.no_grad():
+        root = net.covariance_root((0.1 * scaled[:, 0]).float())
+    rows = torch.tensor(SCALING.std, dtype=torch.float64)[:, None]
+    torch.testing.assert_close(prediction.root, rows * root, rtol=1e-4, atol=1e-7)
