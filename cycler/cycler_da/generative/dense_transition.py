@@ -8,8 +8,9 @@ L0 is the root of the mean residual covariance, P(z0) a learned triangle. Whiten
 residual of Lorenz-63 over 0.25 time units is nearly Gaussian (skewness and excess kurtosis below 0.1),
 so that nothing is left for a denoiser to learn and one step of tau is a draw of the transition.
 
-Far from the attractor a network knows nothing and may say anything: means are held within `FARTHEST` climatological
-deviations in every variable, and residuals have at most the variance of the climate, for a step leaves no more open.
+Far from the attractor a network knows nothing and may say anything: states that it sees, and means, are held within
+`FARTHEST` climatological deviations in every variable, and residuals have at most the variance of the climate, for a
+step leaves no more open.
 
 Guidance is exact for linear observations: S_i = H L_i L_i^T H^T / (1 + tau) + R of every member, factorised densely.
 Limits: n^2 numbers for each member; one state of history; a transition with several modes needs a denoiser.
@@ -54,7 +55,7 @@ class DenseTransition:
 
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> DensePrediction:
         """Bind the transition to the last states of a batch."""
-        now = frames[:, -1]
+        now = self._held(frames[:, -1])
         scaled = self._scaled(now)
         parts = [self._moments(block) for block in scaled.split(_ROWS)]
         increment, root = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -62,11 +63,11 @@ class DenseTransition:
         rows = self._std(now).to(torch.float64).expand(now.shape[1:]).reshape(-1, 1)
         return DensePrediction(mean, rows * _no_wider_than_the_climate(root))
 
-    def _held(self, mean: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
-        """The mean within FARTHEST deviations of the climate; NaN stays NaN."""
-        middle = torch.tensor(self.scaling.mean, dtype=mean.dtype, device=mean.device)
-        middle, reach = middle.reshape(-1, *(1,) * (mean.ndim - 2)), FARTHEST * self._std(mean)
-        return mean.clamp(middle - reach, middle + reach)
+    def _held(self, states: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
+        """States within FARTHEST deviations of the climate; NaN stays NaN."""
+        middle = torch.tensor(self.scaling.mean, dtype=states.dtype, device=states.device)
+        middle, reach = middle.reshape(-1, *(1,) * (states.ndim - 2)), FARTHEST * self._std(states)
+        return states.clamp(middle - reach, middle + reach)
 
     @torch.no_grad()
     def _moments(self, block: Tensor) -> tuple[Tensor, Tensor]:
