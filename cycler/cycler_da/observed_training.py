@@ -47,6 +47,7 @@ class ObservedStates:
     observed: tuple[Mapping[str, Any], ...]  # variable and operator, one for each observed variable
     error: float  # of an observation, units of the operators
     fractions: tuple[float, ...] = (1.0,)  # of the cells that are observed; every pair of the training has one of them
+    together: int = 1  # pairs of a step with one level and mask; more where the Gaussian is large
     states: int = 20_000
     held_out: int = 2_000
     spin_up: int = 400  # model steps
@@ -62,6 +63,8 @@ class ObservedStates:
         for name in ("states", "held_out"):
             if getattr(self, name) < 100:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; expected 100 or more")
+        if self.together < 1:
+            raise ConfigError(f"data.together is {self.together}; expected 1 or more")
         if not self.observed:
             raise ConfigError("data.observed is empty; expected a variable and an operator")
         self.fields()
@@ -107,7 +110,9 @@ def train_observed(
     z, held_z = (scaled_pairs(part, fields, scaling, h_scaling) for part in (states, others))
     pair = pair_of_covariance(z.mean(dim=0), torch.cov(z.mT))
     process = pair_process(data.form, fields, h_scaling, data.error, layout)
-    training, held_out = (ObservedPairs(part, process, process.mask[0], data.fractions) for part in (z, held_z))
+    training, held_out = (
+        ObservedPairs(part, process, process.mask[0], data.fractions, data.together) for part in (z, held_z)
+    )
     on_message(f"fit {settings.network.kind}, {data.form}: {settings.steps} steps")
     model, seconds = train_heads(
         training, held_out, pair, layout.state_shape, settings, folder=run_folder, on_progress=on_progress

@@ -354,11 +354,11 @@ def chain(n_frames, correlation):
     return GaussianDenoiser(torch.zeros(n_frames).double(), correlation**lags, COSINE)
 
 
-def composition_error(window, ratio):
-    """Relative error of a first-order chain of 11 frames from its windows."""
-    t, z = COSINE.time_of(ratio), randn(50, 11, 1)
-    composed = ComposedDenoiser(chain(window, 0.9), Composition(11, window))
-    return relative(composed(z, t), chain(11, 0.9)(z, t))
+def composition_error(window, ratio, n_frames=11, frames=slice(None)):
+    """Relative error of some frames of a first-order chain from its windows."""
+    t, z = COSINE.time_of(ratio), randn(50, n_frames, 1)
+    composed = ComposedDenoiser(chain(window, 0.9), Composition(n_frames, window))
+    return relative(composed(z, t)[:, frames], chain(n_frames, 0.9)(z, t)[:, frames])
 
 
 def test_composition_is_exact_for_frames_that_are_independent():
@@ -371,6 +371,22 @@ def test_composition_of_a_markov_chain_is_good_at_small_noise_and_in_wide_window
     assert composition_error(5, 0.05) < 1e-4
     assert composition_error(5, 1.0) < composition_error(3, 1.0)
     assert composition_error(3, 1.0) > 0.05
+
+
+def forgotten(ratio, correlation=0.9):
+    """Weight of a frame in the estimate of its neighbour, in units of its own: correlation (l + 1 / l) = b, l < 1."""
+    b = 1.0 + correlation**2 + (1.0 - correlation**2) / ratio**2
+    return (b - math.sqrt(b**2 - 4.0 * correlation**2)) / (2.0 * correlation)
+
+
+def test_composition_of_a_markov_chain_is_exact_where_the_blanket_is_wider_than_its_memory():
+    # What is left out behind half a window of k frames is of the size l^(k + 1): 1e-16 here, below rounding.
+    assert forgotten(0.05) ** 8 < 1e-15
+    assert composition_error(15, 0.05, n_frames=31) < 1e-12
+    # And where it is not, two frames more of the blanket, one each way, are worth a factor l: of the middle frame of a
+    # long chain, for the error is a sum over the chain beyond, of which 50 draws know a ratio to some per cent.
+    errors = [composition_error(window, 1.0, 61, slice(30, 31)) for window in (9, 11, 13, 15)]
+    assert (errors[3] / errors[0]) ** (1 / 3) == pytest.approx(forgotten(1.0), rel=0.1)
 
 
 @pytest.mark.parametrize("bad", [(3, 5, 1), (5, 0, 1), (5, 3, 0)])

@@ -29,6 +29,7 @@ from cycler_da.errors import AnalysisFailed, ConfigError, WeightsMismatch
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import T_END, Multiplier, cosine_signal, published_times
 from cycler_da.generative.two_head_sampling import sample_augmented
+from cycler_da.generative.two_head_weights import load_heads
 from cycler_da.generative.two_heads import Augmented, GaussianHeads, Mixed, pair_of_members
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
@@ -36,10 +37,12 @@ from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.block_mean import BlockMeanSpec
 from cycler_da.obs.nonlinear import ArctanSpec, ExceedsSpec
 from cycler_da.obs.points import CellSpec
+from cycler_da.observed_training import pair_process, rmse_given_all, scaled_pairs
 from cycler_da.registry import read_strictly
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.masf import FineTuneSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
+from cycler_da.state_training import StateSimulation
 from cycler_da.training_run import TrainConfig, read_train_config, run_training
 
 ONE = torch.ones(1, dtype=torch.float64)
@@ -244,6 +247,7 @@ data:
   observed: [{{variable: u, operator: {{kind: arctan, scale: 4.0}}}}]
   error: 0.2
   fractions: [0.5, 1.0]
+  together: {together}
   states: 400
   held_out: 100
   spin_up: 60
@@ -256,7 +260,8 @@ fit: {{steps: 12, batch: 16, learning_rate: 3.0e-3, warm_up: 2, checkpoint_every
 
 def trained(folder, form) -> TrainConfig:
     path = folder / "train.yaml"
-    path.write_text(TRAINING.format(folder=folder, form=form, inputs={"augmented": 6, "dual_head": 5}[form]))
+    inputs, together = {"augmented": (6, 1), "dual_head": (5, 4)}[form]
+    path.write_text(TRAINING.format(folder=folder, form=form, inputs=inputs, together=together))
     config = read_train_config(path)
     run_training(config)
     return config
@@ -297,7 +302,7 @@ def test_trained_heads_analyse_and_go_on_in_the_next_cycle(tmp_path, form):
 
 def test_an_untrained_network_is_the_gaussian_of_the_climate(tmp_path):
     path = tmp_path / "train.yaml"
-    text = TRAINING.format(folder=tmp_path, form="augmented", inputs=6).replace(
+    text = TRAINING.format(folder=tmp_path, form="augmented", inputs=6, together=1).replace(
         "learning_rate: 3.0e-3", "learning_rate: 0.0"
     )
     path.write_text(text)
@@ -305,6 +310,18 @@ def test_an_untrained_network_is_the_gaussian_of_the_climate(tmp_path):
     scores = card.scores["rmse of the state given all observations"]
     assert scores["network"] == pytest.approx(scores["Gaussian"], rel=1e-6)
     assert scores["Gaussian"] < 0.9 * scores["climatology"]
+
+
+@pytest.mark.parametrize("name", ["lorenz63/masf_augmented", "lorenz63/masf_dual_head"])
+def test_released_heads_know_more_of_a_state_than_the_gaussian_of_the_climate(name, repository):
+    config = read_train_config(repository / "config" / "train" / f"{name.replace('/', '_')}.yaml")
+    layout, fields = config.data.simulated().layout(), config.data.fields()
+    weights = load_heads(repository / "data" / "weights" / name, form=config.data.form, layout=layout)
+    other = StateSimulation(replace(config.data.simulated(), seed=7), config.scaling)
+    z = scaled_pairs(other.starts(400, stream="test"), fields, config.scaling, weights.observed_scaling)
+    process = pair_process(config.data.form, fields, weights.observed_scaling, config.data.error, layout)
+    rmse = rmse_given_all(weights.model, process, z)
+    assert rmse["network"] < 0.7 * rmse["Gaussian"] < 0.7 * rmse["climatology"]
 
 
 def test_data_that_cannot_be_right_is_refused():
@@ -325,6 +342,7 @@ def test_data_that_cannot_be_right_is_refused():
         ({"observed": good["observed"] * 2}, "twice"),
         ({"observed": [{"variable": "w", "operator": {"kind": "arctan"}}]}, "unknown variable 'w'"),
         ({"states": 3}, "100 or more"),
+        ({"together": 0}, "1 or more"),
     ):
         with pytest.raises(ConfigError, match=message):
             read_strictly(data, {**good, **changed}, where="data")

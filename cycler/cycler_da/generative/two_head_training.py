@@ -1,11 +1,11 @@
 """Training of the two heads: once on the climate (amortised), and again on the members of a cycle.
 
     loss = mean of | F - target |^2 over x and h (`two_head_denoiser`); log of a / (sigma sqrt(1 - a^2)) uniform, a = 0
-    for a tenth of the pairs, where every augmented chain begins; every pair has a mask of its own
+    for a tenth of the pairs, where every augmented chain begins; a mask for every pair, or for `together` of them
 
 Adam with warm-up and cosine decay; the moving average of the weights is kept. `tuned_on_members` goes on from given
 weights with the members of one cycle and its mask, by AdamW, as published (120 steps of all members but a tenth,
-learning rate 3e-4); its noise is keyed.
+learning rate 3e-4); all members of a step have one level, so that the Gaussian is solved once. Its noise is keyed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +45,7 @@ class ObservedPairs:
     process: PairProcess
     observable: Float[Tensor, "m"]  # 1 where h is defined
     fractions: tuple[float, ...]
+    together: int = 1  # pairs of a step that share a level and a mask: one solve of the Gaussian for all of them
 
     def masks(self, count: int, generator: torch.Generator) -> Float[Tensor, "count m"]:
         """Masks at random, each with one of the fractions."""
@@ -56,8 +57,8 @@ class ObservedPairs:
     def batch(
         self, picked: Tensor, a: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, PairProcess]:
-        """Clean pairs, u, a, and the process with a mask for each."""
-        process = select_masks(self.process, self.masks(len(picked), generator))
+        """Clean pairs, u, a, and the process; as many masks as there are levels, one or one for each."""
+        process = select_masks(self.process, self.masks(len(a), generator))
         clean, wide = self.z[picked], a.to(torch.float64)[:, None]
         xi = torch.randn(len(picked), len(process.noise), generator=generator, dtype=torch.float64)
         return clean, forward(process, clean, wide, xi), wide, process
@@ -88,21 +89,23 @@ def train_heads(
         picked = torch.randint(len(training.z), (settings.batch,), generator=generator)
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
-        batch = training.batch(picked, draw_signals(settings.batch, error, generator), generator)
-        last = _descend(model, optimiser, batch, clip=settings.clip)
+        parts = [picked] if training.together == 1 else list(picked.split(training.together))
+        count = settings.batch if training.together == 1 else 1
+        batches = [training.batch(part, draw_signals(count, error, generator), generator) for part in parts]
+        last = _descend(model, optimiser, batches, clip=settings.clip)
         follow(average, model, settings.decay(step))
         if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
             seconds = spent + time.monotonic() - began
             running.keep(step + 1, seconds)
             if on_progress is not None:
-                check = float(measure_unexplained(average, held_out).share.mean()) ** 0.5
+                check = float(measure_unexplained(average, held_out, n_pairs=200).share.mean()) ** 0.5
                 on_progress(Progress(step + 1, settings.steps, last, check, 1.0, seconds))
     return average.eval(), spent + time.monotonic() - began
 
 
 @torch.no_grad()
-def measure_unexplained(model: TwoHeadDenoiser, held_out: ObservedPairs) -> Unexplained:
-    """What F misses of held-out pairs at every level, x and h together."""
+def measure_unexplained(model: TwoHeadDenoiser, held_out: ObservedPairs, *, n_pairs: int | None = None) -> Unexplained:
+    """What F misses of held-out pairs at every level, x and h together; of all of them, or of the first."""
     levels = torch.linspace(math.log(RATIOS[0]), math.log(RATIOS[1]), LEVELS, dtype=torch.float64)
     error, shares = mean_error(held_out.process), []
     for level in levels:
@@ -110,7 +113,7 @@ def measure_unexplained(model: TwoHeadDenoiser, held_out: ObservedPairs) -> Unex
         generator = torch.Generator().manual_seed(0)
         missed = [
             model.misses(*held_out.batch(part, torch.full((len(part),), ratio / math.hypot(1.0, ratio)), generator))
-            for part in torch.arange(len(held_out.z)).split(128)
+            for part in torch.arange(n_pairs or len(held_out.z)).split(128)
         ]
         shares.append(torch.cat(missed).square().mean().to(torch.float64))
     return Unexplained(levels, torch.stack(shares))
@@ -133,20 +136,20 @@ def tuned_on_members(
     with torch.inference_mode(False), torch.enable_grad():
         for _ in range(steps):
             clean = members[torch.randperm(len(members), generator=generator)[:size]].clone()
-            a = draw_signals(size, error, generator).to(torch.float64)[:, None]
+            a = draw_signals(1, error, generator).to(torch.float64)[:, None]
             xi = torch.randn(size, len(process.noise), generator=generator, dtype=torch.float64)
-            _descend(tuned, optimiser, (clean, forward(process, clean, a, xi), a, process), clip=1.0)
+            _descend(tuned, optimiser, [(clean, forward(process, clean, a, xi), a, process)], clip=1.0)
     return tuned.eval()
 
 
 def _descend(
     model: TwoHeadDenoiser,
     optimiser: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor, Tensor, PairProcess],
+    batches: Sequence[tuple[Tensor, Tensor, Tensor, PairProcess]],
     *,
     clip: float,
 ) -> float:
-    loss = model.misses(*batch).square().mean()
+    loss = torch.stack([model.misses(*batch).square().mean() for batch in batches]).mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)

@@ -9,6 +9,7 @@ from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.networks.two_head_ring import TwoHeadRing
 from cycler_da.generative.networks.unet import UNet
+from cycler_da.generative.networks.window_temporal import WindowTemporal
 from cycler_da.generative.networks.window_unet import WindowUNet
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "QuadraticSpectralNet",
     "TwoHeadRing",
     "UNet",
+    "WindowTemporal",
     "WindowUNet",
     "build_network",
 ]
