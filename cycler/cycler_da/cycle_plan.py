@@ -13,8 +13,8 @@ construction. Whether a cycle or stage is done is known to the store alone: a st
 
 A chain whose cycle fails is left where it is; the other chains go on, and the first error is raised at the
 end. A final pass that fails holds up the later final passes of its chain alone: what it would have replaced is
-published, and new cycles follow that. Only expected errors (CyclerError, OSError) are treated so, a bug stops
-everything at once.
+published, and new cycles follow that. A bug in one chain is no reason to hold up the others either: it is logged with
+its traceback at once, and is the error that is raised at the end.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from cycler_da.errors import (
     EXIT_COMPLETE,
     EXIT_DEGRADED,
     EXIT_NO_OBSERVATIONS,
+    EXIT_TEMPORARY,
     CyclerError,
     LockedCycle,
+    exit_code_of,
 )
 from cycler_da.times import time_stamp
 
@@ -47,8 +49,6 @@ RETRY_DELAYS = (2.0, 10.0)
 #: Errors of the operating system that another try does not cure.
 _LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EEXIST}
 _LASTING |= {errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EMFILE}
-
-EXIT_TEMPORARY = LockedCycle.exit_code
 
 Facts = Mapping[str, Any]
 
@@ -214,7 +214,7 @@ class _Run:
         stop_requested: Callable[[], bool],
     ) -> None:
         self._plan, self._emit, self._shell, self._stop_requested = plan, emit, shell, stop_requested
-        self._failed: dict[str, CyclerError | OSError] = {}
+        self._failed: dict[str, Exception] = {}
         self._left: set[str] = set()  # chains of which no cycle is tried any more
         self._codes: list[int] = []
 
@@ -240,15 +240,17 @@ class _Run:
             report = self._shell.cycle(self._name(chain, time), lambda: self._cycle(chain, time))
         except StoppedOnRequest:
             raise
-        except (CyclerError, OSError) as error:
+        except Exception as error:
+            if _is_bug(error):
+                log.exception("event=bug cycle=%s", self._name(chain, time))
             self._note(chain, error, is_final_pass=is_final_pass)
-            facts = {"error": str(error), "exit_code": getattr(error, "exit_code", EXIT_TEMPORARY)}
+            facts = {"error": str(error), "exit_code": exit_code_of(error)}
             self._emit(CycleEvent("cycle_failed", chain, time, facts=facts, seconds=clock.perf_counter() - started))
             return
         self._codes.append(int(report.get("exit_code", EXIT_COMPLETE)))
         self._emit(CycleEvent("cycle_finished", chain, time, facts=report, seconds=clock.perf_counter() - started))
 
-    def _note(self, chain: str, error: CyclerError | OSError, *, is_final_pass: bool) -> None:
+    def _note(self, chain: str, error: Exception, *, is_final_pass: bool) -> None:
         if chain in self._failed:
             error.add_note(f"the final pass of an earlier cycle failed too: {self._failed[chain]}")
         self._failed[chain] = error
@@ -287,7 +289,7 @@ class _Run:
         return facts
 
     def _raise_first_failure(self) -> None:
-        failures = list(self._failed.items())
+        failures = sorted(self._failed.items(), key=lambda item: not _is_bug(item[1]))
         if failures:
             (_, first), *others = failures
             for chain, error in others:
@@ -296,6 +298,11 @@ class _Run:
 
     def _name(self, chain: str, time: np.datetime64) -> str:
         return f"{self._plan.name}/{chain}/{time_stamp(time)}"
+
+
+def _is_bug(error: Exception) -> bool:
+    """Tell whether an error is neither an expected one nor of the operating system."""
+    return not isinstance(error, CyclerError | OSError)
 
 
 def _worst(codes: list[int]) -> int:

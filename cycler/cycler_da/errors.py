@@ -11,12 +11,19 @@ EXIT_DEGRADED = 3
 EXIT_NO_OBSERVATIONS = 4
 EXIT_USAGE = 64
 EXIT_INTERNAL = 70
+EXIT_TEMPORARY = 75
 
 
 class CyclerError(Exception):
     """An expected failure: what was attempted, what was found, what was expected, what to do."""
 
     exit_code = EXIT_INTERNAL
+
+
+def exit_code_of(error: BaseException) -> int:
+    """Exit code of what ended a run: its own, 75 of the operating system, 70 of a bug."""
+    code: int = getattr(error, "exit_code", EXIT_TEMPORARY if isinstance(error, OSError) else EXIT_INTERNAL)
+    return code
 
 
 class ConfigError(CyclerError):

@@ -6,13 +6,17 @@ with the other is made again (docs/operations.md, another experiment).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 
 import numpy as np
 
-from cycler_da.errors import ConfigError, WeightsMismatch
+from cycler_da.errors import ConfigError, MissingProduct, WeightsMismatch
 from cycler_da.products.store import Store
 from cycler_da.setting import Chain, Setting
+from cycler_da.times import time_stamp
+
+log = logging.getLogger(__name__)
 
 _ADVICE = "give this experiment another name or root, or make revisions of all cycles with --force"
 
@@ -22,10 +26,15 @@ def require_same_origin(
 ) -> None:
     """Compare the manifest of every complete cycle with what would be used now, but for those `made_again`.
 
-    Raises ConfigError for another config, WeightsMismatch for another model or covariance.
+    A manifest that cannot be read says nothing, and stops nobody but who needs its cycle: an old one must not hold up
+    new cycles. Raises ConfigError for another config, WeightsMismatch for another model or covariance.
     """
     for time in (time for time in store.complete_cycles() if time not in made_again):
-        inputs, folder = store.manifest(time)["inputs"], store.cycle_folder(time)
+        try:
+            inputs, folder = store.manifest(time)["inputs"], store.cycle_folder(time)
+        except MissingProduct as error:
+            log.warning("event=manifest_unreadable cycle=%s text=%s", time_stamp(time), error)
+            continue
         config, model = inputs["config"], inputs["weights"].get("model")
         covariance = inputs["weights"].get("covariance", "")
         if config != setting.config.digest:

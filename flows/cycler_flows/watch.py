@@ -19,8 +19,8 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Failed
 
-from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
-from cycler_da.errors import ConfigError, CyclerError
+from cycler_da.cycle_plan import CycleEvent, ExperimentPlan, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.errors import ConfigError, CyclerError, exit_code_of
 from cycler_da.operations.journal import LOGGERS, journal_to, lines_sent_to
 from cycler_da.operations.serving import journal
 from cycler_da.operations.signs import give_sign_of_life
@@ -53,7 +53,7 @@ def look(config_path: str, overrides: list[str] | None = None, loader: str = SER
             log.info("event=look_stopped text=%s", stop)
             return stopped_state(stop)
         except (CyclerError, OSError) as error:
-            code = getattr(error, "exit_code", EXIT_TEMPORARY)
+            code = exit_code_of(error)
             log.error("event=look_failed exit_code=%d text=%s", code, error)
             return Failed(message=f"exit code {code}: {error}")
 

@@ -109,11 +109,25 @@ def test_a_run_after_a_failure_continues_at_the_failed_stage(tmp_path: Path) -> 
     assert len(plan.lines()) == len(set(plan.lines())) == 2 * 3 * len(toy_plan.STAGES)
 
 
-def test_a_bug_stops_everything_at_once(tmp_path: Path) -> None:
-    plan = toy_plan.ToyPlan(tmp_path, before_stage=fail_at(PLACE, ZeroDivisionError(), times=1))
+def test_a_bug_in_one_chain_holds_up_no_other_one_and_is_raised_at_the_end(tmp_path: Path, caplog) -> None:
+    events: list[CycleEvent] = []
+    plan = toy_plan.ToyPlan(tmp_path, before_stage=fail_at(PLACE, ZeroDivisionError("by zero"), times=1))
     with pytest.raises(ZeroDivisionError):
-        run_plan(plan)
-    assert len(plan.pending("free_run")) == 2
+        run_plan(plan, on_event=events.append)
+    assert (len(plan.pending("letkf")), plan.pending("free_run")) == (2, [])
+    assert [event.facts["exit_code"] for event in events if event.kind == "cycle_failed"] == [70]
+    assert any(record.exc_info for record in caplog.records)  # with its traceback, when it happened
+
+
+def test_a_bug_is_the_error_of_a_run_though_a_chain_has_failed_before_it(tmp_path: Path) -> None:
+    errors = {"letkf": DataError("damaged"), "free_run": ZeroDivisionError("by zero")}
+
+    def fail(cycle: toy_plan.ToyCycle, name: str) -> None:
+        raise errors[cycle.chain]
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        run_plan(toy_plan.ToyPlan(tmp_path, before_stage=fail))
+    assert raised.value.__notes__ == ["chain letkf failed too: damaged"]
 
 
 def test_what_is_temporary_is_tried_again(tmp_path: Path) -> None:

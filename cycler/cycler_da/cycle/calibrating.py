@@ -16,8 +16,9 @@ from typing import Any
 import torch
 
 from cycler_da.cycle.fallback import FULL
+from cycler_da.cycle.trailing_window import WINDOW
 from cycler_da.cycle.unseen import assimilated_sums, unseen_sums, with_flags, withheld_fit
-from cycler_da.cycle.work import WINDOW, CycleWork, Facts
+from cycler_da.cycle.work import CycleWork, Facts
 from cycler_da.obs.base import QC, Observations
 from cycler_da.obs.qc_stream import fits_to_background
 from cycler_da.obs.qc_table import make_table

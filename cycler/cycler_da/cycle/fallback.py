@@ -216,8 +216,12 @@ def _older(work: CycleWork, previous: np.datetime64) -> Iterator[np.datetime64]:
     for time in reversed([time for time in work.store.complete_cycles() if time <= previous]):
         if time < previous:
             yield time
-        if work.began_anew(time):
-            return
+        try:
+            if work.began_anew(time):
+                return
+        except MissingProduct:  # a damaged manifest; what began anew has no background
+            if not (work.store.cycle_folder(time) / "background.nc").is_file():
+                return
 
 
 def _leads_down(work: CycleWork, failure: Exception, allowed: tuple[str, ...]) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from cycler_da.cycle.error_factors import error_factors, tuned
+from cycler_da.cycle.trailing_window import trailing_window
 from cycler_da.ensemble import Ensemble, append_times
 from cycler_da.errors import MissingProduct, PreviousReplaced
 from cycler_da.executor import Executor
@@ -35,16 +36,13 @@ from cycler_da.products.store import CycleLock, Store
 from cycler_da.schemes.window.hx import window_hx
 from cycler_da.setting import Chain, Setting, Stream
 from cycler_da.times import parse_time, time_stamp
-from cycler_da.verification.window import CycleCalibration, unpack, usual
+from cycler_da.verification.window import CycleCalibration, usual
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cycler_da.nature import Nature
 
-
-#: The trailing window of calibration sums, handed from cycle to cycle (see cycle/calibrating.py).
-WINDOW = "diag/window.json.gz"
 
 #: Ending of the file with the frames of a window before its end.
 FRAMES = "_window.nc"
@@ -242,13 +240,15 @@ class CycleWork:
         found = ((b.stream, r) for b in checked.batches for r in b.reasons if r.startswith(SET_ASIDE))
         return dict(found)
 
-    @cached_property
+    @property
     def window(self) -> tuple[CycleCalibration, ...]:
         """The trailing window of calibration up to the cycle before; empty where there is none yet."""
-        before = self.previous_time
-        if before is None or WINDOW not in self.store.manifest(before)["files"]:
-            return ()
-        return unpack(self.store.product(before, WINDOW).read_bytes())
+        return self.trailing_window[0]
+
+    @cached_property
+    def trailing_window(self) -> tuple[tuple[CycleCalibration, ...], str]:
+        """The same with what is wrong with it, "" where nothing is."""
+        return trailing_window(self)
 
     def obs_file(self, stream: Stream) -> Path:
         """Where the copy of a stream's file is, or would be."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,10 @@ class AlertBook:
             entry = self._told.setdefault(identity, {"told": {}})
             if "log" not in entry["told"]:
                 entry["since"] = iso_time(now)
+            elif _is_news(alert, Alert(**entry["alert"])):
+                entry["told"] = {}
             entry["alert"] = asdict(alert)
+            entry["worst"] = ERROR if ERROR in (alert.severity, entry.get("worst")) else WARNING
             self._tell_due(entry["told"], alert, now)
         self._save()
         return [{"since": self._told[identity]["since"], **asdict(alert)} for identity, alert in current.items()]
@@ -184,8 +187,9 @@ class AlertBook:
 
     def _end(self, entry: dict[str, Any]) -> None:
         """Tell those who know of an alert that it is over; who is no longer in the config needs no word."""
+        alert = replace(Alert(**entry["alert"]), severity=entry.get("worst", entry["alert"]["severity"]))
         for name in list(entry["told"]):
-            if name not in self._tells or self._tells[name](Alert(**entry["alert"]), "ends"):
+            if name not in self._tells or self._tells[name](alert, "ends"):
                 del entry["told"][name]
 
     def _save(self) -> None:
@@ -193,6 +197,11 @@ class AlertBook:
             write_json_atomically(self._path, self._told)
         except (OSError, CyclerError) as error:
             log.warning("event=alerts_not_saved error=%s (a restart may tell them again)", error)
+
+
+def _is_news(alert: Alert, before: Alert) -> bool:
+    """Whether an alert that lasts has become an error, or asks for something else to be done: as good as a new one."""
+    return (alert.severity == ERROR and before.severity != ERROR) or alert.action != before.action
 
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from threading import Event
 from typing import Any
 
-from cycler_da.cycle_plan import EXIT_TEMPORARY, CycleEvent, ServedPlan, StoppedOnRequest, run_plan
-from cycler_da.errors import EXIT_COMPLETE, CyclerError
+from cycler_da.cycle_plan import CycleEvent, ServedPlan, StoppedOnRequest, run_plan
+from cycler_da.errors import EXIT_COMPLETE, CyclerError, exit_code_of
 from cycler_da.priority import first_priority
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def look(plan: ServedPlan, *, stop: Event, on_event: Callable[[CycleEvent], None
         log.info("event=look_stopped text=%s", request)
         return Look(exit_code=request.exit_code, text=str(request))
     except (CyclerError, OSError) as error:
-        code = getattr(error, "exit_code", EXIT_TEMPORARY)
+        code = exit_code_of(error)
         log.error("event=look_failed exit_code=%d text=%s", code, error)
         return Look(exit_code=code, text=str(error))
     return Look(facts["cycles"], facts["exit_code"])

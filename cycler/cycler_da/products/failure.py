@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cycler_da.errors import ConfigError, CyclerError
+from cycler_da.errors import ConfigError, CyclerError, exit_code_of
 from cycler_da.products.atomic import write_json_atomically
 from cycler_da.times import iso_time, parse_time, time_stamp
 
@@ -33,8 +33,8 @@ def write_failure(
         "cycle": time_stamp(time),
         "stage": stage,
         "is_final_pass": is_final_pass,
-        "cause": str(error),
-        "exit_code": getattr(error, "exit_code", 75),
+        "cause": str(error) if isinstance(error, CyclerError | OSError) else f"a bug, {type(error).__name__}: {error}",
+        "exit_code": exit_code_of(error),
         "when": iso_time(np.datetime64("now", "s")),
     }
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from threading import Event
 
@@ -11,6 +12,7 @@ import torch
 
 from cycler_da.bench.operations.soak_case import CHAIN
 from cycler_da.cold_starts import add_cold_start
+from cycler_da.cycle.trailing_window import WINDOW
 from cycler_da.errors import AnalysisFailed, ConfigError, MissingProduct
 from cycler_da.executor import SerialExecutor
 from cycler_da.executor.base import ExecutorFailed, SchedulerLost
@@ -126,6 +128,44 @@ def test_a_damaged_analysis_is_passed_over_for_the_last_good_one(full_case, run)
     assert "is not what was published" in reason
     with netCDF4.Dataset(full_case.store.cycle_folder(full_case.times[2]) / "background.nc") as file:
         assert file["forecast_reference_time"][...] == full_case.times[0].astype(int)  # two cycles old
+
+
+@pytest.mark.parametrize(("name", "rung"), [("MANIFEST.json", "last_good"), ("diag/window.json.gz", "full")])
+def test_one_damaged_byte_of_the_cycle_before_does_not_stop_a_service(full_case, run, open_case, name, rung):
+    run(2, LADDER)
+    path = full_case.store.cycle_folder(full_case.times[2]) / name
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    experiment, _ = open_case(full_case.times[3], ENKF, LADDER, is_served=True)
+    assert look(experiment, stop=Event()).exit_code == 3
+    assert full_case.store.latest() == full_case.times[3]
+    summary = json.loads((full_case.store.cycle_folder(full_case.times[3]) / "diag" / "summary.json").read_text())
+    assert summary["fallback"]["rung"] == rung
+    said = "the statistics of the cycle before cannot be used, those of 20200101T0600Z stand in"
+    assert any(reason.startswith(said) and str(path) in reason for reason in summary["degraded"])
+    window = json.loads(
+        gzip.decompress((path.parents[name.count("/")].parent / "20200101T1800Z" / WINDOW).read_bytes())
+    )
+    assert [cycle["stamp"] for cycle in window["cycles"]] == ["20200101T0600Z", "20200101T1800Z"]
+
+
+def test_without_the_ladder_damaged_statistics_stop_the_chain(full_case, run):
+    run(1)
+    path = full_case.store.cycle_folder(full_case.times[1]) / WINDOW
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    assert run(2).exit_code == MissingProduct.exit_code
+    assert full_case.store.latest() == full_case.times[1]
+
+
+def test_a_damaged_manifest_is_not_passed_over_to_before_a_cold_start(full_case, run, open_case, cold_ensemble):
+    run(0, LADDER)
+    time = full_case.times[1]
+    cold_ensemble(full_case, time)
+    experiment, _ = open_case(time, ENKF, LADDER)
+    add_cold_start(experiment.folder, time, valid_times=experiment.setting.valid_times)
+    run(1, LADDER)
+    (full_case.store.cycle_folder(time) / "MANIFEST.json").write_text("?")
+    assert run(2, LADDER).exit_code == MissingProduct.exit_code
+    assert full_case.store.latest() == time
 
 
 def test_the_last_good_analysis_is_never_one_from_before_a_cold_start(full_case, run, open_case, cold_ensemble):

@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Event
 
@@ -31,7 +32,7 @@ from cycler_da.operations.sinks import make_tell
 from cycler_da.operations.status import experiment_status
 from cycler_da.operations_blocks import OperationsBlock, SinkBlock
 from cycler_da.schemes.letkf import Letkf
-from cycler_da.times import parse_time
+from cycler_da.times import iso_time, parse_time
 
 HOUR = np.timedelta64(3600, "s")
 NOW = parse_time("2020-01-01T12:00Z")
@@ -188,6 +189,29 @@ def test_an_alert_is_told_when_it_begins_then_every_repeat_and_when_it_ends(tmp_
         alerts.update([ALERT], NOW + hours * HOUR)
     alerts.update([], NOW + 8 * HOUR)
     assert told == [("stale", "begins"), ("stale", "lasts"), ("stale", "ends")]
+
+
+def test_an_alert_that_becomes_an_error_is_told_at_once_to_who_wants_errors_alone(tmp_path, hook):
+    sink = SinkBlock(kind="webhook", url=hook.url, at_least="error")
+    alerts = AlertBook(tmp_path / "alerts.json", make_tell("radar", [sink]), repeat=6 * HOUR)
+    warning = replace(ALERT, kind="fallback", severity="warning")
+    alerts.update([warning], NOW)
+    assert hook.received == []
+    (lasting,) = alerts.update([replace(warning, severity="error")], NOW + HOUR)
+    assert lasting["since"] == iso_time(NOW)
+    alerts.update([replace(warning, severity="error")], NOW + 2 * HOUR)
+    alerts.update([warning], NOW + 3 * HOUR)  # and hears the end of it, though it was a warning again by then
+    alerts.update([], NOW + 4 * HOUR)
+    assert [told["phase"] for told in hook.received] == ["begins", "ends"]
+
+
+def test_an_alert_that_asks_for_something_else_is_told_at_once(tmp_path):
+    told = []
+    alerts = book(tmp_path, told)
+    alerts.update([ALERT], NOW)
+    alerts.update([replace(ALERT, cause="data are 10 h old")], NOW + HOUR)
+    alerts.update([replace(ALERT, action="make space")], NOW + 2 * HOUR)
+    assert told == [("stale", "begins"), ("stale", "begins")]
 
 
 def test_a_restart_tells_nothing_twice(tmp_path):

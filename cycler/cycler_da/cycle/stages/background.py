@@ -14,6 +14,7 @@ def background(work: CycleWork) -> Facts:
         return {}
     made = forecast(work)
     reasons = [f"background by fallback {made.rung}: {cause}" for cause in made.causes]
+    reasons += [damage for damage in (work.trailing_window[1],) if damage]
     physical = work.setting.control.from_control(made.ensemble)
     facts = work.facts(
         "background",
