@@ -6,6 +6,7 @@ due while another one ran comes after it and finds little to do.
 
 On SIGTERM no further look is started, the running one finishes its stage (it has 30 s, then it is killed; the
 store makes the restart exact either way), and the embedded server stops last. The schedule is not paused.
+A service whose embedded server has died ends, too (exit code 69): without it no look would ever start.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from cycler_da.errors import ConfigError
 from cycler_flows.run import SERVED_LOADER, load_plan
+from cycler_flows.server import OrchestratorFailed
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 ANCHOR = datetime(2020, 1, 1, tzinfo=UTC)
 SHORTEST = timedelta(seconds=10)
+
+POLL, PATIENCE = 2.0, 60.0  # s
 
 
 def serve(
@@ -55,7 +59,7 @@ def serve(
     with prefect_server(plan.folder.parent, schedules=True, port=port) as session, quiet_terminal():
         deployment = look_deployment(path, every, name=plan.name, overrides=overrides, anchor=anchor, loader=loader)
         log.info("event=serving experiment=%s every=%s page=%s", plan.name, every, session.page)
-        _run(deployment)
+        _run(deployment, is_lost=session.is_lost)
     log.info("event=serving_ended experiment=%s", plan.name)
 
 
@@ -87,8 +91,8 @@ def look_deployment(
     return cast("RunnerDeployment", deployment)  # a coroutine only inside a running event loop
 
 
-def _run(deployment: RunnerDeployment) -> None:
-    """Run the schedule until SIGTERM or Ctrl-C.
+def _run(deployment: RunnerDeployment, *, is_lost: Callable[[], bool]) -> None:
+    """Run the schedule until SIGTERM or Ctrl-C; raises OrchestratorFailed when the embedded server has ended.
 
     Prefect's runner lives in a thread of its own: in the main thread it would answer SIGTERM itself, by raising
     SystemExit in the middle of its event loop.
@@ -101,16 +105,30 @@ def _run(deployment: RunnerDeployment) -> None:
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=copy_context().run, args=(work,), name="runner")
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="runner", daemon=True)
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         thread.start()
+        while thread.is_alive() and not is_lost():
+            thread.join(POLL)
+        if is_lost() and not stop.is_set():
+            _give_up(thread, stop)
         thread.join()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if failures:
         raise failures[0]
+
+
+def _give_up(thread: threading.Thread, stop: threading.Event) -> NoReturn:
+    """End: without its server the runner starts no look any more, and whoever watches the service starts it anew."""
+    stop.set()
+    thread.join(PATIENCE)  # a running look finishes its stage
+    raise OrchestratorFailed(
+        "the embedded Prefect server has ended while the service ran (its log: ROOT/.prefect/server.log); start the "
+        "service again, as systemd does by itself: cycles go on where they were. Or add `--orchestrator none`"
+    )
 
 
 async def _runner(deployment: RunnerDeployment, stop: threading.Event) -> None:

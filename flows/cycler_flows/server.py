@@ -94,6 +94,10 @@ class EmbeddedServer:
                 self._fail(f"its server did not answer within {timeout:.0f} s")
             time.sleep(0.1)
 
+    def has_ended(self) -> bool:
+        """Tell whether the process of the server has ended, by itself or by someone else."""
+        return self._process.poll() is not None
+
     def stop(self, patience: float = 15.0) -> None:
         """End the server; it first writes what it still holds."""
         if self._process.poll() is None:

@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +36,7 @@ class Session:
     api_url: str
     page: str
     is_embedded: bool
+    is_lost: Callable[[], bool] = lambda: False  # whether the embedded server has ended meanwhile
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def prefect_server(root: Path, *, schedules: bool = False, port: int | None = No
             server = EmbeddedServer(home, port=port, schedules=schedules)
             stack.callback(server.stop)
             server.wait()
-            session = Session(server.api_url, server.url, is_embedded=True)
+            session = Session(server.api_url, server.url, is_embedded=True, is_lost=server.has_ended)
         elif is_healthy(configured, timeout=10.0):
             session = Session(configured, configured.removesuffix("/api"), is_embedded=False)
         else:

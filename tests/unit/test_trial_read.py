@@ -17,6 +17,7 @@ import pytest
 from cycler_da import trial_read
 from cycler_da.errors import DataError, MissingInput, ObsFileError
 from cycler_da.nature import NatureFileSpec
+from cycler_da.plots.archive import _attributes
 from cycler_da.products.covariance_file import read_background_error
 from cycler_da.single import SingleAnalysis, analyse_files
 from cycler_da.systems.radar_netcdf import read_frames
@@ -151,3 +152,12 @@ def test_other_files_from_outside_are_tried_too(file: Path, broken, read) -> Non
     broken(die(signal.SIGSEGV), "os.kill(os.getpid(), signal.SIGSEGV)")
     with pytest.raises((DataError, MissingInput, ObsFileError), match="SIGSEGV"):
         read(file)
+
+
+def test_the_page_does_without_what_a_damaged_file_says(file: Path, broken, caplog) -> None:
+    with netCDF4.Dataset(file, "a") as made:
+        made.cycler_scheme = "letkf"
+    assert _attributes(file) == {"scheme": "letkf"}
+    broken(die(signal.SIGSEGV), "os.abort()")
+    assert _attributes(file) == {}
+    assert "ends the process that reads it (SIGABRT)" in caplog.text

@@ -21,6 +21,7 @@ import numpy as np
 from cycler_da.errors import ConfigError
 from cycler_da.plots.captions import FILE_NAME as CAPTIONS
 from cycler_da.times import parse_time
+from cycler_da.trial_read import fatal_ends
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,13 @@ def _mapping(content: Any) -> dict[str, Any]:
 
 
 def _attributes(path: Path) -> dict[str, str]:
-    """Global attributes `cycler_*` of a file without the prefix, and nothing when it cannot be opened."""
+    """Global attributes `cycler_*` of a file without the prefix, and nothing when it cannot be opened.
+
+    A published file that was damaged since must not end the service that writes the page: it is tried first.
+    """
+    for end in fatal_ends([path], "attributes").values():
+        log.warning("page cannot read attributes file=%s error=it %s", path, end)
+        return {}
     try:
         with netCDF4.Dataset(path) as source:
             names = [name for name in source.ncattrs() if name.startswith("cycler_") and name != "cycler_layout"]
