@@ -95,7 +95,7 @@ class MasfTwoHeadsSpec(Spec):
         fields = observed_fields(weights.observed, context.layout)
         for operator in context.operators:
             if not any(same_operator(field.operator, operator) for field in fields):
-                names = ", ".join(f"{field.kind} of {context.layout.channels[field.channel]}" for field in fields)
+                names = ", ".join(f"{dict(block['operator'])} of {block['variable']}" for block in weights.observed)
                 raise ConfigError(
                     f"scheme {NAME}: weights {self.weights} were not made for the operator {operator.name} with these "
                     f"settings; they know {names}. Train weights with it (data.observed), or leave weights out"
