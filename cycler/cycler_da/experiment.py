@@ -22,7 +22,7 @@ from cycler_da.arrivals import Arrivals
 from cycler_da.clock import Clock, WallClock
 from cycler_da.cold_starts import read_cold_starts
 from cycler_da.cycle import STAGES, CycleWork
-from cycler_da.errors import CyclerError, LockedCycle, MissingInput
+from cycler_da.errors import LockedCycle, MissingInput
 from cycler_da.executor import Executor
 from cycler_da.nature import Nature
 from cycler_da.obs.files import require_folder
@@ -133,7 +133,7 @@ class Experiment:
                 opened = self._opened(stack, chain, time)
             except LockedCycle:
                 raise  # another run is at work, which is no failure
-            except CyclerError as error:
+            except Exception as error:
                 write_failure(self.store(chain).chain_folder, time, "open", error, is_final_pass=is_final_pass)
                 raise
             yield opened
@@ -265,7 +265,7 @@ def open_experiment(
     experiment = Experiment(load_setting(path, overrides), force=force, period=period, is_served=is_served)
     try:
         experiment.prepare(say)
-    except CyclerError as error:
+    except Exception as error:
         if is_served:
             experiment.note_failure(error)
         raise

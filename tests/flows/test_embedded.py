@@ -132,6 +132,28 @@ def test_a_service_waits_for_observations_drains_on_sigterm_and_continues(tmp_pa
     assert {float(text[-9:]) % 10 for (text,) in anchored} == {0.0}
 
 
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_service_whose_server_is_killed_ends_and_its_next_start_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "toy_default"
+    config = tmp_path / "toy_default.json"
+    config.write_text(json.dumps({"folder": str(folder), "seconds": 0.1}))
+    plan = toy_plan.ToyPlan(folder)
+    (folder / "obs_20200101T0000Z").touch()
+    service = start(SERVE.format(config=config), tmp_path, "serve")
+    wait_until(lambda: len(plan.lines()) == 6, seconds=240)
+    os.kill(int((tmp_path / ".prefect" / "server.pid").read_text()), signal.SIGKILL)
+    output, _ = service.communicate(timeout=150)
+    assert service.returncode == 1 and "has ended while the service ran" in output
+    (folder / "obs_20200102T0000Z").touch()
+    again = start(SERVE.format(config=config), tmp_path, "serve")
+    try:
+        wait_until(lambda: len(plan.lines()) == 12, seconds=240)
+    finally:
+        again.kill()
+        again.communicate(timeout=60)
+
+
 def test_a_server_that_cannot_start_names_the_way_without_it(tmp_path: Path) -> None:
     import socket
 

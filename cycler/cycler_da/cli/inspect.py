@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cycler_da.cli.shell import ConfigPath, Overrides, expected_errors
-from cycler_da.errors import EXIT_COMPLETE, MissingInput
+from cycler_da.errors import EXIT_COMPLETE, MissingInput, MissingProduct
 
 RootPath = Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="Folder of an experiment, <root>/<name>.")]
 
@@ -35,12 +35,20 @@ def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help=
 
         from cycler_da.operations.status import chain_status
 
-        chains = {store.chain: chain_status(store, np.datetime64("now", "s")) for store in stores_of(root)}
+        chains, unknown = {}, {}
+        for store in stores_of(root):
+            try:
+                chains[store.chain] = chain_status(store, np.datetime64("now", "s"))
+            except MissingProduct as error:
+                unknown[store.chain] = error
         if as_json:
-            typer.echo(json.dumps({"experiment": root.name, "chains": chains}, indent=1, sort_keys=True))
-            return
-        for name, facts in chains.items():
-            typer.echo(_status_line(name, facts))
+            content = {"experiment": root.name, "chains": chains, "unknown": {n: str(e) for n, e in unknown.items()}}
+            typer.echo(json.dumps(content, indent=1, sort_keys=True))
+        else:
+            for name, facts in chains.items():
+                typer.echo(_status_line(name, facts))
+        if unknown:
+            raise next(iter(unknown.values()))
 
 
 def verify(root: RootPath) -> None:

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import fnmatch
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cycler_da.errors import ConfigError, CyclerError, LockedCycle
+from cycler_da.errors import ConfigError, CyclerError, LockedCycle, MissingProduct
 from cycler_da.operations_blocks import RetentionBlock
 from cycler_da.products.manifest import MANIFEST, read_manifest
 from cycler_da.products.retirement import archive_file, claim_place, read_retired, retire
@@ -75,7 +76,7 @@ def needed(store: Store, valid_times: np.ndarray) -> set[np.datetime64]:
     """Complete cycles that somebody may still read as a whole."""
     complete = store.complete_cycles()
     times, done = list(valid_times), set(complete)
-    history = max(LEAST, int(store.manifest(complete[-1])["facts"].get("history", MOST_HISTORY)))
+    history = max(LEAST, int((_facts(store, complete[-1]) or {}).get("history", MOST_HISTORY)))
     found = set(complete[-history:])
     at_work = {parse_time(path.name) for path in (store.chain_folder / "work").glob("[0-9]*T*Z")}
     for position, time in enumerate(times):
@@ -135,6 +136,16 @@ def _is_due(name: str, block: RetentionBlock, age: np.timedelta64) -> bool:
 
 
 def _is_settled(store: Store, time: np.datetime64) -> bool:
-    """Whether a complete cycle is final, or was declared so."""
-    delivery = store.manifest(time)["facts"].get("delivery", "final")
-    return delivery == "final" or store.is_declared_final(time)
+    """Whether a complete cycle is final, or was declared so; one with a damaged manifest is to be repaired first."""
+    facts = _facts(store, time)
+    return facts is not None and (facts.get("delivery", "final") == "final" or store.is_declared_final(time))
+
+
+def _facts(store: Store, time: np.datetime64) -> Mapping[str, Any] | None:
+    """Facts of the manifest of a complete cycle; None where it is damaged, which must not stop all retention."""
+    try:
+        facts: Mapping[str, Any] = store.manifest(time)["facts"]
+    except MissingProduct as error:
+        log.warning("event=retention_skips folder=%s error=%s", store.cycle_folder(time), error)
+        return None
+    return facts

@@ -111,6 +111,17 @@ def test_what_an_unfinished_cycle_needs_stays(store, block, case):
     assert store.product(case.times[2], "analysis.nc").is_file()
 
 
+@pytest.mark.parametrize("number", [1, -1])
+def test_a_damaged_manifest_stops_the_retention_of_no_other_cycle(store, block, case, number):
+    """It may be that of the newest cycle, which says how many frames a model reads: then all may be."""
+    damaged = store.cycle_folder(case.times[number])
+    (damaged / "MANIFEST.json").write_text("?")
+    report = retain(store, block, case.times)
+    assert report.problems == [] and (damaged / "analysis.nc").is_file()
+    assert (report.files > 0) is (number == 1)
+    assert store.product(case.times[-2], "analysis.nc").is_file()
+
+
 def test_a_cycle_that_is_being_made_again_and_the_one_before_it_stay(store, case):
     (store.chain_folder / "work" / "20200101T1200Z").mkdir(parents=True)
     assert {case.times[1], case.times[2]} <= needed(store, case.times)

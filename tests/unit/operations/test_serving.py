@@ -61,6 +61,20 @@ def test_a_look_that_cannot_be_prepared_is_a_failure_of_its_chains_until_it_can(
     assert read_failure(full_case.store.chain_folder) is None
 
 
+def test_a_disk_that_fails_while_a_look_is_prepared_is_a_failure_of_its_chains(full_case, open_case, monkeypatch):
+    experiment, _ = open_case(full_case.times[0])
+    look(experiment, stop=Event())
+
+    def fail(*args, **named):
+        raise OSError(5, "input/output error")
+
+    monkeypatch.setattr("cycler_da.experiment.open_or_make_nature", fail)
+    with pytest.raises(OSError, match="input/output"):
+        load_served_plan(str(full_case.config))
+    failure = read_failure(full_case.store.chain_folder)
+    assert (failure["stage"], failure["exit_code"], failure["cause"]) == ("prepare", 75, "[Errno 5] input/output error")
+
+
 def test_what_goes_wrong_before_the_first_stage_is_a_failure_of_the_chain(full_case, open_case, monkeypatch):
     experiment, _ = open_case(full_case.times[1])
     whole = Store.is_complete
