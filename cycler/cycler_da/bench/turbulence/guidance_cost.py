@@ -54,6 +54,7 @@ DENOISER = NetworkSpec("fno", {"extra": 1, "width": 8, "modes": 8, "layers": 2, 
 #: Steps and the largest tau for a chain of so many points (`generative.localisation.tau_grid`).
 POINTS = {1: 3.0, 2: 3.0, 5: 20.0, 10: 60.0, 20: 100.0, 50: 100.0, 100: 100.0, 500: 100.0}
 MEMBERS = 4
+TUNING, SCORED = 2, 14  # states on which zeta is chosen, and others
 #: zeta N, of which the best is taken for every N.
 PULLS = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
@@ -101,20 +102,20 @@ class Draws:
 @benchmark("guidance_cost", summary="network passes, seconds and memory of guided draws, few steps against FlowDAS")
 def guidance_cost(quick: bool, progress: Progress) -> BenchResult:
     """Train the network, tune zeta, draw with every method."""
-    n_states, points = (2, (1, 2, 5, 20)) if quick else (14, tuple(POINTS))
+    n_states, points = (2, (1, 2, 5, 20)) if quick else (SCORED, tuple(POINTS))
     progress(0, 1 + len(points), "training the transition")
     transition, passes, starts, truths = make_transition(quick=quick)
-    cases = [make_case(i, starts[i], truths[i]) for i in range(2 + n_states)]
+    cases = [make_case(i, starts[i], truths[i]) for i in range(TUNING + n_states)]
     pulls, best = PULLS[1::2] if quick else PULLS, dict[int, float]()
-    drawn = {("no observations", "the same network"): draw_all(transition, passes, cases[2:], None)}
+    drawn = {("no observations", "the same network"): draw_all(transition, passes, cases[TUNING:], None)}
     for done, n in enumerate(points):
         progress(1 + done, 1 + len(points), f"{n} steps")
-        drawn[f"{n} steps", "conjugate"] = draw_all(transition, passes, cases[2:], ({"kind": "conjugate"}, n))
+        drawn[f"{n} steps", "conjugate"] = draw_all(transition, passes, cases[TUNING:], ({"kind": "conjugate"}, n))
         if n < 2:
             continue
-        tried = {pull: _mean(draw_all(transition, passes, cases[:2], _flowdas(n, pull)), "crps") for pull in pulls}
+        tried = {pull: _mean(draw_all(transition, passes, cases[:TUNING], _flowdas(n, pull)), "crps") for pull in pulls}
         best[n] = min(tried, key=lambda pull: (not tried[pull] < np.inf, tried[pull]))
-        drawn[f"{n} steps", "FlowDAS"] = draw_all(transition, passes, cases[2:], _flowdas(n, best[n]))
+        drawn[f"{n} steps", "FlowDAS"] = draw_all(transition, passes, cases[TUNING:], _flowdas(n, best[n]))
     dearest = drawn[f"{points[-1]} steps", "FlowDAS"]
     rows = [row for (case, method), draws in drawn.items() for row in _rows(case, method, draws, dearest)]
     return BenchResult(
@@ -142,7 +143,10 @@ def guidance_cost(quick: bool, progress: Progress) -> BenchResult:
 def make_transition(*, quick: bool) -> tuple[Transition, Passes, torch.Tensor, torch.Tensor]:
     """Train on simulated pairs; returns held-out known states and their true next ones as well."""
     size = {"trajectories": 8, "steps": 40} if quick else {"trajectories": 10, "steps": 60}
-    data = SimulatedData(system=SYSTEM, seed=SEED, held_out=16, perturbed_fraction=0.0, covariance="waves", **size)
+    held_out = 2 * (TUNING + (2 if quick else SCORED))  # half of them for the covariance
+    data = SimulatedData(
+        system=SYSTEM, seed=SEED, held_out=held_out, perturbed_fraction=0.0, covariance="waves", **size
+    )
     training, calibration, trajectories = simulate(data, SCALING)
     steps = (60, 60) if quick else (300, 300)
     fitted = train(training, calibration, SCALING, TrainSettings(MEAN, steps[0], seed=1))
