@@ -141,9 +141,12 @@ def test_a_service_whose_server_is_killed_ends_and_its_next_start_goes_on(tmp_pa
     plan = toy_plan.ToyPlan(folder)
     (folder / "obs_20200101T0000Z").touch()
     service = start(SERVE.format(config=config), tmp_path, "serve")
-    wait_until(lambda: len(plan.lines()) == 6, seconds=240)
-    os.kill(int((tmp_path / ".prefect" / "server.pid").read_text()), signal.SIGKILL)
-    output, _ = service.communicate(timeout=150)
+    try:
+        wait_until(lambda: len(plan.lines()) == 6, seconds=240)
+        os.kill(int((tmp_path / ".prefect" / "server.pid").read_text()), signal.SIGKILL)
+        output, _ = service.communicate(timeout=150)
+    finally:
+        service.kill()
     assert service.returncode == 1 and "has ended while the service ran" in output
     (folder / "obs_20200102T0000Z").touch()
     again = start(SERVE.format(config=config), tmp_path, "serve")
