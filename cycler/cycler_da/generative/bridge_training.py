@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from cycler_da.generative.bridge_denoiser import RATIOS, NetworkDenoiser
 from cycler_da.generative.cell_interpolation import CellInterpolation
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import descend, run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import Progress, TrainSettings
 
@@ -74,21 +73,19 @@ def train_bridge(
     running = Checkpoint(
         folder, repr((settings, [len(seen.cells) for seen in training.masks])), model, average, optimiser
     )
-    done, spent = running.resume()
-    began = time.monotonic()
-    for step in range(done, settings.steps):
+
+    def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed << 32) + step)
         picked = torch.randint(len(training.states), (settings.batch,), generator=generator)
-        _set_rate(optimiser, settings.rate(step))
-        last = _descend(model, optimiser, training.batch(picked, generator), clip=settings.clip)
-        follow(average, model, settings.decay(step))
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            seconds = spent + time.monotonic() - began
-            running.keep(step + 1, seconds)
-            if on_progress is not None:
-                check = held_out_loss(average, held_out) ** 0.5
-                on_progress(Progress(step + 1, settings.steps, last, check, 1.0, seconds))
-    return average.eval(), spent + time.monotonic() - began
+        return model.loss(*training.batch(picked, generator))
+
+    def tell(step: int, last: float, seconds: float) -> None:
+        if on_progress is not None:
+            check = held_out_loss(average, held_out) ** 0.5
+            on_progress(Progress(step, settings.steps, last, check, 1.0, seconds))
+
+    seconds = run_steps(running, settings, loss_of, tell)
+    return average.eval(), seconds
 
 
 @torch.no_grad()
@@ -119,7 +116,7 @@ def fine_tuned(
             batch = clean[torch.randperm(len(clean), generator=generator)[:size]].clone()
             a = draw_signals(size, seen.noise_std, generator)
             xi = torch.randn(batch.shape, generator=generator)
-            _descend(tuned, optimiser, (batch, a, xi, seen), clip=1.0)
+            descend(tuned.loss(batch, a, xi, seen), optimiser, clip=1.0)
     return tuned.eval()
 
 
@@ -128,23 +125,3 @@ def with_state(model: NetworkDenoiser, state: Mapping[str, Tensor]) -> NetworkDe
     copied = copy.deepcopy(model)
     copied.load_state_dict(dict(state))
     return copied
-
-
-def _descend(
-    model: NetworkDenoiser,
-    optimiser: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor, Tensor, CellInterpolation],
-    *,
-    clip: float,
-) -> float:
-    loss = model.loss(*batch)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimiser.step()
-    return float(loss.detach())
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from cycler_da.generative.checkpoint import follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import TrainSettings
 
@@ -60,17 +61,13 @@ def train_denoiser(
     """Fit F to whitened residuals by Adam; the moving average of the weights is returned."""
     denoiser, average = (NetworkDenoiser(build_network(settings.network, seed=settings.seed)) for _ in range(2))
     optimiser = torch.optim.Adam(denoiser.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-    for step in range(settings.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate(step)
+
+    def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed << 32) + step)
         picked = torch.randint(0, len(residuals), (settings.batch,), generator=generator)
-        loss = denoising_loss(denoiser, frames[picked], residuals[picked], generator)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(denoiser.parameters(), settings.clip)
-        optimiser.step()
-        follow(average, denoiser, settings.decay(step))
+        return denoising_loss(denoiser, frames[picked], residuals[picked], generator)
+
+    run_steps(Checkpoint(None, "", denoiser, average, optimiser), settings, loss_of)
     return average.eval()
 
 

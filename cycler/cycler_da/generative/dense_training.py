@@ -10,9 +10,9 @@ settings, with Adam and the schedule of `training`; a moving average of the weig
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from cycler_da.errors import ConfigError
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.training import Progress, TrainSettings, draw_samples
@@ -74,23 +75,11 @@ class DenseFit:
         optimiser = torch.optim.Adam(tower.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
         folder = None if self.folder is None else self.folder / part
         running = Checkpoint(folder, repr(settings), network, average, optimiser)
-        done, spent = running.resume()
-        began, last = time.monotonic(), 0.0
-        for step in range(done, settings.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate(step)
-            error = loss(network, self.training[draw_samples(len(self.training), settings, step)])
-            optimiser.zero_grad(set_to_none=True)
-            error.backward()
-            nn.utils.clip_grad_norm_(tower.parameters(), settings.clip)
-            optimiser.step()
-            follow(average, network, settings.decay(step))
-            last = float(error.detach())
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-                seconds = spent + time.monotonic() - began
-                running.keep(step + 1, seconds)
-                self._tell(average, step + 1, last, seconds)
-        return spent + time.monotonic() - began
+
+        def loss_of(step: int) -> Tensor:
+            return loss(network, self.training[draw_samples(len(self.training), settings, step)])
+
+        return run_steps(running, settings, loss_of, partial(self._tell, average))
 
     @torch.no_grad()
     def _tell(self, average: MeanAndRoot, step: int, loss: float, seconds: float) -> None:

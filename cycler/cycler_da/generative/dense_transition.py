@@ -65,8 +65,7 @@ class DenseTransition:
 
     def _held(self, states: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """States within FARTHEST deviations of the climate; NaN stays NaN."""
-        middle = torch.tensor(self.scaling.mean, dtype=states.dtype, device=states.device)
-        middle, reach = middle.reshape(-1, *(1,) * (states.ndim - 2)), FARTHEST * self._std(states)
+        middle, reach = self._middle(states), FARTHEST * self._std(states)
         return states.clamp(middle - reach, middle + reach)
 
     @torch.no_grad()
@@ -76,8 +75,11 @@ class DenseTransition:
         return self.network(filled)[:n], self.network.covariance_root(filled)[:n]
 
     def _scaled(self, x: Tensor) -> Tensor:
+        return ((x - self._middle(x)) / self._std(x)).to(torch.float32)
+
+    def _middle(self, x: Tensor) -> Tensor:
         mean = torch.tensor(self.scaling.mean, dtype=x.dtype, device=x.device)
-        return ((x - mean.reshape(-1, *(1,) * (x.ndim - 2))) / self._std(x)).to(torch.float32)
+        return mean.reshape(-1, *(1,) * (x.ndim - 2))
 
     def _std(self, x: Tensor) -> Tensor:
         std = torch.tensor(self.scaling.std, dtype=x.dtype, device=x.device)

@@ -10,18 +10,17 @@ AdamW, the schedule of `training`, and a moving average of the weights, which is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
 
 from cycler_da.generative.advected import MeanAndSpread, SpreadHead
 from cycler_da.generative.arithmetic import arithmetic, prepare
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
@@ -79,39 +78,26 @@ def fit_mean_and_spread(
     average = build_network(settings.network, seed=settings.seed).to(settings.device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=WEIGHT_DECAY)
     running = Checkpoint(folder, f"{settings!r} {spread!r} {scaling!r}", network, average, optimiser)
-    done, spent = running.resume()
     model = MeanAndSpread(network, scaling, spread)
-    began = time.monotonic()
-    for step in range(done, settings.steps):
-        last = _fit(model, batch_of(step), optimiser, settings, step)
-        follow(average, network, settings.decay(step))
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            seconds = spent + time.monotonic() - began
-            running.keep(step + 1, seconds)
-            if on_progress is not None:
-                learned, advected = _errors(MeanAndSpread(average, scaling, spread), check)
-                on_progress(Progress(step + 1, settings.steps, last, learned, advected, seconds))
+
+    def tell(step: int, last: float, seconds: float) -> None:
+        if on_progress is not None:
+            learned, advected = _errors(MeanAndSpread(average, scaling, spread), check)
+            on_progress(Progress(step, settings.steps, last, learned, advected, seconds))
+
+    seconds = run_steps(running, settings, lambda step: _loss(model, batch_of(step), settings), tell)
     average.eval()
-    return Fitted(MeanAndSpread(average.cpu(), scaling, spread), spent + time.monotonic() - began)
+    return Fitted(MeanAndSpread(average.cpu(), scaling, spread), seconds)
 
 
-def _fit(
-    model: MeanAndSpread, batch: MaskedBatch, optimiser: torch.optim.Optimizer, settings: TrainSettings, step: int
-) -> float:
-    for group in optimiser.param_groups:
-        group["lr"] = settings.rate(step)
+def _loss(model: MeanAndSpread, batch: MaskedBatch, settings: TrainSettings) -> Tensor:
     history, target, weight = (part.to(settings.device) for part in (batch.history, batch.target, batch.weight))
     with arithmetic(settings):
         mean, std = model(history)
     weight = weight / weight.mean().clamp(min=1e-6)
     residual = target - mean
     likelihood = 0.5 * (residual.detach() / std) ** 2 + torch.log(std)
-    loss = MEAN_PART * (weight * residual**2).mean() + SPREAD_PART * (weight * likelihood).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.network.parameters(), settings.clip)
-    optimiser.step()
-    return float(loss.detach())
+    return MEAN_PART * (weight * residual**2).mean() + SPREAD_PART * (weight * likelihood).mean()
 
 
 @torch.no_grad()

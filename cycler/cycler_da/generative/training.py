@@ -11,7 +11,6 @@ from calibration pairs, the scores from test trajectories; neither was fitted.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,8 @@ from torch import nn
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.arithmetic import PRECISIONS, arithmetic, prepare
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.pairs import Pairs
 from cycler_da.generative.scaling import Scaling
@@ -117,51 +117,30 @@ def train(
     average = build_network(settings.network, seed=settings.seed).to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
     running = Checkpoint(folder, repr(settings), network, average, optimiser)
-    done, spent = running.resume()
     frames, targets = _scaled(training, scaling, device)
     deviation = _increment_deviation(frames, targets)
     held_frames, held_targets = _scaled(calibration, scaling, device)
     persistence = _rmse(held_targets - held_frames[:, -held_targets.shape[1] :])
-    began, last = time.monotonic(), 0.0
-    loss: Loss = _mean_square
-    for step in range(done, settings.steps):
+    measure: Loss = _mean_square
+
+    def loss_of(step: int) -> Tensor:
+        nonlocal measure
         if settings.loss == "whitened" and step % MEASURED_EVERY == 0:
-            loss = _measured_loss(network, settings, step, frames, targets, deviation)
+            measure = _measured_loss(network, settings, step, frames, targets, deviation)
         picked = draw_samples(len(training), settings, step).to(device)
-        last = _fit(network, optimiser, settings, step, frames[picked], targets[picked], deviation, loss)
-        follow(average, network, settings.decay(step))
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            seconds = spent + time.monotonic() - began
-            running.keep(step + 1, seconds)
-            if on_progress is not None:
-                check = _rmse(_residuals(average, held_frames, held_targets))
-                on_progress(Progress(step + 1, settings.steps, last, check, persistence, seconds))
+        with arithmetic(settings):
+            predicted = network(frames[picked])
+        return measure((predicted - _increment(frames[picked], targets[picked])) / deviation)
+
+    def tell(step: int, last: float, seconds: float) -> None:
+        if on_progress is not None:
+            check = _rmse(_residuals(average, held_frames, held_targets))
+            on_progress(Progress(step, settings.steps, last, check, persistence, seconds))
+
+    seconds = run_steps(running, settings, loss_of, tell)
     average.eval()
     residuals = _residuals(average, held_frames, held_targets).cpu()
-    return Trained(average.cpu(), residuals, spent + time.monotonic() - began)
-
-
-def _fit(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    settings: TrainSettings,
-    step: int,
-    frames: Tensor,
-    targets: Tensor,
-    deviation: Tensor,
-    measure: Loss,
-) -> float:
-    for group in optimiser.param_groups:
-        group["lr"] = settings.rate(step)
-    with arithmetic(settings):
-        predicted = network(frames)
-    error = (predicted - _increment(frames, targets)) / deviation
-    loss = measure(error)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-    optimiser.step()
-    return float(loss.detach())
+    return Trained(average.cpu(), residuals, seconds)
 
 
 def _mean_square(error: Tensor) -> Tensor:

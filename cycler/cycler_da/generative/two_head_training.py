@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from cycler_da.generative.bridge_denoiser import RATIOS
 from cycler_da.generative.bridge_training import draw_signals
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.fitting import descend, run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.two_head_denoiser import TwoHeadDenoiser, Unexplained, mean_error, select_masks
@@ -82,25 +81,23 @@ def train_heads(
     running = Checkpoint(
         folder, repr((settings, type(training.process).__name__, training.fractions)), model, average, optimiser
     )
-    done, spent = running.resume()
-    began, error = time.monotonic(), mean_error(training.process)
-    for step in range(done, settings.steps):
+    error = mean_error(training.process)
+
+    def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed << 32) + step)
         picked = torch.randint(len(training.z), (settings.batch,), generator=generator)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.rate(step)
         parts = [picked] if training.together == 1 else list(picked.split(training.together))
         count = settings.batch if training.together == 1 else 1
         batches = [training.batch(part, draw_signals(count, error, generator), generator) for part in parts]
-        last = _descend(model, optimiser, batches, clip=settings.clip)
-        follow(average, model, settings.decay(step))
-        if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-            seconds = spent + time.monotonic() - began
-            running.keep(step + 1, seconds)
-            if on_progress is not None:
-                check = float(measure_unexplained(average, held_out, n_pairs=200).share.mean()) ** 0.5
-                on_progress(Progress(step + 1, settings.steps, last, check, 1.0, seconds))
-    return average.eval(), spent + time.monotonic() - began
+        return torch.stack([_loss(model, *batch) for batch in batches]).mean()
+
+    def tell(step: int, last: float, seconds: float) -> None:
+        if on_progress is not None:
+            check = float(measure_unexplained(average, held_out, n_pairs=200).share.mean()) ** 0.5
+            on_progress(Progress(step, settings.steps, last, check, 1.0, seconds))
+
+    seconds = run_steps(running, settings, loss_of, tell)
+    return average.eval(), seconds
 
 
 @torch.no_grad()
@@ -138,20 +135,9 @@ def tuned_on_members(
             clean = members[torch.randperm(len(members), generator=generator)[:size]].clone()
             a = draw_signals(1, error, generator).to(torch.float64)[:, None]
             xi = torch.randn(size, len(process.noise), generator=generator, dtype=torch.float64)
-            _descend(tuned, optimiser, [(clean, forward(process, clean, a, xi), a, process)], clip=1.0)
+            descend(_loss(tuned, clean, forward(process, clean, a, xi), a, process), optimiser, clip=1.0)
     return tuned.eval()
 
 
-def _descend(
-    model: TwoHeadDenoiser,
-    optimiser: torch.optim.Optimizer,
-    batches: Sequence[tuple[Tensor, Tensor, Tensor, PairProcess]],
-    *,
-    clip: float,
-) -> float:
-    loss = torch.stack([model.misses(*batch).square().mean() for batch in batches]).mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimiser.step()
-    return float(loss.detach())
+def _loss(model: TwoHeadDenoiser, clean: Tensor, u: Tensor, a: Tensor, process: PairProcess) -> Tensor:
+    return model.misses(clean, u, a, process).square().mean()

@@ -12,7 +12,6 @@ step). Adam, schedule of rates, clipping and the released moving average are tho
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,9 +21,10 @@ import torch
 from torch import nn
 
 from cycler_da.errors import ConfigError
-from cycler_da.generative.checkpoint import Checkpoint, follow
+from cycler_da.generative.checkpoint import Checkpoint
 from cycler_da.generative.diffusion.window import RATIOS, WindowNetwork
 from cycler_da.generative.diffusion.window_gaussian import WindowGaussian, window_gaussian
+from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import Progress, TrainSettings
 
@@ -109,25 +109,14 @@ class WindowFit:
         network, average = (build_network(settings.network, seed=settings.seed) for _ in range(2))
         optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
         running = Checkpoint(folder, f"{settings!r} decay_over={settings.decay_over}", network, average, optimiser)
-        done, spent = running.resume()
-        began, last = time.monotonic(), 0.0
-        for step in range(done, settings.steps):
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate(step)
-            loss = self.loss(network, step)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-            optimiser.step()
-            follow(average, network, settings.decay(step))
-            last = float(loss.detach())
-            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.steps:
-                seconds = spent + time.monotonic() - began
-                running.keep(step + 1, seconds)
-                if on_progress is not None:
-                    left = math.sqrt(self.left_of_gaussian(average, Task(self._states, self.frames), 0.3))
-                    on_progress(Progress(step + 1, settings.steps, last, left, 1.0, seconds))
-        return average.eval(), spent + time.monotonic() - began
+
+        def tell(step: int, last: float, seconds: float) -> None:
+            if on_progress is not None:
+                left = math.sqrt(self.left_of_gaussian(average, Task(self._states, self.frames), 0.3))
+                on_progress(Progress(step, settings.steps, last, left, 1.0, seconds))
+
+        seconds = run_steps(running, settings, lambda step: self.loss(network, step), tell)
+        return average.eval(), seconds
 
     def loss(self, network: nn.Module, step: int) -> Float[Tensor, ""]:
         """Mean squared miss of one step's task and batch."""
