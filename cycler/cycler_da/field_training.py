@@ -10,7 +10,8 @@ scores of the true model's own ensemble beside those of the learned one.
 
 A step that is long beside the time in which an eddy turns is learned by parts: with `parts: n` pairs are of an n-th of
 a model step, and the network of a whole one is that of a part, repeated n times. It is fitted as a part (n times
-cheaper, and no gradient runs through n of them); covariances and scores are those of whole steps.
+cheaper, and no gradient runs through n of them); covariances and scores are those of whole steps. Where noise drives
+the system, a part has its own, and whole steps of the network know that of no part: what is left is their residual.
 """
 
 from __future__ import annotations
@@ -82,17 +83,18 @@ class SimulatedData:
         return climate_system(self.system, where="data.system")
 
     def part_spec(self) -> ClimateSpec:
-        """The system with one part for its model step; raises ConfigError for a system with noise, or no whole part."""
+        """The system with one part for its model step; raises ConfigError for no whole part."""
         whole = self.system_spec()
         if self.parts == 1:
             return whole
         seconds = int(whole.layout().step / np.timedelta64(1, "s"))
-        dynamics = whole.build()
-        if isinstance(dynamics, DrivenDynamics) or getattr(dynamics, "noise_std", 0.0) > 0:
-            raise ConfigError(f"data.parts is {self.parts}; a system with noise is learned by whole steps, set it to 1")
         if self.parts < 1 or seconds % self.parts:
             raise ConfigError(f"data.parts is {self.parts}; expected 1 or more, and a divisor of {seconds} s")
         return climate_system({**self.system, "step": f"{seconds // self.parts}s"}, where="data.system")
+
+    def part(self) -> SteppedWithNoise:
+        """One part of a step, of a driven system with its noise, which is not that of the trajectories."""
+        return SteppedWithNoise(self.part_spec().build(), Noise(self.seed, 1))
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def _network_of_a_part(settings: TrainSettings, parts: int) -> TrainSettings:
 
 def _of_parts(pairs: Pairs, data: SimulatedData) -> Pairs:
     """The same starts with the states one part later."""
-    part = data.part_spec().build()
-    return Pairs(pairs.frames, torch.cat([part.step(some) for some in pairs.frames[:, -1].split(64)]))
+    part = data.part()
+    return Pairs(pairs.frames, torch.cat([part(some) for some in pairs.frames[:, -1].split(64)]))
 
 
 def _covariance(kind: str, measured: Mapping[str, Tensor], layout: Layout) -> Covariance:
@@ -259,7 +261,7 @@ def simulate(
         layout=spec.layout(),
         start=lambda members: spec.spun_up(Noise(data.seed), members=members, years=data.spin_up_years),
         step=SteppedWithNoise(spec.build(), Noise(data.seed)),
-        part=None if data.parts == 1 else data.part_spec().build().step,
+        part=None if data.parts == 1 else data.part(),
         scaling=scaling,
         seed=data.seed,
         n_trajectories=data.trajectories,
