@@ -10,7 +10,8 @@ import torch
 import yaml
 
 from cycler_da.errors import ConfigError
-from cycler_da.field_training import SimulatedData
+from cycler_da.field_training import SimulatedData, simulate
+from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
 from cycler_da.generative.wave_covariance import WaveCovariance
 from cycler_da.generative.weights import load_transition
@@ -119,5 +120,18 @@ def test_parts_and_repeats_that_differ_are_refused(tmp_path):
         run_training(parts_config(tmp_path, repeats=3))
     with pytest.raises(ConfigError, match=r"data.parts is 7; expected 1 or more, and a divisor of 720 s"):
         SimulatedData(system={"kind": "kolmogorov", "size": 16}, seed=1, parts=7)
-    with pytest.raises(ConfigError, match=r"a system with noise is learned by whole steps"):
-        SimulatedData(system=SYSTEM, seed=1, parts=2)
+
+
+def test_parts_of_a_driven_step_have_noise_of_their_own():
+    system = {**SYSTEM, "time_step": 0.05}
+    data = SimulatedData(system=system, seed=1, trajectories=2, steps=6, held_out=2, parts=2, perturbed_fraction=0.0)
+    half = data.part_spec().build()
+    assert half.noise_shape[0] < data.system_spec().build().noise_shape[0]
+    pairs = simulate(data, Scaling((0.0,), (2.28,)))[0]
+    drift = torch.cat([half.step(x[None]) for x in pairs.frames[:, -1]])
+    kicks = pairs.targets - drift
+    # Variance of half a step of 0.1 time units: 2 eps^2 t = 0.1; 12 pairs of four waves each.
+    assert kicks.square().mean().item() == pytest.approx(0.1, rel=0.5)
+    whole = pairs.frames[1:6, -1] - data.system_spec().build().step(pairs.frames[:5, -1])
+    waves = torch.stack([kicks[:5], whole]).flatten(2)[:, :, ::16]
+    assert abs(torch.nn.functional.cosine_similarity(waves[0].flatten(), waves[1].flatten(), dim=0)) < 0.5

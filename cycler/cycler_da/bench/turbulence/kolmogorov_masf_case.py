@@ -69,9 +69,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """Scores of all steps, and processor seconds of one analysis of all members."""
+    """Scores of all steps, all analyses, and processor seconds of one of all members."""
 
     scores: list[Mapping[str, float]]
+    analyses: list[Float[Tensor, "member 2 y x"]]
     seconds: float
 
     def mean(self, name: str) -> float:
@@ -120,6 +121,7 @@ def cycle(case: Case, spec: Any, model: ForecastModel, setting: Setting, *, firs
     opening = scheme if first is None else first.build(SchemeContext(LAYOUT, model))
     ensemble, seconds = _ensemble(case.members[:, None], 0), list[float]()
     scores: list[Mapping[str, float]] = []
+    analyses: list[Tensor] = []
     for done in range(0, len(case.truth), GAP):
         previous = ensemble
         if done:
@@ -137,7 +139,8 @@ def cycle(case: Case, spec: Any, model: ForecastModel, setting: Setting, *, firs
         seconds.append(time.process_time() - began)
         ensemble, carry = _ensemble(analysis.ensemble.values[:, -1:], done), dict(analysis.carry)
         scores.append(_scored(ensemble.latest, case, done))
-    return Run(scores, float(np.mean(seconds[1:])))
+        analyses.append(ensemble.latest)
+    return Run(scores, analyses, float(np.mean(seconds[1:])))
 
 
 def _scored(states: Tensor, case: Case, step: int) -> Mapping[str, float]:

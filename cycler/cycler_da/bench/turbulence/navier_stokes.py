@@ -128,9 +128,9 @@ def choose(
         "OI, same C": _oi(models),
     }
     fixed |= {
-        "interpolant filter": _filter(models),
-        "LETKF, learned model": _letkf(models, is_true=False),
-        "LETKF, true model": _letkf(models, is_true=True),
+        "interpolant filter": filter_method(models),
+        "LETKF, learned model": letkf_method(models, is_true=False),
+        "LETKF, true model": letkf_method(models, is_true=True),
     }
     methods: dict[str, dict[str, Method]] = {}
     chosen: dict[str, float] = {}
@@ -145,7 +145,7 @@ def single_rows(setting: str, methods: Mapping[str, Method], states: list[State]
     """Scores of every method in one setting."""
     rows, found = [], dict[str, list[Metrics]]()
     for name, method in methods.items():
-        found[name] = [scores_of(method(state, _seen(setting, state)), state.truth) for state in states]
+        found[name] = [scores_of(method(state, seen_by(setting, state)), state.truth) for state in states]
         rows += metric_rows(setting, name, found[name])
     for name, mine in found.items():
         if name != "FlowDAS":
@@ -163,7 +163,8 @@ def published_rows(setting: str) -> list[Row]:
     return rows
 
 
-def _filter(models: Models) -> Method:
+def filter_method(models: Models) -> Method:
+    """The interpolant filter with the learned model."""
     spec = InterpolantFilterSpec(localization_radius_cells=RADIUS, inflation=1.0)
     scheme = spec.build(SchemeContext(SYSTEM.layout(), models.learned))
 
@@ -174,7 +175,8 @@ def _filter(models: Models) -> Method:
     return analyse
 
 
-def _letkf(models: Models, *, is_true: bool) -> Method:
+def letkf_method(models: Models, *, is_true: bool) -> Method:
+    """The LETKF on the ensemble of either model."""
     spec = LetkfSpec(localization_radius_cells=RADIUS, inflation=1.0)
     scheme = spec.build(SchemeContext(SYSTEM.layout(), models.learned))
 
@@ -203,10 +205,11 @@ def _guided(models: Models, state: State, seen: Observations, block: Mapping[str
     return prediction.to_state(residual.detach())
 
 
-def _seen(setting: str, state: State) -> Observations:
+def seen_by(setting: str, state: State) -> Observations:
+    """Observations of a setting at the end of the window."""
     return observe(setting, state.truth, index=state.index, time=START + WINDOW * SYSTEM.layout().step)
 
 
 def _crps(method: Method, setting: str, state: State) -> float:
-    value = scores_of(method(state, _seen(setting, state)), state.truth)["crps"]
+    value = scores_of(method(state, seen_by(setting, state)), state.truth)["crps"]
     return value if np.isfinite(value) else np.inf

@@ -70,6 +70,9 @@ class Size:
 FULL, QUICK = Size(4, 40, 20, 30), Size(1, 2, 1, 0)
 
 
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
 @dataclass(frozen=True)
 class Chain:
     """A method: its forecast model, and its scheme with a radius and an inflation."""
@@ -83,13 +86,7 @@ class Chain:
 def navier_stokes_cycled(quick: bool, progress: Progress) -> BenchResult:
     """Tune every method on one truth and cycle it on others."""
     size, models = QUICK if quick else FULL, make_models()
-    chains = {
-        "interpolant filter": Chain(models.learned, _filter),
-        "LETKF, learned model": Chain(models.learned, _letkf),
-        "LETKF, true model": Chain(models.true, _letkf),
-        "observations alone": Chain(models.learned, lambda *_: ObservationsOnlySpec(), is_tuned=False),
-        "free run, learned model": Chain(models.learned, lambda *_: FreeRunSpec(), is_tuned=False),
-    }
+    chains = chains_of(models)
     rows, chosen = list[Row](), dict[str, str]()
     for done, (name, chain) in enumerate(chains.items()):
         progress(done, len(chains), name)
@@ -106,10 +103,22 @@ def navier_stokes_cycled(quick: bool, progress: Progress) -> BenchResult:
     return BenchResult("navier_stokes_cycled", config, (SEED,), tuple(rows), ("Units: deviations of the climate.",))
 
 
+def chains_of(models: Models) -> dict[str, Chain]:
+    """Every method of the table."""
+    return {
+        "interpolant filter": Chain(models.learned, _filter),
+        "LETKF, learned model": Chain(models.learned, _letkf),
+        "LETKF, true model": Chain(models.true, _letkf),
+        "observations alone": Chain(models.learned, lambda *_: ObservationsOnlySpec(), is_tuned=False),
+        "free run, learned model": Chain(models.learned, lambda *_: FreeRunSpec(), is_tuned=False),
+    }
+
+
 def scores_on(models: Models, chain: Chain, scheme: Any, truth: int, size: Size) -> Metrics | None:
     """Mean scores on a truth after the spin-up; None when the method fails on it."""
     try:
-        return mean_scores(list(cycle(models, chain.model, scheme, truth, size.cycles))[size.spin_up :])
+        pairs = list(cycle(models, chain.model, scheme, truth, size.cycles))[size.spin_up :]
+        return mean_scores([scores_of(*pair) for pair in pairs])
     except AnalysisFailed:
         return None
 
@@ -127,8 +136,8 @@ def choose(models: Models, chain: Chain, size: Size) -> Found:
     return pattern_search(AXES, FIRST, rmse)
 
 
-def cycle(models: Models, model: ForecastModel, spec: Any, truth_index: int, n_cycles: int) -> Iterator[Metrics]:
-    """Scores of the analysis of every cycle."""
+def cycle(models: Models, model: ForecastModel, spec: Any, truth_index: int, n_cycles: int) -> Iterator[Pair]:
+    """Members of the analysis of every cycle, and the truth."""
     layout, step = SYSTEM.layout(), SYSTEM.layout().step
     seed = SEED + 1000 * (1 + truth_index)
     truth = ensemble_of(SYSTEM.spun_up(Noise(seed), members=[0]), START)
@@ -143,7 +152,7 @@ def cycle(models: Models, model: ForecastModel, spec: Any, truth_index: int, n_c
         # The last step is drawn anew from the state before it, under another key.
         analysis = scheme.analyse(prior, seen, noise=Noise(seed, 3000 + i), carry=carry)
         states, carry = at_time(analysis.ensemble, -1), dict(analysis.carry)
-        yield scores_of(states.latest, truth.latest[0])
+        yield states.latest, truth.latest[0]
 
 
 def mean_scores(scores: Sequence[Metrics]) -> Metrics:

@@ -1,0 +1,1 @@
+"""Rank histograms of every system that is filtered."""
