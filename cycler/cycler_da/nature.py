@@ -1,11 +1,13 @@
 """Nature: the states that observations are drawn from and analyses are scored against.
 
 `simulated` is a run of a numerical system kept in a NetCDF file, which is made when it is missing; `file`
-is any file of single states; `sevir` (systems/sevir.py) is an event of real radar.
+is any file of single states; `sevir` (systems/sevir.py) is an event of real radar. All stand outside the store,
+so they are tried before they are read (trial_read.py): coordinates when a file is opened, frames as they are asked for.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,11 +25,14 @@ from cycler_da.registry import Spec, register
 from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 from cycler_da.times import parse_time
-from cycler_da.trial_read import require_harmless
+from cycler_da.trial_read import read_head, require_harmless
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+#: Bytes of values, as float64, that are tried at once: some 50 ms, as much as the process for it.
+BLOCK = 2**22
 
 
 class Nature(Protocol):
@@ -41,6 +46,46 @@ class Nature(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class TriedNature:
+    """A nature file whose frames are tried, block after block, before they are read."""
+
+    file: NatureFile
+    _harmless: set[int] = field(default_factory=set, repr=False, compare=False)  # blocks that were tried
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of the states."""
+        return self.file.layout
+
+    @property
+    def valid_times(self) -> np.ndarray:
+        """Valid times of all frames, datetime64[s]."""
+        return self.file.valid_times
+
+    def states(self, times: np.ndarray) -> Float[Tensor, "time channel *space"]:
+        """As `NatureFile.states`; raises DataError for frames that end the process that reads them."""
+        per_block = max(1, BLOCK // (8 * math.prod(self.layout.state_shape)))
+        wanted = np.flatnonzero(np.isin(self.valid_times, times)) // per_block
+        for block in sorted(set(wanted.tolist()) - self._harmless):
+            frames = [per_block * block, per_block * (block + 1)]
+            require_harmless(self.file.path, what="nature file", reader=read_frames, argument=frames)
+            self._harmless.add(block)
+        return self.file.states(times)
+
+
+def open_tried(path: Path, *, layout: Layout | None = None) -> TriedNature:
+    """Open a nature file from outside; errors as of `open_nature`, and DataError for one that ends its reader."""
+    require_harmless(path, what="nature file", reader=read_head)
+    return TriedNature(open_nature(path, layout=layout))
+
+
+def read_frames(path: Path, frames: list[int]) -> None:
+    """Read frames from a position to before another, for nothing but to see whether it can be done."""
+    nature = open_nature(path)
+    nature.states(nature.valid_times[slice(*frames)])
+
+
 @register("nature", "file")
 @dataclass(frozen=True, kw_only=True)
 class NatureFileSpec(Spec):
@@ -48,10 +93,9 @@ class NatureFileSpec(Spec):
 
     path: str
 
-    def build(self) -> NatureFile:
+    def build(self) -> TriedNature:
         """Open the file; raises MissingInput or DataError."""
-        require_harmless(Path(self.path), what="nature file", way="head")
-        return open_nature(Path(self.path))
+        return open_tried(Path(self.path))
 
 
 @register("nature", "simulated")
@@ -69,11 +113,11 @@ class SimulatedNatureSpec(Spec):
     def __post_init__(self) -> None:
         self._spec()  # a system that cannot be built is found when the config is read
 
-    def build(self) -> NatureFile:
+    def build(self) -> TriedNature:
         """Open the run; raises MissingInput when it has not been made, DataError when it is another run."""
         if not Path(self.path).is_file():
             raise MissingInput(f"nature run {self.path} does not exist; make it with `cycler nature CONFIG`")
-        nature = open_nature(Path(self.path), layout=self._spec().layout())
+        nature = open_tried(Path(self.path), layout=self._spec().layout())
         first, last = parse_time(self.start), self.valid_times()[-1]
         if nature.valid_times[0] > first or nature.valid_times[-1] < last:
             raise MissingInput(

@@ -35,7 +35,7 @@ from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.frame.checked import checked_analysis
 from cycler_da.schemes.window.hx import window_hx
 from cycler_da.times import Window, iso_time
-from cycler_da.trial_read import require_harmless
+from cycler_da.trial_read import read_bytes, require_harmless
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _checked(
     layout = background.layout
     operator = read_spec("operator", {"kind": "points", **blocks["operator"]}, where="operator").build(layout)  # type: ignore[attr-defined]
     operators = dict.fromkeys(layout.channels, operator)
-    require_harmless(job.observations, what="observation file", way="bytes")
+    require_harmless(job.observations, what="observation file", reader=read_bytes)
     batches = read_obs_file(job.observations, layout, stream=stream_of_file(job.observations), operators=operators)
     arrived = Observations(tuple(batches), layout)
     times = np.concatenate([batch.times for batch in batches])

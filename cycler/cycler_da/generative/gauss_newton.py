@@ -10,14 +10,15 @@ Source: iterated extended Kalman update, Bell, Cathey (1993), IEEE Trans. Autom.
 Where h is much flatter beside the mode than at it (a cubic seen with a small error) the linearised posterior has too
 thin a tail and few draws carry the weight: `caution` multiplies the R of the linearised likelihood, in the draws and in
 their weights alike, so that the weighted answer stays exact.
-Known limits: J is dense, (member, observation, state) numbers: for low dimension or few observations; far from the
-mode full steps may overshoot, and a second mode is reached only through the weights.
+Known limits: J is dense, (member, observation, state) numbers: for low dimension or few observations (`curved_guidance`
+does without where observations are curves of linear ones); far from the mode full steps may overshoot, and a second
+mode is reached only through the weights.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 
@@ -55,6 +56,33 @@ class SlopedObservation(Observation, Protocol):
 
     def known_slope(self) -> Float[Tensor, "batch obs channel *space"] | None:
         """The slope of every member, the same at every state; None where it is not known."""
+        ...
+
+
+class LinearisedLikelihood(Protocol):
+    """y = h(x*) + J (x - x*) + r of every member."""
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """Diagonal of R."""
+        ...
+
+    def innovation(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """y - h(x*) - J (x - x*)."""
+        ...
+
+    def correction(
+        self, innovation: Float[Tensor, "batch obs"], covariance: Covariance
+    ) -> Float[Tensor, "batch channel *space"]:
+        """C J^T S^-1 d."""
+        ...
+
+
+class Linearise(Protocol):
+    """Makes the linearised likelihood at a state of every member."""
+
+    def __call__(self, observation: Any, at: Tensor, *, caution: float = 1.0) -> LinearisedLikelihood:
+        """Linearise."""
         ...
 
 
@@ -123,12 +151,13 @@ def fit_surrogate(
     *,
     iterations: int,
     caution: float = 1.0,
-) -> MemberSurrogate:
+    linearised: Linearise = linearise,
+) -> LinearisedLikelihood:
     """The linearisation after `iterations` Gauss-Newton iterations (1: at the mean)."""
-    surrogate = linearise(observation, mean, caution=caution)
+    surrogate = linearised(observation, mean, caution=caution)
     for _ in range(1, iterations):
         at = mean + surrogate.correction(surrogate.innovation(mean), covariance).to(mean.dtype)
-        surrogate = linearise(observation, at, caution=caution)
+        surrogate = linearised(observation, at, caution=caution)
     return surrogate
 
 
@@ -141,6 +170,7 @@ class GaussNewtonDraw:
     noise: MemberNoise
     iterations: int = 2
     caution: float = 1.0  # 1 or more
+    linearised: Linearise = linearise
 
     def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
         """Draw from the linearised posterior of every member."""
@@ -150,8 +180,15 @@ class GaussNewtonDraw:
         n_obs = self.observation.values.shape[0]
         if n_obs == 0:
             return prior
-        surrogate = fit_surrogate(self.observation, mean, covariance, iterations=self.iterations, caution=self.caution)
-        if isinstance(self.model, RecordedEndpoint):
+        surrogate = fit_surrogate(
+            self.observation,
+            mean,
+            covariance,
+            iterations=self.iterations,
+            caution=self.caution,
+            linearised=self.linearised,
+        )
+        if isinstance(self.model, RecordedEndpoint) and isinstance(surrogate, MemberSurrogate):
             self.model.note(surrogate)
         variance = surrogate.error_variance
         eta = torch.sqrt(variance) * self.noise.normal("obs", (n_obs,), step=step).to(variance.dtype)

@@ -81,6 +81,15 @@ def observation_covariance(
     return 0.5 * (full + full.T)
 
 
+def observation_variance(
+    covariance: WhiteCovariance, observation: LinearObservation, *, like: Float[Tensor, "batch channel *space"]
+) -> Float[Tensor, "obs"]:
+    """Diagonal of H C H^T for C = c I, float64: squares of the columns of H^T, nothing else."""
+    n_obs = observation.values.shape[0]
+    sums = [observation.adjoint(units).flatten(1).square().sum(dim=1) for units in _unit_rows(n_obs, like.device)]
+    return covariance.level * (torch.cat(sums) if sums else torch.zeros(0, dtype=torch.float64, device=like.device))
+
+
 def _unit_rows(n_obs: int, device: torch.device) -> Iterator[Float[Tensor, "some obs"]]:
     """Rows of the identity, some at a time."""
     for start in range(0, n_obs, _COLUMNS):

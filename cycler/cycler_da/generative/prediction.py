@@ -157,3 +157,63 @@ class ResidualObservation:
     def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
         """L^T H^T v."""
         return self.prediction.gather(self.observations.adjoint(v))
+
+
+class CurvedStateObservation(Protocol):
+    """What curved guidance needs of `obs.curves.CurvedObservations`."""
+
+    @property
+    def observations(self) -> StateObservation:
+        """The observations themselves: values, errors, h."""
+        ...
+
+    @property
+    def inner(self) -> StateObservation:
+        """Their linear part P."""
+        ...
+
+    def curve(self, s: Float[Tensor, "batch obs"]) -> tuple[Float[Tensor, "batch obs"], Float[Tensor, "batch obs"]]:
+        """c(s) and c'(s)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CurvedResidualObservation:
+    """Curves of linear observations of the state seen as observations of the whitened residual."""
+
+    prediction: Prediction
+    seen: CurvedStateObservation
+
+    @property
+    def values(self) -> Tensor:
+        """Observed values."""
+        return self.seen.observations.values
+
+    @property
+    def error_variance(self) -> Tensor:
+        """Diagonal of R."""
+        return self.seen.observations.error_variance
+
+    def __call__(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """h(mean + L r) of every member."""
+        return self.curve(self.inner(x))[0]
+
+    def inner(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """P(mean + L r)."""
+        return self._before(x)
+
+    def curve(self, s: Float[Tensor, "batch obs"]) -> tuple[Float[Tensor, "batch obs"], Float[Tensor, "batch obs"]]:
+        """c(s) and c'(s)."""
+        return self.seen.curve(s)
+
+    def linear(self, v: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch obs"]:
+        """P L v."""
+        return self._before.linear(v)
+
+    def adjoint(self, v: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch channel *space"]:
+        """L^T P^T v."""
+        return self._before.adjoint(v)
+
+    @property
+    def _before(self) -> ResidualObservation:
+        return ResidualObservation(self.prediction, self.seen.inner)

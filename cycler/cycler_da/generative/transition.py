@@ -23,7 +23,7 @@ from torch import nn
 
 from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
 from cycler_da.generative.covariance import Covariance, WhiteCovariance
-from cycler_da.generative.guidance import ConjugateDraw, observation_covariance
+from cycler_da.generative.guidance import ConjugateDraw, observation_covariance, observation_variance
 from cycler_da.generative.prediction import MEMBERS_AT_ONCE, ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
 
@@ -166,4 +166,5 @@ class SharedPrediction:
 
     def observed_variance(self, observations: StateObservation) -> Tensor:
         """Diagonal of H L L^T H^T, exact."""
-        return self.observed_covariance(observations).diagonal()
+        white = self.endpoint.covariance(0.0)
+        return observation_variance(white, ResidualObservation(self, observations), like=self.mean)

@@ -29,7 +29,7 @@ from cycler_da.obs.identity import names_of, observation_ids
 from cycler_da.obs.networks import SiteNetwork
 from cycler_da.obs.points import PointsSpec
 from cycler_da.times import time_stamp
-from cycler_da.trial_read import fatal_ends
+from cycler_da.trial_read import fatal_ends, read_attributes
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -145,7 +145,7 @@ def write_synthetic(
 
 def sources_of(paths: Sequence[Path]) -> dict[Path, str]:
     """The same of many files; "" also for one that ends the process that reads it."""
-    fatal = fatal_ends(paths, "attributes")
+    fatal = fatal_ends(paths, read_attributes)
     return {path: "" if path in fatal else source_of(path) for path in paths}
 
 

@@ -95,6 +95,7 @@ def _of_chain(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) ->
         yield Alert("fallback", name, severity, "assimilate", cause, "read the cause; products are labelled and usable")
     elif facts["exit_code"] == EXIT_NO_OBSERVATIONS:
         cause = f"cycle {facts['latest']} had no usable observation, its analysis is the background"
+        cause = "; ".join([cause, *facts["degraded"]])  # files that were missing or set aside
         yield Alert("no_observations", name, WARNING, "observations", cause, "look at feedback/*.nc, ask the supplier")
     elif facts["degraded"]:
         cause = f"cycle {facts['latest']}: {'; '.join(facts['degraded'])}"
@@ -114,11 +115,11 @@ def _never_begun(name: str, facts: Mapping[str, Any], status: Mapping[str, Any])
 
 def _stale(name: str, facts: Mapping[str, Any], status: Mapping[str, Any]) -> Alert:
     waiting = facts["waiting"]
-    why = (
-        ""
-        if waiting is None
-        else f"; {waiting['cycle']} waits for {', '.join(waiting['streams'])} until {waiting['until']}"
-    )
+    why = ""
+    if waiting is not None:
+        why = f"; {waiting['cycle']} waits for {', '.join(waiting['streams'])} until {waiting['until']}"
+    elif facts["n_due"]:
+        why = f"; cycles that are due and that no run has made: {facts['n_due']}, the first of {facts['first_due']}"
     cause = f"data are {facts['data_age_seconds']} s old, limit {status['max_age_seconds']} s{why}"
     action = "see whether the service runs and files come in; `cycler status EXPERIMENT`"
     return Alert("stale", name, ERROR, "observations" if waiting else "", cause, action)

@@ -4,8 +4,9 @@
            1.4826 * MAD is the standard deviation of Gaussian numbers, which leave 5 of them once in two million
     hard   `operations.limits: {used: [50, null]}` in the config
 
-MAD is the median distance from the median, which a few wild cycles do not move. At most 500 cycles are read, evenly
-spread. Numbers: `used` and `rejected` (observations), `seconds`, `analysis.<score>` (all variables),
+MAD is the median distance from the median, which a few wild cycles do not move. Cycles without a used observation are
+an alert of their own: they have no soft limits, and do not count as usual after a long outage. At most 500 cycles are
+read, evenly spread. Numbers: `used` and `rejected` (observations), `seconds`, `analysis.<score>` (all variables),
 `scheme.<diagnostic>`.
 """
 
@@ -47,9 +48,10 @@ def excesses(store: Store, hard: Mapping[str, Sequence[float | None]]) -> list[E
     numbers = numbers_of_cycle(store, latest)
     times = [time for time in store.complete_cycles() if latest - DAYS <= time < latest]
     earlier = [numbers_of_cycle(store, time) for time in times[:: max(1, -(-len(times) // MOST))]]
+    usual = [one for one in earlier if one.get("used")] if numbers.get("used") else []
     found = []
     for name, value in numbers.items():
-        history = np.array([one[name] for one in earlier if name in one])
+        history = np.array([one[name] for one in usual if name in one])
         bounds = hard_bounds(hard.get(name)), soft_bounds(history)
         outside = [(b, n == 0) for n, b in enumerate(bounds) if b is not None and not b[0] <= value <= b[1]]
         found += [Excess(name, value, *b, is_hard) for b, is_hard in outside[:1]]

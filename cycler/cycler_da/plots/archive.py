@@ -21,7 +21,7 @@ import numpy as np
 from cycler_da.errors import ConfigError
 from cycler_da.plots.captions import FILE_NAME as CAPTIONS
 from cycler_da.times import parse_time
-from cycler_da.trial_read import fatal_ends
+from cycler_da.trial_read import fatal_ends, read_attributes
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def _attributes(path: Path) -> dict[str, str]:
 
     A published file that was damaged since must not end the service that writes the page: it is tried first.
     """
-    for end in fatal_ends([path], "attributes").values():
+    for end in fatal_ends([path], read_attributes).values():
         log.warning("page cannot read attributes file=%s error=it %s", path, end)
         return {}
     try:

@@ -23,6 +23,9 @@ the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 `generative.surprise`), with perturbed observations that of the whole ensemble (a lost track; see
 `schemes.transition.widening`).
 
+`linearisation: regression` gives curved observations the weight that they can bear in the transform
+(`schemes.ensemble.statistical_linearisation`), and with it every pass what the spread then left can tell.
+
 Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R). Limits: keep inflation at
 1.05 or less, for the lag lets it grow through the forecast.
 """
@@ -86,12 +89,15 @@ class InterpolantFilterSpec(Spec):
     tau_max: float = 3.0
     weight_stride: int = 1
     surprise: float | None = None  # innovation, in expected deviations, that widens the spread; None: never
+    linearisation: str = "members"  # or regression, with coupling transform: what of h is not linear counts as error
     max_observations: int = 4000  # the dense S of 4000 observations takes 0.13 GB
 
     def __post_init__(self) -> None:
-        self._localization()  # checks radius, inflation and stride
+        self._localization()  # checks radius, inflation, stride and linearisation
         self.make_guidance()
         name = "interpolant_filter"
+        is_free = self.linearisation == "members" or self.coupling == "transform"
+        require(is_free, "linearisation", self.linearisation, expected="members, or coupling transform", scheme=name)
         require(self.passes >= 1, "passes", self.passes, expected="1 or more", scheme=name)
         require(self.tau_points >= 1, "tau_points", self.tau_points, expected="1 or more", scheme=name)
         require(self.coupling in COUPLINGS, "coupling", self.coupling, expected=" or ".join(COUPLINGS), scheme=name)
@@ -120,9 +126,17 @@ class InterpolantFilterSpec(Spec):
             )
         radius = self._localization().radius(context.layout)
         guidance = self.make_guidance()
-        needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=2)
+        least = 2 if self.linearisation == "members" else 3
+        needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=least)
         coupling = Coupling(
-            self.coupling, self.passes, self.gamma, self.least_share, radius, self.weight_stride, self.surprise
+            self.coupling,
+            self.passes,
+            self.gamma,
+            self.least_share,
+            radius,
+            self.weight_stride,
+            self.surprise,
+            self.linearisation,
         )
         return InterpolantFilter(self, coupling, tau_grid(self.tau_points, self.tau_max), guidance, needs)
 
@@ -132,6 +146,7 @@ class InterpolantFilterSpec(Spec):
             localization_radius_cells=self.localization_radius_cells,
             inflation=self.inflation,
             weight_stride=self.weight_stride,
+            linearisation=self.linearisation,
         )
 
 

@@ -11,21 +11,24 @@ Published settings of DAPPER inflate and rotate the analysis. Settings that serv
 the values observed: 16-32 members, half-width 3-4 grid spacings, inflation 1.02-1.05, weights on every second grid
 point. Lorenz-96: 10 members, half-width 7.3, 1.02.
 Observations are used at their own times where the background has frames inside the window (`window_hx`): 4D-LETKF.
+`linearisation: regression` gives curved observations the weight that they can bear (`statistical_linearisation`).
 Limits: observation errors are uncorrelated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
+from cycler_da.obs.curves import uncurved
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.ensemble.adaptive_inflation import (
@@ -39,6 +42,7 @@ from cycler_da.schemes.ensemble.ensemble_transform import LocalTransform, transf
 from cycler_da.schemes.ensemble.inflation import inflate_moved, relax_to_prior_perturbations, relax_to_prior_spread
 from cycler_da.schemes.ensemble.localization import full_weight, gaspari_cohn
 from cycler_da.schemes.ensemble.rotation import rotate
+from cycler_da.schemes.ensemble.statistical_linearisation import linear_part, require_linearisation
 from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnostics
@@ -72,6 +76,7 @@ class LetkfSpec(Spec):
     weight_stride: int = 1  # weights on every n-th grid point, linear between
     cross_channel_factor: float = 1.0  # taper between an observation and the other variables
     least_taper: float = 0.0  # observations with this taper or less are left out; DAPPER has 1e-3
+    linearisation: str = "members"  # or regression: only what of h is linear in the observed value counts as signal
 
     def __post_init__(self) -> None:
         for name in ("localization_radius_km", "localization_radius_cells"):
@@ -83,6 +88,7 @@ class LetkfSpec(Spec):
             _require(getattr(self, name) > 0, name, getattr(self, name), "a positive factor, 1 for none")
         is_known = self.localization in ("observation", "domain")
         _require(is_known, "localization", self.localization, "observation or domain")
+        require_linearisation(self.linearisation, scheme="letkf")
         _require(self.weight_stride >= 1, "weight_stride", self.weight_stride, "a whole number from 1")
         for name in ("rtpp", "rtps", "cross_channel_factor", "least_taper"):
             amount = getattr(self, name)
@@ -108,7 +114,8 @@ class LetkfSpec(Spec):
 
     def build(self, context: SchemeContext) -> Letkf:
         """Build the scheme for a layout."""
-        return Letkf(self, context.layout, self.radius(context.layout))
+        needs = NEEDS if self.linearisation == "members" else replace(NEEDS, n_members=3)
+        return Letkf(self, context.layout, self.radius(context.layout), needs)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ class Letkf:
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         known = self._known_inflation(carry)
         inflation = self.settings.inflation if known is None else known.factor
-        frames = self.transform(hx, observations, inflation).apply(background.values, mapper=prior.mapper)
+        frames = self._transform(background, hx, observations, inflation).apply(background.values, mapper=prior.mapper)
         moved = frames[:, -1]
         require_finite(moved, layout=self.layout, scheme="letkf")
         report["dof_signal"] = dof_signal(observations.hx(moved.to(torch.float64)), observations.error_variance)
@@ -151,12 +158,31 @@ class Letkf:
         analysed = self._finish(moved, background.latest, noise)
         return conclude(background, analysed, carry=carry, report=report, earlier=frames[:, :-1])
 
-    def transform(self, hx: Tensor, observations: Observations, inflation: float | Tensor) -> LocalTransform:
-        """Transform of the members given `hx (member, obs)` and inflation, with this scheme's localization."""
+    def _transform(
+        self, background: Ensemble, hx: Tensor, observations: Observations, inflation: float | Tensor
+    ) -> LocalTransform:
+        if self.settings.linearisation == "members":
+            return self.transform(hx, observations, inflation)
+        inner = finite_window_hx(background, uncurved(observations), scheme="letkf")
+        signal, rest = linear_part(hx, inner)
+        return self.transform(signal, observations, inflation, extra_variance=rest)
+
+    def transform(
+        self,
+        hx: Tensor,
+        observations: Observations,
+        inflation: float | Tensor,
+        *,
+        extra_variance: float | Tensor = 0.0,
+    ) -> LocalTransform:
+        """Transform of the members given `hx (member, obs)` and inflation, with this scheme's localization.
+
+        `extra_variance` is added to that of the observation errors.
+        """
         return transform_weights(
             hx,
             observations.values,
-            error_variance=observations.error_variance,
+            error_variance=observations.error_variance + extra_variance,
             positions=observations.positions,
             channels=observations.channels,
             layout=self.layout,

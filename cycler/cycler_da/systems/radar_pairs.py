@@ -28,6 +28,7 @@ from cycler_da.advection import DEFAULT_FLOW, FlowSettings, advect_history_maske
 from cycler_da.errors import ConfigError, DataError, MissingInput
 from cycler_da.noise import Noise
 from cycler_da.systems.sevir_codec import CODE_SPAN, FIRST_ECHO_CODE, LARGEST_CODE, MISSING_CODE
+from cycler_da.trial_read import read_attributes, require_harmless
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
@@ -145,6 +146,7 @@ def read_sequence(path: str | Path) -> RadarSequence:
         raise DataError(f"{path} is a SEVIR file: forecasts are scored on SEVIR, it is never trained on")
     if not path.is_file():
         raise MissingInput(f"radar sequence {path} does not exist")
+    require_harmless(path, what="radar sequence")
     try:
         with netCDF4.Dataset(path) as file:
             file.set_auto_mask(False)
@@ -212,6 +214,7 @@ def start_rows(times: np.ndarray, *, minutes: int = STEP_MINUTES, n_history: int
 def _has_sequence(path: Path) -> bool:
     import netCDF4
 
+    require_harmless(path, what="radar sequence", reader=read_attributes)
     try:
         with netCDF4.Dataset(path) as file:
             return VARIABLE in file.variables and "minute" in file.variables

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -24,6 +26,7 @@ from cycler_da.errors import ConfigError, DataError, MissingInput
 from cycler_da.times import parse_time
 
 N_FRAMES = 49
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,32 @@ def read_events(path: str | Path) -> list[SevirEvent]:
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"SEVIR catalogue {path} does not exist; it is s3://sevir/CATALOG.csv")
+    return [read_row(_event, path, line, row) for line, row in catalog_rows(path)]
+
+
+def catalog_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Lines of VIL of CATALOG.csv (plain or .gz) with their numbers; raises DataError when it cannot be read."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", newline="") as lines:
-        return list(_rows(csv.DictReader(lines), path))
+    try:
+        with opener(path, "rt", newline="", encoding="utf-8") as lines:
+            reader = csv.DictReader(lines)
+            for row in reader:
+                if row.get("img_type") == "vil":
+                    yield reader.line_num, row
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, csv.Error) as error:
+        raise DataError(
+            f"SEVIR catalogue {path} cannot be read ({error!r}); it is damaged or cut short: fetch it again"
+        ) from error
+
+
+def read_row(make: Callable[[dict[str, str]], Row], path: Path, line: int, row: dict[str, str]) -> Row:
+    """What a line means; raises DataError, naming it, for one that cannot be understood."""
+    try:
+        return make(row)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        raise DataError(
+            f"SEVIR catalogue {path}, line {line}: {error!r}; expected the columns of s3://sevir/CATALOG.csv"
+        ) from error
 
 
 def select(
@@ -109,21 +135,13 @@ def select(
     ]
 
 
-def _rows(reader: csv.DictReader[str], path: Path) -> Iterator[SevirEvent]:
-    for row in reader:
-        if row.get("img_type") != "vil":
-            continue
-        try:
-            yield SevirEvent(
-                id=row["id"],
-                file=row["file_name"],
-                row=int(row["file_index"]),
-                time=parse_time(row["time_utc"]),
-                kind=row["event_type"],
-                lower_left=(float(row["llcrnrlat"]), float(row["llcrnrlon"])),
-                missing=float(row["pct_missing"] or 1.0),
-            )
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
-            raise DataError(
-                f"SEVIR catalogue {path}, line {reader.line_num}: {error!r}; expected the columns of s3://sevir/CATALOG.csv"
-            ) from error
+def _event(row: dict[str, str]) -> SevirEvent:
+    return SevirEvent(
+        id=row["id"],
+        file=row["file_name"],
+        row=int(row["file_index"]),
+        time=parse_time(row["time_utc"]),
+        kind=row["event_type"],
+        lower_left=(float(row["llcrnrlat"]), float(row["llcrnrlon"])),
+        missing=float(row["pct_missing"] or 1.0),
+    )

@@ -9,8 +9,6 @@ Source: Veillette, Samsi and Mattioli (2020), NeurIPS, and the tutorial of the a
 
 from __future__ import annotations
 
-import csv
-import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cycler_da.errors import DataError, MissingInput
+from cycler_da.systems.sevir_catalog import catalog_rows, read_row
 from cycler_da.systems.sevir_codec import MISSING_CODE
 from cycler_da.systems.sevir_grid import SIZES, corner_at
 from cycler_da.times import parse_time
+from cycler_da.trial_read import require_harmless
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -48,6 +48,11 @@ def read_event(path: str | Path, event: int | str) -> tuple[UInt8[np.ndarray, "t
     `event` is a row number (from 0) or an id. Raises MissingInput when the file is absent and DataError
     when it is not what a SEVIR file is; both say where SEVIR is to be had and what is expected.
     """
+    require_harmless(Path(path), what="radar file", reader=_try_event, argument=event)
+    return _read_event(path, event)
+
+
+def _read_event(path: str | Path, event: int | str) -> tuple[UInt8[np.ndarray, "time y x"], str]:
     with _opened(path) as file:
         dataset, order = _vil_dataset(file, Path(path))
         ids = _event_ids(file)
@@ -60,11 +65,20 @@ def read_event(path: str | Path, event: int | str) -> tuple[UInt8[np.ndarray, "t
 
 def read_event_id(path: str | Path, event: int | str) -> str:
     """The id of an event, "" when the file has none; reads no frames. Errors as in `read_event`."""
+    require_harmless(Path(path), what="radar file", reader=_read_id, argument=event)
+    return _read_id(path, event)
+
+
+def _read_id(path: str | Path, event: int | str) -> str:
     with _opened(path) as file:
         dataset, order = _vil_dataset(file, Path(path))
         ids = _event_ids(file)
         row = _event_row(event, ids, dataset.shape[order.index("event")], Path(path))
     return ids[row] if ids else ""
+
+
+def _try_event(path: Path, event: int | str) -> None:
+    _read_event(path, event)
 
 
 @contextmanager
@@ -164,16 +178,14 @@ class CatalogEntry:
 def read_catalog(path: str | Path, event: str) -> CatalogEntry:
     """Find the VIL row of an event in CATALOG.csv (plain or .gz).
 
-    Raises MissingInput when there is no such file and DataError when the event is not in it, or in it twice with
-    different positions or times.
+    Raises MissingInput when there is no such file and DataError when it is damaged, or the event is not in it, or in it
+    twice with different positions or times.
     """
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"SEVIR catalogue {path} does not exist; it is s3://sevir/CATALOG.csv. {WHERE_AND_WHAT}")
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", newline="") as lines:
-        rows = [row for row in csv.DictReader(lines) if row.get("id") == event and row.get("img_type") == DATASET]
-    found = {_entry(row) for row in rows}
+    rows = [(line, row) for line, row in catalog_rows(path) if row.get("id") == event]
+    found = {read_row(_entry, path, line, row) for line, row in rows}
     if not found:
         raise DataError(f"SEVIR catalogue {path} has no row with id {event!r} and img_type {DATASET!r}")
     if len(found) > 1:

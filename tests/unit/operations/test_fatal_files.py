@@ -10,9 +10,10 @@ from threading import Event
 
 import pytest
 
-from cycler_da import trial_read
+from cycler_da import apart
 from cycler_da.bench.operations.soak_case import CHAIN, STREAMS
-from cycler_da.errors import ObsFileError
+from cycler_da.errors import DataError, ObsFileError
+from cycler_da.nature import read_frames
 from cycler_da.operations.monitor import Monitor
 from cycler_da.operations.serving import look
 from cycler_da.plots.page import write_page
@@ -24,17 +25,19 @@ stream, other = STREAMS
 @pytest.fixture
 def fatal_files(monkeypatch):
     """Files that end with the mark end the process that reads them, here too, were they read here."""
-    ways, end = dict(trial_read.WAYS), signal.SIGSEGV
+    call, end = apart.call, signal.SIGSEGV
 
-    def read(path):
+    def read(reader, path, argument):
         if path.read_bytes().endswith(MARK):
             os.kill(os.getpid(), end)
-        ways["bytes"](path)
+        return call(reader, path, argument)
 
-    code = f"open(sys.argv[2], 'rb').read().endswith({MARK!r}) and os.kill(os.getpid(), {int(end)})"
-    monkeypatch.setattr(trial_read, "WAYS", {**ways, "bytes": read})
+    code = f"open(sys.argv[3], 'rb').read().endswith({MARK!r}) and os.kill(os.getpid(), {int(end)})"
+    monkeypatch.setattr(apart, "call", read)
     monkeypatch.setattr(
-        trial_read, "COMMAND", (sys.executable, "-c", f"import os, sys; print('started', flush=True); {code}")
+        apart,
+        "COMMAND",
+        (sys.executable, "-c", f"import os, sys; print('started', flush=True); {code}; print('ended {{}}')"),
     )
 
 
@@ -79,3 +82,27 @@ def test_a_whole_file_with_more_bytes_behind_it_is_used(case, open_case):
     experiment, _ = open_case(time)
     assert look(experiment, stop=Event()).exit_code == 0
     assert sorted(experiment.store(CHAIN).manifest(time)["inputs"]["observations"]) == sorted(STREAMS)
+
+
+def test_a_nature_file_that_ends_its_reader_stops_a_cycle_with_one_line_until_it_is_whole_again(
+    case, open_case, monkeypatch
+):
+    before, time = case.times[:2]
+    experiment, _ = open_case(before)
+    assert look(experiment, stop=Event()).exit_code == 0
+    for name in STREAMS:
+        case.deliver(name, time)
+    with monkeypatch.context() as patch:
+        call, kill = apart.call, f"os.kill(os.getpid(), {int(signal.SIGSEGV)})"
+        patch.setattr(apart, "call", lambda reader, *how: os.abort() if reader is read_frames else call(reader, *how))
+        code = f"'read_frames' in sys.argv[2] and {kill}; print('ended {{}}')"
+        code = f"import os, sys; print('started', flush=True); {code}"
+        patch.setattr(apart, "COMMAND", (sys.executable, "-c", code))
+        experiment, _ = open_case(time)
+        assert look(experiment, stop=Event()).exit_code == DataError.exit_code
+        failure = json.loads((experiment.folder / CHAIN / "failure.json").read_text())
+        assert failure["cause"].startswith(f"nature file {case.folder / 'nature.nc'} ends the process that reads it")
+    assert case.store.latest() == before
+    experiment, _ = open_case(time)
+    assert look(experiment, stop=Event()).exit_code == 0
+    assert case.store.latest() == time and case.store.verify() == []

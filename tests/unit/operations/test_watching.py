@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cycler_da.bench.operations.soak_case import CHAIN
+from cycler_da.bench.operations.soak_case import CHAIN, STREAMS
 from cycler_da.cli.main import app
 from cycler_da.operations.monitor import Monitor
 from cycler_da.operations.serving import look
@@ -52,7 +52,9 @@ def test_the_command_watches_what_another_process_runs_until_sigterm(full_case, 
     assert result.exit_code == 0, result.output
     status = json.loads((experiment.folder / "status.json").read_text())
     assert status["chains"][CHAIN]["n_complete"] == 3
-    assert [text.split(":")[0] for text in alerts_in(experiment.folder)] == ["stale"]  # of 2020, by the clock of today
+    (text,) = alerts_in(experiment.folder)
+    assert text.startswith("stale: data are ")  # they are of 2020, by the clock of today
+    assert text.endswith("cycles that are due and that no run has made: 2, the first of 2020-01-01T18:00:00Z")
     lines = [json.loads(line) for line in (experiment.folder / "logs" / "watch.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines if "watching" in line.get("event", "")] == ["watching", "watching_ended"]
     assert experiment.store(CHAIN).latest() == full_case.times[2]  # no cycle was run, though more are due
@@ -70,6 +72,15 @@ def test_a_chain_that_never_begins_is_an_alert(case, open_case):
     look(experiment, stop=Event())
     monitor.refresh()
     assert not any("no cycle is complete" in text for text in alerts_in(experiment.folder))
+
+
+def test_an_alert_of_no_observations_says_which_files_were_missing(case, open_case):
+    experiment, _ = open_case(case.times[1] + HOUR)  # the cut-off: none has come
+    assert look(experiment, stop=Event()).exit_code == 4
+    Monitor(lambda: experiment.agenda, silence_limit=60.0).refresh()
+    (text,) = alerts_in(experiment.folder)
+    assert text.startswith("no_observations: ")
+    assert all(f"stream {stream} is missing: no file {stream}_20200101T0600Z.nc" in text for stream in STREAMS)
 
 
 def test_looks_elsewhere_are_signs_of_life_and_watching_alone_is_none(case, open_case):

@@ -97,6 +97,13 @@ def test_a_map_that_happens_to_be_linear_gives_the_analysis_of_the_linear_operat
     assert through_slopes.diagnostics["log_evidence"] == pytest.approx(linear.diagnostics["log_evidence"], abs=1e-12)
 
 
+def test_regression_leaves_linear_observations_alone_in_every_pass():
+    seen, previous = observations([0.7, -1.1]), start(12)
+    as_members = analyse(InterpolantFilterSpec(passes=2), seen, previous).ensemble.values
+    by_regression = analyse(InterpolantFilterSpec(passes=2, linearisation="regression"), seen, previous).ensemble.values
+    assert torch.allclose(by_regression, as_members, rtol=0, atol=1e-13)
+
+
 def test_a_cubic_observation_is_used_and_a_flat_place_of_it_hardly():
     previous, spec = start(400), InterpolantFilterSpec(inflation=1.0, guidance={"kind": "conjugate", "iterations": 3})
     truth = 1.4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import re
 import threading
@@ -16,7 +17,7 @@ from cycler_da.systems import remote_file
 from cycler_da.systems.remote_file import RemoteFile
 from cycler_da.systems.sevir_catalog import SPLITS, read_events, select
 from cycler_da.systems.sevir_download import SUMS, download_events
-from cycler_da.systems.sevir_files import read_event
+from cycler_da.systems.sevir_files import read_catalog, read_event
 
 HEADER = "id,file_name,file_index,img_type,time_utc,event_type,llcrnrlat,llcrnrlon,pct_missing"
 FILE = "vil/2019/SEVIR_VIL_STORMEVENTS_2019_0101_0630.h5"
@@ -124,6 +125,22 @@ def test_a_split_or_row_that_cannot_be_is_refused(catalog):
     catalog.write_text(catalog.read_text().replace("2019-01-01 00:00:00", "yesterday"))
     with pytest.raises(DataError, match="line 4"):
         read_events(catalog)
+
+
+@pytest.mark.parametrize("name", ["CATALOG.csv.gz", "cut.csv.gz", "CATALOG.csv"])
+def test_a_catalogue_that_cannot_be_read_is_named(tmp_path, name):
+    path = tmp_path / name
+    whole = gzip.compress(b"id,img_type\nS1,vil\n" * 100)
+    path.write_bytes({"CATALOG.csv.gz": b"no gzip", "cut.csv.gz": whole[: len(whole) // 2]}.get(name, whole))
+    for read in (read_events, lambda path: read_catalog(path, "S1")):
+        with pytest.raises(DataError, match=f"{path} cannot be read.*fetch it again"):
+            read(path)
+
+
+def test_a_line_of_the_catalogue_without_a_place_is_named(catalog):
+    catalog.write_text(catalog.read_text().replace("llcrnrlat", "latitude"))
+    with pytest.raises(DataError, match="line 2: KeyError"):
+        read_catalog(catalog, "S1")
 
 
 def test_the_real_catalogue_has_its_known_numbers(realdata):

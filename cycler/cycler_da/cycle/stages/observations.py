@@ -11,7 +11,7 @@ from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.products.provenance import sha256_file
 from cycler_da.setting import Stream
 from cycler_da.times import time_stamp
-from cycler_da.trial_read import fatal_ends
+from cycler_da.trial_read import fatal_ends, read_bytes
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def _take_files(work: CycleWork) -> dict[str, MissingInput | ObsFileError]:
         except (MissingInput, ObsFileError) as error:
             wrong[stream.name] = error
     copied = [stream for stream in work.setting.streams if stream.name in found]
-    fatal = fatal_ends([work.obs_file(stream) for stream in copied], "bytes")
+    fatal = fatal_ends([work.obs_file(stream) for stream in copied], read_bytes)
     for stream in copied:
         copy, source = work.obs_file(stream), found[stream.name]
         try:

@@ -6,7 +6,7 @@
 Network passes forward alone: one for each point of the tau grid. Nothing to tune. Where h is much flatter beside the
 mode than at it, `caution` > 1 widens the R of the linearised likelihood.
 Source: `generative.guidance`, `generative.gauss_newton`. Limit: Gauss-Newton keeps (member, observation, state)
-numbers.
+numbers; where these would be many, curves of linear observations are drawn the same without (`curved_guidance`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
+from cycler_da.generative.curved_guidance import linearise_curves
 from cycler_da.generative.gauss_newton import GaussNewtonDraw
 from cycler_da.generative.guidance import ConjugateDraw
 from cycler_da.generative.localisation import EndpointDraw, localise
-from cycler_da.generative.prediction import ResidualObservation
+from cycler_da.generative.prediction import CurvedResidualObservation, ResidualObservation
+from cycler_da.obs.curves import CurvedObservations, is_curved
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.guidance.base import Guided
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Most numbers of a dense slope (member, observation, state): 1 GB in float64.
 MOST_SLOPES = 2**27
+#: Above this curves of linear observations are guided without dense slopes.
+FEW_SLOPES = 2**22
 
 
 @register("guidance", "gauss_newton")
@@ -75,6 +79,8 @@ class GaussNewton:
         """Draw; raises AnalysisFailed when the slopes would not fit into memory."""
         blank = guided.prediction.blank(torch.float64)
         n_numbers = blank.numel() * len(guided.observations)
+        if n_numbers > FEW_SLOPES and is_curved(guided.observations):
+            return self._through_curves(guided, blank)
         if n_numbers > MOST_SLOPES:
             raise AnalysisFailed(
                 f"guidance gauss_newton: {len(guided.observations)} observations of {len(blank)} members of "
@@ -87,6 +93,18 @@ class GaussNewton:
             guided.noise,
             iterations=self.iterations,
             caution=self.caution,
+        )
+        return localise(draw, guided.taus, like=blank, noise=guided.noise)
+
+    def _through_curves(self, guided: Guided, blank: Tensor) -> Tensor:
+        seen = CurvedResidualObservation(guided.prediction, CurvedObservations.of(guided.observations))
+        draw = GaussNewtonDraw(
+            guided.prediction.endpoint,
+            seen,
+            guided.noise,
+            iterations=self.iterations,
+            caution=self.caution,
+            linearised=linearise_curves,
         )
         return localise(draw, guided.taus, like=blank, noise=guided.noise)
 

@@ -32,10 +32,12 @@ from cycler_da.generative.resampling import (
     tempering_exponent,
 )
 from cycler_da.obs.base import Observations
+from cycler_da.obs.curves import uncurved
 from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
+from cycler_da.schemes.ensemble.statistical_linearisation import linear_part
 from cycler_da.schemes.transition.predictive import Predictive, predict_observations
 from cycler_da.schemes.transition.widening import widening
 
@@ -66,6 +68,7 @@ class Coupling:
     radius: float | None  # Gaspari-Cohn half-width, axis units
     weight_stride: int
     surprise: float | None = None  # expected deviations, of perturbed_observations
+    linearisation: str = "members"  # of `statistical_linearisation`, of transform
 
     def move(
         self,
@@ -118,10 +121,19 @@ class Coupling:
                 hx = passes.observations.hx(passes.model.transition.predict(frames).mean.to(torch.float64))
                 predictive, inflation = replace(predictive, hx=hx), 1.0
             if self.kind == "transform":
-                frames = self._transform(passes, frames, predictive, inflation)
+                signal = self._signal(passes, frames, predictive)
+                frames = self._transform(passes, frames, signal, inflation)
             else:
                 frames = passes.smooth(frames, predictive, i_pass)
         return frames
+
+    def _signal(self, passes: _Passes, frames: Tensor, predictive: Predictive) -> Predictive:
+        """The predictive likelihood with what of h is not linear counted as error, if so asked."""
+        if self.linearisation == "members":
+            return predictive
+        mean = passes.model.transition.predict(frames).mean
+        hx, rest = linear_part(predictive.hx, uncurved(passes.observations).hx(mean.to(torch.float64)))
+        return replace(predictive, hx=hx, variance=predictive.variance + rest)
 
     def _transform(self, passes: _Passes, frames: Tensor, predictive: Predictive, inflation: float | Tensor) -> Tensor:
         """Lag-1 transform of the frames."""

@@ -8,6 +8,7 @@ Stat. Comput. 10, 197-208.
 
 Limit: slopes of every member are (member, observation, state) numbers; above `MOST_NUMBERS`, or where a transition does
 not give them, the diagonal alone is formed, and the density leaves correlations between observations out (`is_full`).
+Curves of linear observations, J_i = D_i P with D_i diagonal, have diag J L L^T J^T = D_i^2 diag(P L L^T P^T).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cycler_da.generative.gauss_newton import linearise
 from cycler_da.generative.path_weights import log_normal
 from cycler_da.generative.prediction import Prediction, ResidualObservation, SlopedPrediction
 from cycler_da.obs.base import Observations
+from cycler_da.obs.curves import CurvedObservations, is_curved
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
 
 if TYPE_CHECKING:
@@ -71,11 +73,19 @@ def predict_observations(prediction: Prediction, observations: Observations) -> 
     is_small = blank.numel() * len(observations) <= MOST_NUMBERS
     if observations.is_linear and not (is_small and isinstance(prediction, SlopedPrediction)):
         return Predictive(hx, prediction.observed_variance(observations))
+    if not is_small and is_curved(observations) and isinstance(prediction, SharedCovariancePrediction):
+        return Predictive(hx, _variance_of_curves(prediction, CurvedObservations.of(observations)))
     if not is_small:
         return Predictive(hx, _variance_by_observation(ResidualObservation(prediction, observations), blank))
     slope = linearise(ResidualObservation(prediction, observations), blank).slope.flatten(2)
     of_member = slope @ slope.mT
     return Predictive(hx, of_member.diagonal(dim1=1, dim2=2).mean(dim=0), of_member=of_member)
+
+
+def _variance_of_curves(prediction: Prediction, seen: CurvedObservations) -> Float[Tensor, "obs"]:
+    """Diagonal of J L L^T J^T, its mean over members, where they share L."""
+    _, slopes = seen.curve(seen.inner.hx(prediction.mean.to(torch.float64)))
+    return slopes.square().mean(dim=0) * prediction.observed_variance(seen.inner)
 
 
 def _variance_by_observation(seen: ResidualObservation, at: Tensor) -> Float[Tensor, "obs"]:
