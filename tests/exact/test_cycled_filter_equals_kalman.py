@@ -57,8 +57,12 @@ def errors(**options) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "options",
-    [{"coupling": "perturbed_observations"}, {"coupling": "perturbed_observations", "gamma": 0.25}],
-    ids=["coupling alone", "a quarter by the coupling, the rest by weights"],
+    [
+        {"coupling": "perturbed_observations"},
+        {"coupling": "square_root"},
+        {"coupling": "perturbed_observations", "gamma": 0.25},
+    ],
+    ids=["perturbed observations", "square roots", "a quarter by the coupling, the rest by weights"],
 )
 def test_the_filter_is_the_kalman_filter_over_a_hundred_cycles(options):
     found = errors(**options)

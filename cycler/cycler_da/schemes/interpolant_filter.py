@@ -9,8 +9,8 @@ the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
     1. h(mu(x_i)) of every member, mu the mean of the transition
     2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform), by a
-       lag-1 smoother with perturbed observations, or not at all, which hardly assimilates; with gamma < 1 in part by
-       resampling, low dimension only, where weights do not collapse
+       lag-1 smoother (square_root; perturbed_observations, in low dimension), or not at all, which hardly assimilates;
+       with gamma < 1 in part by resampling, low dimension only, where weights do not collapse
     3. one draw of x' from every moved member, guided by y (`guidance`)
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
@@ -26,8 +26,9 @@ the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 `linearisation: regression` gives curved observations the weight that they can bear in the transform
 (`schemes.ensemble.statistical_linearisation`), and with it every pass what the spread then left can tell.
 
-Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R). Limits: keep inflation at
-1.05 or less, for the lag lets it grow through the forecast.
+Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R); `coupling: square_root` has
+it, which is worth much where the residual is wide: noise in a few waves of the whole domain is told from errors of
+states. Limits: keep inflation at 1.05 or less, for the lag lets it grow through the forecast.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.transition.coupling import COUPLINGS, Coupling
+from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, Coupling
 from cycler_da.schemes.transition.last_step import last_step
 from cycler_da.schemes.transition.predictive import Predictive
 
@@ -96,6 +97,8 @@ class InterpolantFilterSpec(Spec):
         self._localization()  # checks radius, inflation, stride and linearisation
         self.make_guidance()
         name = "interpolant_filter"
+        is_free = self.weight_stride == 1 or self.coupling == "transform"
+        require(is_free, "weight_stride", self.weight_stride, expected="1, or coupling transform", scheme=name)
         is_free = self.linearisation == "members" or self.coupling == "transform"
         require(is_free, "linearisation", self.linearisation, expected="members, or coupling transform", scheme=name)
         require(self.passes >= 1, "passes", self.passes, expected="1 or more", scheme=name)
@@ -229,7 +232,7 @@ class InterpolantFilter:
         assert self.settings.adaptive_inflation is not None
         error = observations.error_variance + predictive.variance
         hx = predictive.hx
-        if self.coupling.kind == "perturbed_observations":  # inflated everywhere alike, before they predicted
+        if self.coupling.kind in INFLATED_FIRST:  # everywhere alike, before they predicted
             hx = inflate(hx, 1.0 / float(known.factor.mean()))
         innovations = Innovations.of(hx, observations, error)
         settings, layout = self.settings.adaptive_inflation, observations.layout

@@ -30,10 +30,12 @@ from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.tables.report import BenchResult, Row
 
 N_SHARES = 10
-SYSTEMS: Mapping[str, Callable[[Size], Iterator[Ranked]]] = {
+SMALL: Mapping[str, Callable[[Size], Iterator[Ranked]]] = {
     "double well": double_well,
     "Lorenz-63": lorenz63,
     "Lorenz-96": lorenz96,
+}
+FIELDS: Mapping[str, Callable[[Size], Iterator[Ranked]]] = {
     "driven turbulence": driven_turbulence,
     "driven turbulence in cycles": driven_turbulence_cycled,
     "Kolmogorov flow": kolmogorov,
@@ -46,8 +48,9 @@ def rank_histograms(quick: bool, progress: Progress) -> BenchResult:
     """Run every system and count."""
     torch.set_num_threads(1)
     size, rows = QUICK if quick else FULL, list[Row]()
-    for done, (name, system) in enumerate(SYSTEMS.items()):
-        progress(done, len(SYSTEMS), name)
+    systems = {**SMALL, **FIELDS} if size.has_fields else SMALL
+    for done, (name, system) in enumerate(systems.items()):
+        progress(done, len(systems), name)
         for ranked in system(size):
             for method, of_truths in ranked.counts.items():
                 rows += rank_rows(ranked.case, method, of_truths)

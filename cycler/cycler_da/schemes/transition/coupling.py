@@ -4,6 +4,7 @@ The factor p(y | x_i) of the filter (`predictive`), given to the members in two 
 
     p(y | x_i)^gamma         moves them, in n passes with covariance n S / gamma each
         transform               lag-1 LETKF with localization; of S the diagonal
+        square_root             lag-1 square-root smoother with the whole S, localization of P (`root_smoother`)
         perturbed_observations  lag-1 smoother with the whole S, no localization (`lag_smoother`)
         none                    nothing moves, nothing is weighed
     p(y | x_i)^(1 - gamma)   resamples them, systematically, after they moved
@@ -37,6 +38,7 @@ from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
+from cycler_da.schemes.ensemble.root_smoother import smooth_by_roots
 from cycler_da.schemes.ensemble.statistical_linearisation import linear_part
 from cycler_da.schemes.transition.predictive import Predictive, predict_observations
 from cycler_da.schemes.transition.widening import widening
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-COUPLINGS = ("transform", "perturbed_observations", "none")
+COUPLINGS = ("transform", "square_root", "perturbed_observations", "none")
+#: Those whose members are inflated everywhere, before they predict; the transform inflates where it moves.
+INFLATED_FIRST = ("square_root", "perturbed_observations")
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class Coupling:
         inflation: float | Float[Tensor, "field *space"] = 1.0,
     ) -> Coupled:
         """Move frames by the predictive likelihood; their anomalies are inflated before."""
-        if self.kind == "perturbed_observations":
+        if self.kind in INFLATED_FIRST:
             frames = inflate(frames, inflation)
         predictive = predict_observations(model.transition.predict(frames), observations)
         values, variance = observations.values, observations.error_variance
@@ -123,6 +127,8 @@ class Coupling:
             if self.kind == "transform":
                 signal = self._signal(passes, frames, predictive)
                 frames = self._transform(passes, frames, signal, inflation)
+            elif self.kind == "square_root":
+                frames = passes.smooth_by_roots(frames, predictive, self.radius)
             else:
                 frames = passes.smooth(frames, predictive, i_pass)
         return frames
@@ -168,8 +174,17 @@ class _Passes:
             frames,
             predictive.hx,
             values,
-            covariance=self.factor * predictive.mean_covariance(self.observations.error_variance),
+            covariance=self._covariance(predictive),
             perturbations=perturbations(
                 torch.ones_like(values), members=members, noise=self.noise.noise, stream=stream
             ),
         )
+
+    def smooth_by_roots(self, frames: Tensor, predictive: Predictive, radius: float | None) -> Tensor:
+        """Lag-1 smoother of the frames by square roots."""
+        covariance = self._covariance(predictive)
+        return smooth_by_roots(frames, predictive.hx, self.observations, covariance=covariance, radius=radius)
+
+    def _covariance(self, predictive: Predictive) -> Tensor:
+        """The S of one pass."""
+        return self.factor * predictive.mean_covariance(self.observations.error_variance)
