@@ -13,12 +13,12 @@ from cycler_da.bench.small_systems.twin import score_states
 #: Lorenz-96 case -> radius and inflation of the LETKF with the true model and of the interpolant filter, as the
 #: benchmark `lorenz96_filters` has found them.
 CHOSEN = {
-    "no noise, 40 observed, 20 members": ((8.0, 1.0), (8.0, 1.0)),
-    "no noise, 20 observed, 20 members": ((8.0, 1.0), (8.0, 1.0)),
-    "noise 0.3, 40 observed, 20 members": ((5.0, 1.07), (5.0, 1.07)),
-    "noise 0.3, 20 observed, 20 members": ((5.0, 1.07), (5.0, 1.04)),
-    "every 5 steps, 40 observed, 40 members": ((8.0, 1.07), (8.0, 1.04)),
-    "every 5 steps, 20 observed, 40 members": ((5.0, 1.04), (8.0, 1.04)),
+    "no noise, 40 observed, 20 members": ((13.0, 1.0), (13.0, 1.0)),
+    "no noise, 20 observed, 20 members": ((8.0, 1.0), (10.0, 1.0)),
+    "noise 0.3, 40 observed, 20 members": ((3.0, 1.04), (3.0, 1.0)),
+    "noise 0.3, 20 observed, 20 members": ((4.0, 1.07), (5.0, 1.07)),
+    "every 5 steps, 40 observed, 40 members": ((8.0, 1.02), (8.0, 1.02)),
+    "every 5 steps, 20 observed, 40 members": ((10.0, 1.02), (10.0, 1.02)),
 }
 
 
