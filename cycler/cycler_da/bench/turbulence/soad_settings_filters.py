@@ -2,9 +2,10 @@
 
 They begin with members about the background (setting I) or with draws from climatology (II and III); the first frame is
 analysed by the LETKF, for there is no forecast before it. The LETKF is searched with the true model and cycled with
-both. Its best options make the first analysis of the interpolant filter, whose search begins there. Scored in the
-search is the fair CRPS of the first five frames of two windows of another seed (one for the interpolant filter): it
-asks for small errors and an honest spread at once. Members are not searched: more are better, and cost as much more.
+both. Its best options make the first analysis of the interpolant filter, whose search (radius, inflation, passes)
+begins there; with velocities it has them as they are, in two passes. Scored in the search is the fair CRPS of the first
+five frames of two windows of another seed (one for the interpolant filter): it asks for small errors and an honest
+spread at once. Members are not searched: more are better, and cost as much more.
 """
 
 from __future__ import annotations
@@ -126,10 +127,12 @@ def tune(case: Case, *, years: float, is_searched: bool) -> Tuned:
         for truth, noise in zip(truths, noises, strict=True)
     ]
     letkf = pattern_search(AXES, begin, lambda point: _crps(letkf_spec(point), letkf_spec(point), "true", case, each))
-    first = letkf_spec(letkf.point)
+    first, like = letkf_spec(letkf.point), (*letkf.point, 2)
+    if case.sees_velocity:
+        return Tuned(letkf, Found(like, float("nan"), 0, ()))
     interpolant = pattern_search(
-        {**AXES, "passes": PASSES},
-        (*letkf.point, 2),
+        {**AXES, "linearisation": like[2:3], "passes": PASSES},
+        like,
         lambda point: _crps(interpolant_spec(point), first, "learned", case, each[:1]),
     )
     return Tuned(letkf, interpolant)
