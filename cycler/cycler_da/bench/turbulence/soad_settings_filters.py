@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 LEARNED = Path("data/weights/two_layer_qg/quadratic_spectral")
 AXES = {
-    "radius": (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0),
+    "radius": (0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0),
     "inflation": (1.0, 1.02, 1.05, 1.1, 1.2),
     "linearisation": ("members", "regression"),
 }
