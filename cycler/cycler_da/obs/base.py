@@ -183,8 +183,9 @@ class Observations:
         start = 0
         for batch in self.batches:
             part = v[:, start : start + len(batch)]
-            total = total + batch.operator.adjoint(part, batch.where, self.layout)
             start += len(batch)
+            if bool(part.any()):  # units of other batches have nothing for this one
+                total = total + batch.operator.adjoint(part, batch.where, self.layout)
         return total
 
     @staticmethod

@@ -37,6 +37,11 @@ def test_the_grid_holds_the_share_that_is_named():
     assert Setting(10).share == pytest.approx(100 * 49 / 64**2)
 
 
+def test_strides_have_their_ordinals():
+    names = [Setting(stride).label.split()[1] for stride in (1, 2, 3, 10, 11, 12, 13, 16, 22)]
+    assert names == ["1st", "2nd", "3rd", "10th", "11th", "12th", "13th", "16th", "22nd"]
+
+
 def test_observations_are_the_truth_with_the_error_named():
     case = make_case()
     for setting in (Setting(5), Setting(5, is_curved=True)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.turbulence.soad_settings import score_window, trivial
+from cycler_da.bench.turbulence.soad_settings import FULL, WEIGHTS, methods, trivial
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     ERROR,
@@ -21,6 +21,9 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
     physical_to_scaled,
     scaled_to_physical,
 )
+from cycler_da.bench.turbulence.soad_settings_filters import interpolant_spec, letkf_spec, tune
+from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of, score_window
+from cycler_da.bench.turbulence.soad_settings_windows import WindowMethods
 from cycler_da.noise import Noise
 
 
@@ -75,3 +78,50 @@ def test_trivial_answers_of_a_setting_with_background_need_no_observation():
 
 def test_cases_have_labels_of_their_own():
     assert len({case.label for case in CASES}) == len(CASES)
+
+
+def test_crps_of_several_members_is_that_of_all_their_pairs():
+    members = torch.randn(5, FRAMES, 2, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    states = torch.zeros(FRAMES, 2, 4, 4, dtype=torch.float64)
+    pairs = [(members[i] - members[j]).abs().mean() for i in range(5) for j in range(5) if i != j]
+    expected = float(members.abs().mean() - torch.stack(pairs).mean() / 2)
+    assert score_window(members, states)["fair CRPS"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_scores_that_need_two_members_are_of_the_windows_that_have_them():
+    truths = torch.zeros(3, FRAMES, *LAYOUT.state_shape, dtype=torch.float64)
+    frames = [torch.ones(n, FRAMES, *LAYOUT.state_shape, dtype=torch.float64) for n in (2, 2, 1)]
+    sizes = {row.metric: row.n for row in rows_of("case", "method", Tried(frames), truths)}
+    assert sizes == {"RMSE of a member": 3, "RMSE of the mean": 2, "fair CRPS": 2, "spread": 2}
+
+
+def test_options_become_the_schemes_of_the_search():
+    letkf, interpolant = letkf_spec((1.5, 1.1, "regression")), interpolant_spec((6.0, 1.0, "members", 4))
+    assert (letkf.localization_radius_cells, letkf.inflation, letkf.linearisation) == (1.5, 1.1, "regression")
+    assert (interpolant.passes, interpolant.linearisation) == (4, "members")
+    # Weights between points are interpolated only where a radius spans several of them.
+    assert letkf.weight_stride == 1 and interpolant.weight_stride == 4
+
+
+def test_what_was_not_searched_is_said_to_be_so():
+    words = tune(CASES[0], years=0.0, is_searched=False).words()
+    assert words.startswith("LETKF: radius 4.0, inflation 1.02, linearisation members (not searched); interpolant")
+
+
+def test_velocities_of_both_layers_are_seen_through_one_operator_for_each_component():
+    states = truth()
+    some = observe(CASES[-1], states, Noise(1))[0]
+    velocities = [batch for batch in some.batches if batch.stream.startswith("velocity")]
+    assert [len(batch) for batch in velocities] == [512, 512]
+    assert all(batch.where.channel.unique().tolist() == [0, 1] for batch in velocities)
+    assert torch.equal(velocities[0].where.position[:256], velocities[0].where.position[256:])
+
+
+def test_every_case_has_its_methods():
+    noise = Noise(1)
+    for case in CASES:
+        each = [(truth(), observe(case, truth(), noise), noise)]
+        names = set(methods(case, FULL, WindowMethods(WEIGHTS, 2, 2), each, tune(case, years=0.0, is_searched=False)))
+        assert {"PDEDiff", "LETKF, learned model", "interpolant filter, learned model"} <= names
+        assert ("SDA, from the background" in names) == case.has_background
+        assert ("zero" in names) != case.has_background

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from cycler_da.errors import ConfigError, LayoutMismatch
 from cycler_da.layout import Grid, Layout
+from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.fields import all_cells
 from cycler_da.obs.layer_velocity import PUBLISHED, LayerVelocitySpec, PublishedVelocitySpec
+from cycler_da.obs.points import PointsSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 
 SPEC = TwoLayerQGSpec(size=16)
@@ -66,3 +69,46 @@ def test_other_flows_are_refused():
 def test_options_that_make_no_sense_are_refused(make):
     with pytest.raises(ConfigError, match="operator qg_velocity"):
         make()
+
+
+class Counted:
+    """A point operator that counts its transposes."""
+
+    name, is_linear = "counted", True
+
+    def __init__(self) -> None:
+        self.inner, self.n_transposed = PointsSpec().build(LAYOUT), 0
+
+    def __call__(self, x, where, layout):
+        return self.inner(x, where, layout)
+
+    def adjoint(self, v, where, layout):
+        self.n_transposed += 1
+        return self.inner.adjoint(v, where, layout)
+
+
+def test_an_operator_is_not_transposed_for_units_of_another_stream():
+    operators = Counted(), LayerVelocitySpec(component="x").build(LAYOUT)
+    seen = Observations(tuple(_batch(operator) for operator in operators), LAYOUT)
+    units = torch.eye(2 * 256, dtype=torch.float64)[[0, 256, 511]]
+    assert torch.equal(seen.adjoint(units[1:]), operators[1].adjoint(units[1:, 256:], all_cells(LAYOUT, 1), LAYOUT))
+    assert operators[0].n_transposed == 0
+    both = [
+        operator.adjoint(part, all_cells(LAYOUT, 1), LAYOUT)
+        for operator, part in zip(operators, units.split(256, dim=1), strict=True)
+    ]
+    assert torch.equal(seen.adjoint(units), both[0] + both[1])
+
+
+def _batch(operator) -> ObsBatch:
+    where, n = all_cells(LAYOUT, 1), 256
+    return ObsBatch(
+        stream=operator.name,
+        operator=operator,
+        where=where,
+        values=torch.zeros(n, dtype=torch.float64),
+        error=torch.ones(n, dtype=torch.float64),
+        times=np.full(n, np.datetime64("NaT", "s")),
+        ids=np.array([str(i) for i in range(n)]),
+        flags=torch.zeros(n, dtype=torch.int32),
+    )

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cycler_da.errors import ConfigError
+from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.ensemble.statistical_linearisation import linear_part
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
@@ -55,3 +56,10 @@ def test_an_unknown_linearisation_is_refused_with_those_that_exist():
             spec(linearisation="tangent")
     with pytest.raises(ConfigError, match="coupling transform"):
         InterpolantFilterSpec(linearisation="regression", coupling="perturbed_observations")
+
+
+@pytest.mark.parametrize("spec", [LetkfSpec, InterpolantFilterSpec])
+def test_regression_asks_for_a_third_member(spec, make_layout):
+    context = SchemeContext(make_layout((8,)))
+    assert spec().build(context).needs.n_members == 2
+    assert spec(linearisation="regression").build(context).needs.n_members == 3

@@ -50,7 +50,7 @@ class Setting:
     @property
     def label(self) -> str:
         """Name in the table."""
-        return f"every {self.stride}th point ({self.share:.2f} %){', sigmoid(2 x)' if self.is_curved else ''}"
+        return f"every {_ordinal(self.stride)} point ({self.share:.2f} %){', sigmoid(2 x)' if self.is_curved else ''}"
 
     def operator(self) -> ObservationOperator:
         """H of every observation."""
@@ -149,3 +149,9 @@ def _scored(states: Tensor, case: Case, step: int) -> Mapping[str, float]:
 
 def _ensemble(values: Float[Tensor, "member time 2 y x"], step: int) -> Ensemble:
     return Ensemble(values, np.array([START + step * LAYOUT.step]), tuple(range(MEMBERS)), LAYOUT)
+
+
+def _ordinal(n: int) -> str:
+    """1st, 2nd, 3rd, 4th; 11th to 13th."""
+    ending = "th" if n % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{ending}"

@@ -4,103 +4,94 @@ Every method gets the same windows, backgrounds and observations (`soad_settings
 released window weights, in which the released transition smooths windows; filters cycle daily from the background (I)
 or from climatology (II, III) with the same transition, and know only past observations.
 
-    trivial      true-model forecast of the background, background held constant, zero; the true first frame held
-    window       SOAD corrected and as published, SDA (C_t of every wave; gamma as published), PDEDiff; SDA with the
-                 Gaussian of the same weights, without the transition: what the transition adds; SOAD and SDA that
-                 begin at the background, carried through the window, instead of at noise (`start: background`)
-    filters      LETKF with the learned and the true model, interpolant filter with the learned model
+    trivial      true-model forecast of the background, background held constant, the true first frame held; zero and
+                 draws from climatology
+    window       SOAD corrected and Algorithm 1 as published, but in 64 steps for 256; SDA (C_t of every wave; gamma as
+                 published), PDEDiff; SDA with the Gaussian of the same weights, without the transition: what the
+                 transition adds; SOAD and SDA that begin at the background, carried through the window, instead of at
+                 noise (`start: background`)
+    filters      LETKF with the learned and the true model, interpolant filter with the learned model, tuned on other
+                 windows (`soad_settings_filters`) in I, in II, in III without velocities, and in III with them
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows. Passes are steps of the transition for one window and member (a backward pass is counted as
-two more); seconds are of this process for one window and member. What takes gradients runs on fewer windows, as
-does the interpolant filter (dear with a curved h), see `config`; SOAD as published takes its 256 steps, for one member.
-Costs about 20 minutes of processor time; `--quick` has two windows, two steps and one case.
+Intervals are over windows. Window schemes draw one member for every window and a second for some, so that what needs
+two has fewer windows; what is dear has fewer throughout: n of the table. In setting III velocities are seen through the
+operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it and need none. It is
+not local, though: the system of the likelihood is far from the identity, and a window takes minutes, so that PDEDiff
+alone is run in all of these cases, SOAD in the last one.
+Passes are steps of the transition for one window and member (a backward pass is counted as two more); seconds are of
+this process for one window and member. Costs about 30 minutes of processor time, five of them for tuning; `--quick`
+has two windows, two steps and one case, and nothing tuned.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.guidance_cost import Passes
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
-    ERROR,
     FRAMES,
-    LAYOUT,
-    START,
-    TIMES,
     Case,
     background,
     make_truths,
     observe,
     physical_to_scaled,
-    scaled_to_physical,
 )
+from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Tuned, Window, filtered, start, tune
+from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of
 from cycler_da.bench.turbulence.soad_settings_windows import Drawn, Seen, WindowMethods
-from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, MissingInput
-from cycler_da.forecast.base import ForecastModel
-from cycler_da.forecast.interpolant import InterpolantSpec
-from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
-from cycler_da.obs.base import Observations
-from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.interpolant_filter import InterpolantFilter, InterpolantFilterSpec
-from cycler_da.schemes.letkf import Letkf, LetkfSpec
+from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
+from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 from cycler_da.tables.report import BenchResult, Row
-from cycler_da.verification.consistency import mean_interval
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
     from torch import Tensor
 
 WEIGHTS = Path("data/weights/two_layer_qg/window")
-LEARNED = Path("data/weights/two_layer_qg/quadratic_spectral")
-RADIUS, INFLATION, FILTER_MEMBERS, STRIDE = 4, 1.02, 16, 4
-LETKF = LetkfSpec(localization_radius_cells=RADIUS, weight_stride=STRIDE, inflation=INFLATION)
-INTERPOLANT = InterpolantFilterSpec(localization_radius_cells=RADIUS, weight_stride=STRIDE, inflation=INFLATION)
+#: Draws from climatology, for their CRPS.
+DRAWS = 16
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done."""
+    """How much is done; windows of a second kind (`some`, `few`) are the first ones of all."""
 
     windows: int = 20
-    members: int = 2
-    some_windows: int = 8  # of PDEDiff, of SDA with the Gaussian alone, and of all window schemes in setting III
-    few_windows: int = 2  # of what takes gradients, and of the interpolant filter
-    rows: int = 40  # windows and members of a window scheme at once
+    some_windows: int = 8
+    few_windows: int = 4
+    dear_windows: int = 2
     n_steps: int = 8
-    published_steps: int = 256
+    published_steps: int = 64
     years: float = 1.5
     cases: tuple[Case, ...] = CASES
+    is_searched: bool = True
 
 
 FULL = Size()
 QUICK = Size(
-    windows=2, members=2, some_windows=2, few_windows=1, n_steps=2, published_steps=2, years=0.1, cases=(CASES[0],)
+    windows=2,
+    some_windows=2,
+    few_windows=1,
+    dear_windows=1,
+    n_steps=2,
+    published_steps=2,
+    years=0.1,
+    cases=(CASES[0],),
+    is_searched=False,
 )
-
-
-@dataclass(frozen=True)
-class Tried:
-    """What one method made of some windows."""
-
-    frames: list[Float[Tensor, "member frame 2 y x"]]  # of each window, scaled
-    seconds: float = math.nan  # for one window and member
-    passes: float = math.nan
 
 
 @benchmark(
@@ -108,7 +99,7 @@ class Tried:
 )
 def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     """Run every method on all windows of every case."""
-    size, rows, failures = QUICK if quick else FULL, list[Row](), list[str]()
+    size, rows, notes = QUICK if quick else FULL, list[Row](), list[str]()
     for folder in (WEIGHTS, LEARNED):
         if not folder.is_dir():
             raise MissingInput(
@@ -118,29 +109,30 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     truths = make_truths(size.windows, size.years, seed=4711)
     noises = [Noise(99, i) for i in range(size.windows)]
     windows = WindowMethods(WEIGHTS, size.n_steps, size.published_steps)
+    tuned: dict[tuple[str, bool], Tuned] = {}
     for i_case, case in enumerate(size.cases):
-        seen = [observe(case, truth, noise) for truth, noise in zip(truths, noises, strict=True)]
-        known = None
-        if case.setting == "I":
-            known = torch.stack([physical_to_scaled(background(t, n)) for t, n in zip(truths, noises, strict=True)])
-        todo = methods(case, size, windows, Seen(seen, known), truths, noises)
+        progress(i_case * 12, len(size.cases) * 12, f"{case.label}, search of options")
+        kind = (case.setting, case.sees_velocity)
+        if kind not in tuned:
+            tuned[kind] = tune(case, years=size.years, is_searched=size.is_searched)
+            notes.append(f"Options searched with {case.label}: {tuned[kind].words()}")
+        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
+        todo = methods(case, size, windows, each, tuned[kind])
         for i_method, (name, method) in enumerate(todo.items()):
-            progress(i_case * len(todo) + i_method, len(size.cases) * len(todo), f"{case.label}, {name}")
+            progress(i_case * 12 + i_method, len(size.cases) * 12, f"{case.label}, {name}")
             try:
-                rows += rows_of(case, name, method(), truths)
+                rows += rows_of(case.label, name, method(), truths)
             except AnalysisFailed as error:
                 rows.append(Row(case.label, name, "failed", 1.0))
-                failures.append(f"failed, {case.label}, {name}: {error}")
+                notes.append(f"failed, {case.label}, {name}: {error}")
     config = {
-        "windows": f"{size.windows}; {size.some_windows} of PDEDiff, of the Gaussian alone and of window schemes in "
-        f"setting III; {size.few_windows} of what takes gradients and of the interpolant filter",
-        "members": size.members,
+        "windows": f"{size.windows}, {size.some_windows}, {size.few_windows} or {size.dear_windows}: n",
         "n_steps": size.n_steps,
-        "published": f"{size.published_steps} steps",
-        "filters": f"{FILTER_MEMBERS} members, radius {RADIUS} cells, weights every {STRIDE}, inflation {INFLATION}",
+        "Algorithm 1": f"{size.published_steps} steps; published 256",
+        "members of filters": f"{MEMBERS[True]} in setting I, {MEMBERS[False]} in II and III",
         "weights": str(WEIGHTS),
     }
-    return BenchResult("soad_settings", config, (99, 4711), tuple(rows), (*NOTES, *failures))
+    return BenchResult("soad_settings", config, (99, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
 
 
 NOTES = (
@@ -152,62 +144,91 @@ NOTES = (
 Method = Callable[[], Tried]
 
 
-def methods(
-    case: Case, size: Size, windows: WindowMethods, seen: Seen, truths: Tensor, noises: list[Noise]
-) -> dict[str, Method]:
+def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], tuned: Tuned) -> dict[str, Method]:
     """All methods of a case, in the order of the table; those for comparison in setting I alone."""
-    has_background = case.setting == "I"
-    each = list(zip(truths, seen.windows, noises, strict=True))
-    some = seen.first(size.some_windows)
-    seen = some if case.setting == "III" else seen
     found: dict[str, Method] = {}
-    for name, answer in trivial(has_background).items():
+    for name, answer in trivial(case.has_background).items():
         found[name] = partial(answered, answer, each)
-    found["SOAD, corrected"] = lambda: drawn(windows, windows.soad, seen, size)
-    found["SDA, C_t of every wave"] = lambda: drawn(windows, windows.sda, seen, size)
-    found["PDEDiff"] = lambda: drawn(windows, windows.pdediff, some, size)
-    if has_background:
-        few, one = seen.first(size.few_windows), replace(size, members=1)
-        found["SOAD, from the background"] = lambda: drawn(windows, windows.soad_from_background, seen, size)
-        found["SDA, from the background"] = lambda: drawn(windows, windows.sda_from_background, seen, size)
-        found["SOAD, as published"] = lambda: drawn(windows, windows.soad_published, few, one)
-        found["SDA, gamma .1"] = lambda: drawn(windows, windows.sda_gamma, few, size)
-        found["SDA, Gaussian alone"] = lambda: drawn(windows, windows.sda_gaussian, some, size)
-    for name, spec, model in (
-        ("LETKF, learned model", LETKF, "learned"),
-        ("LETKF, true model", LETKF, "true"),
-        ("interpolant filter, learned model", INTERPOLANT, "learned"),
-    ):
-        cycled_windows = each if spec is LETKF else each[: size.few_windows]
-        found[name] = partial(filtered, spec, model, has_background, cycled_windows)
+    for name, (draw, n_first, n_second) in window_methods(case, size, windows).items():
+        found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_first]), n_second)
+    for name, (spec, model, n_windows) in filters(case, size, tuned).items():
+        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each[:n_windows])
     return found
 
 
-def answered(answer: Answer, each: list[tuple[Tensor, list[Observations], Noise]]) -> Tried:
+def filters(case: Case, size: Size, tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, str, int]]:
+    """Filters of a case: scheme, forecast model, number of windows."""
+    letkf, interpolant = tuned.letkf_spec, tuned.interpolant_spec
+    if case.sees_velocity:
+        return {
+            "LETKF, learned model": (letkf, "learned", size.some_windows),
+            "interpolant filter, learned model": (interpolant, "learned", size.dear_windows),
+        }
+    return {
+        "LETKF, learned model": (letkf, "learned", size.windows),
+        "LETKF, true model": (letkf, "true", size.windows if case.has_background else size.some_windows),
+        "interpolant filter, learned model": (interpolant, "learned", size.some_windows),
+    }
+
+
+def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
+    """Window schemes of a case, each with its numbers of windows with one member and with two."""
+    n, some, few, dear = size.windows, size.some_windows, size.few_windows, size.dear_windows
+    if case.sees_velocity:
+        found: dict[str, tuple[Drawn, int, int]] = {}
+        if case == CASES[-1]:
+            found["SOAD, corrected"] = (windows.soad, dear, 0)
+        return {**found, "PDEDiff": (windows.pdediff, dear, dear)}
+    if not case.has_background:
+        n = some if case.setting == "III" else n
+        return {
+            "SOAD, corrected": (windows.soad, n, few),
+            "SDA, C_t of every wave": (windows.sda, few, few),
+            "PDEDiff": (windows.pdediff, n, few),
+        }
+    return {
+        "SOAD, corrected": (windows.soad, n, few),
+        "SDA, C_t of every wave": (windows.sda, n, few),
+        "PDEDiff": (windows.pdediff, n, some),
+        "SOAD, from the background": (windows.soad_from_background, n, some),
+        "SDA, from the background": (windows.sda_from_background, n, some),
+        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, dear, 0),
+        "SDA, gamma .1": (windows.sda_gamma, few, few),
+        "SDA, Gaussian alone": (windows.sda_gaussian, few, few),
+    }
+
+
+def seen_of(case: Case, each: Sequence[Window]) -> Seen:
+    """What window schemes are told of some windows."""
+    known = None
+    if case.has_background:
+        known = torch.stack([physical_to_scaled(background(truth, noise)) for truth, _, noise in each])
+    return Seen([seen for _, seen, _ in each], known)
+
+
+def answered(answer: Answer, each: list[Window]) -> Tried:
     """A trivial answer for all windows."""
     return Tried([answer(truth, noise) for truth, _, noise in each])
 
 
-def drawn(windows: WindowMethods, method: Drawn, seen: Seen, size: Size) -> Tried:
-    """Members of all windows, as many of them at once as `size.rows` allows."""
-    passes, begun, n_windows = Passes(), time.process_time(), len(seen.windows)
+def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_second: int) -> Tried:
+    """A member of every window, and a second one of the first windows."""
+    passes, begun = Passes(), time.process_time()
     windows.watch(passes)
-    at_once = max(1, min(size.members, size.rows // n_windows))
-    counts = [min(at_once, size.members - done) for done in range(0, size.members, at_once)]
-    members = [
-        method(seen.repeated(count), Noise(99, 1000 + i)).unflatten(0, (n_windows, count))
-        for i, count in enumerate(counts)
-    ]
-    seconds = (time.process_time() - begun) / (size.members * n_windows)
-    frames = list(torch.cat(members, dim=1).to(torch.float64))
-    return Tried(frames, seconds, (passes.forward + 2 * passes.backward) / len(counts))
+    frames = [[member] for member in method(seen, Noise(99, 1000))]
+    if n_second:
+        for members, second in zip(frames, method(seen.first(n_second), Noise(99, 1001)), strict=False):
+            members.append(second)
+    seconds = (time.process_time() - begun) / sum(len(members) for members in frames)
+    together = [torch.stack(members).to(torch.float64) for members in frames]
+    return Tried(together, seconds, (passes.forward + 2 * passes.backward) / (1 + bool(n_second)))
 
 
 Answer = Callable[["Tensor", Noise], "Tensor"]
 
 
 def trivial(has_background: bool) -> dict[str, Answer]:
-    """What needs no method: truth and noise of the background to scaled frames of one member."""
+    """What needs no method: truth and noise of the background to scaled frames of one member, or of draws."""
 
     def constant(truth: Tensor, noise: Noise) -> Tensor:
         return physical_to_scaled(background(truth, noise)).expand(1, FRAMES, -1, -1, -1)
@@ -221,90 +242,17 @@ def trivial(has_background: bool) -> dict[str, Answer]:
     def zero(truth: Tensor, noise: Noise) -> Tensor:
         return torch.zeros(1, *truth.shape, dtype=torch.float64)
 
+    def climatology(truth: Tensor, noise: Noise) -> Tensor:
+        states = start(truth, noise, DRAWS, has_background=False)
+        return physical_to_scaled(states)[:, None].expand(-1, FRAMES, -1, -1, -1)
+
     def persistence(truth: Tensor, noise: Noise) -> Tensor:
         return physical_to_scaled(truth[:1]).expand(1, FRAMES, -1, -1, -1)
 
     if not has_background:
-        return {"zero": zero}
+        return {"zero": zero, "draws from climatology": climatology}
     return {
         "true-model forecast of the background": forecast,
         "background held constant": constant,
         "true first frame held constant": persistence,
     }
-
-
-def filtered(
-    spec: LetkfSpec | InterpolantFilterSpec,
-    model_name: str,
-    has_background: bool,
-    each: list[tuple[Tensor, list[Observations], Noise]],
-) -> Tried:
-    """A filter cycled daily, window by window."""
-    learned = InterpolantSpec(weights=str(LEARNED)).build(LAYOUT)
-    model: ForecastModel = learned
-    if model_name == "true":
-        model = NumericalSpec(system={"kind": "two_layer_qg", "size": 64}).build(LAYOUT)
-    begun, found, members = time.process_time(), [], range(FILTER_MEMBERS)
-    for truth, seen, noise in each:
-        z = noise.normal("start", LAYOUT.state_shape, members=members, dtype=torch.float64)
-        if has_background:
-            states = background(truth, noise) + ERROR * scaled_to_physical(z)
-        else:
-            assert learned.climatology is not None
-            states = learned.climatology.covariance.color(z)
-        ensemble = Ensemble(states.to(torch.float32)[:, None], np.array([START]), tuple(members), LAYOUT)
-        found.append(cycled(spec.build(SchemeContext(LAYOUT, learned)), model, learned, ensemble, seen, noise))
-    seconds = (time.process_time() - begun) / (FILTER_MEMBERS * len(each))
-    return Tried(found, seconds, float(FRAMES - 1) if model_name == "learned" else math.nan)
-
-
-def cycled(
-    scheme: Letkf | InterpolantFilter,
-    model: ForecastModel,
-    learned: ForecastModel,
-    ensemble: Ensemble,
-    seen: list[Observations],
-    noise: Noise,
-) -> Float[Tensor, "member frame 2 y x"]:
-    """All analyses of a window, scaled; the first by the LETKF, for there is no forecast before it."""
-    first = LETKF.build(SchemeContext(LAYOUT, learned)).analyse(
-        Prior(ensemble, ensemble, model), seen[0], noise=noise, carry={}
-    )
-    ensemble, kept = first.ensemble, [first.ensemble.latest]
-    for frame in range(1, FRAMES):
-        keyed = Noise(noise.seed, 1000 * noise.cycle + frame)
-        forecast = model.forecast(ensemble, TIMES[frame : frame + 1], noise=keyed)
-        ensemble = scheme.analyse(Prior(forecast, ensemble, model), seen[frame], noise=keyed, carry={}).ensemble
-        kept.append(ensemble.latest)
-    return physical_to_scaled(torch.stack(kept, dim=1).to(torch.float64))
-
-
-def score_window(frames: Float[Tensor, "member frame 2 y x"], truth: Float[Tensor, "frame 2 y x"]) -> dict[str, float]:
-    """Mean over frames of the RMSE of one member and of the mean; fair CRPS over all values."""
-    x = frames.to(torch.float64)
-    found = {"RMSE of a member": _rmse(x[0] - truth), "RMSE of the mean": _rmse(x.mean(dim=0) - truth)}
-    n = len(x)
-    distance = (x - truth).abs().mean()
-    if n > 1:
-        pairs = sum((x[i] - x[j]).abs().mean() for i in range(n) for j in range(i))
-        found["fair CRPS"] = float(distance - pairs / (n * (n - 1)))
-        spread = x.var(dim=0).mean().sqrt()
-        found["spread"] = float(spread)
-    return found
-
-
-def rows_of(case: Case, name: str, tried: Tried, truths: Float[Tensor, "window frame 2 y x"]) -> list[Row]:
-    """Means over windows with their intervals."""
-    scores = [score_window(x, physical_to_scaled(truth)) for x, truth in zip(tried.frames, truths, strict=False)]
-    rows = []
-    for metric in scores[0]:
-        found = mean_interval(np.array([one[metric] for one in scores]))
-        rows.append(Row(case.label, name, metric, found.value, found.low, found.high, len(scores)))
-    for metric, value in (("passes", tried.passes), ("seconds", tried.seconds)):
-        if not math.isnan(value):
-            rows.append(Row(case.label, name, metric, value))
-    return rows
-
-
-def _rmse(error: Float[Tensor, "frame 2 y x"]) -> float:
-    return float(error.square().mean(dim=(1, 2, 3)).sqrt().mean())

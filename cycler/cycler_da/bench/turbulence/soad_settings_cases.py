@@ -46,6 +46,16 @@ class Case:
     interval: int
 
     @property
+    def has_background(self) -> bool:
+        """True in setting I."""
+        return self.setting == "I"
+
+    @property
+    def sees_velocity(self) -> bool:
+        """True with the sensor that is linear and not local."""
+        return "velocity" in self.sensors
+
+    @property
     def label(self) -> str:
         """Name in the table."""
         return f"{self.setting}: {' + '.join(self.sensors)}, {100 * self.part:g} % of cells, every {self.interval} days"
@@ -55,6 +65,9 @@ CASES = (
     Case("I", ("arctan",), 0.0625, 2),
     Case("II", ("arctan",), 0.0625, 2),
     Case("III", ("arctan", "sine"), 0.0625, 2),
+    Case("III", ("arctan", "velocity"), 0.0625, 2),
+    Case("III", ("sine", "velocity"), 0.0625, 2),
+    Case("III", ("arctan", "sine", "velocity"), 0.0625, 2),
 )
 
 
@@ -73,8 +86,8 @@ def observe(case: Case, truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> li
     found: list[list[ObsBatch]] = [[] for _ in range(FRAMES)]
     for sensor in case.sensors:
         cells = Noise(noise.seed).generator(f"{sensor}.cells").permutation(64 * 64)[: int(case.part * 64 * 64)]
-        for i, (operator, channel) in enumerate(operators(sensor)):
-            where = _where(np.sort(cells), channel)
+        for i, (operator, channels) in enumerate(operators(sensor)):
+            where = _where(np.sort(cells), channels)
             for frame in range(0, FRAMES, case.interval):
                 clean = operator(truth[frame : frame + 1], where, LAYOUT)[0]
                 xi = noise.shared_normal(f"{sensor}.{i}", clean.shape, step=frame, dtype=torch.float64)
@@ -82,15 +95,13 @@ def observe(case: Case, truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> li
     return [Observations(tuple(batches), LAYOUT) for batches in found]
 
 
-def operators(sensor: str) -> list[tuple[ObservationOperator, int]]:
-    """Operators of a sensor with the variable that each sees."""
+def operators(sensor: str) -> list[tuple[ObservationOperator, tuple[int, ...]]]:
+    """Operators of a sensor with the variables that each sees."""
     if sensor == "velocity":
-        return [
-            (PublishedVelocitySpec(component=c, std=STD).build(LAYOUT), layer) for c in ("x", "y") for layer in (0, 1)
-        ]
+        return [(PublishedVelocitySpec(component=component, std=STD).build(LAYOUT), (0, 1)) for component in "xy"]
     if sensor == "arctan":
-        return [(ArctanSpec(scale=scale).build(LAYOUT), layer) for layer, scale in enumerate(THIRD)]
-    return [(SineSpec(scale=scale, amplitude=1.5).build(LAYOUT), layer) for layer, scale in enumerate(THIRD)]
+        return [(ArctanSpec(scale=scale).build(LAYOUT), (layer,)) for layer, scale in enumerate(THIRD)]
+    return [(SineSpec(scale=scale, amplitude=1.5).build(LAYOUT), (layer,)) for layer, scale in enumerate(THIRD)]
 
 
 def background(truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> Float[Tensor, "2 y x"]:
@@ -109,11 +120,12 @@ def physical_to_scaled(x: Float[Tensor, "*any 2 y x"]) -> Float[Tensor, "*any 2 
     return x / torch.tensor(STD, dtype=x.dtype)[:, None, None]
 
 
-def _where(cells: np.ndarray, channel: int) -> Locations:
+def _where(cells: np.ndarray, channels: tuple[int, ...]) -> Locations:
     axes = LAYOUT.grid.axes
     rows = np.unravel_index(cells, LAYOUT.grid.shape)
     position = np.stack([axis.centres()[row] for axis, row in zip(axes, rows, strict=True)], axis=-1)
-    return Locations(torch.from_numpy(position), torch.full((len(cells),), channel, dtype=torch.int64))
+    seen = torch.tensor(channels, dtype=torch.int64).repeat_interleave(len(cells))
+    return Locations(torch.from_numpy(np.tile(position, (len(channels), 1))), seen)
 
 
 def _batch(

@@ -50,11 +50,6 @@ class Seen:
         """Of the first windows alone."""
         return Seen(self.windows[:n], None if self.backgrounds is None else self.backgrounds[:n])
 
-    def repeated(self, n: int) -> Seen:
-        """Every window n times, one after the other."""
-        known = None if self.backgrounds is None else self.backgrounds.repeat_interleave(n, dim=0)
-        return Seen([window for window in self.windows for _ in range(n)], known)
-
     def measurement(self, prior: WindowPrior, shape: tuple[int, ...]) -> WindowMeasurement:
         """All that is known of the frames of `shape`, through the operators."""
         each = [

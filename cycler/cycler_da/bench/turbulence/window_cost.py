@@ -26,7 +26,7 @@ import torch
 from cycler_da.bench.memory import added_at_peak
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.guidance_cost import Passes
-from cycler_da.bench.turbulence.soad_settings import LEARNED, LETKF, WEIGHTS
+from cycler_da.bench.turbulence.soad_settings import WEIGHTS
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     ERROR,
@@ -38,6 +38,7 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
     observe,
     scaled_to_physical,
 )
+from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, letkf_spec
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.forecast.interpolant import InterpolantSpec
@@ -109,7 +110,7 @@ def schemes(n_steps: int) -> Mapping[str, Any]:
         MOMENTS: SdaSpec(likelihood="moment_matching", **known),
         "SDA, Gaussian without weights": SdaSpec(n_steps=n_steps, correlation=0.99),
         "PDEDiff": PdediffSpec(**known),
-        "LETKF, one analysis": LETKF,
+        "LETKF, one analysis": letkf_spec((4.0, 1.02, "members")),
         "interpolant filter, one analysis": InterpolantFilterSpec(localization_radius_cells=4, weight_stride=4),
     }
 

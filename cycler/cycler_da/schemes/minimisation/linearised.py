@@ -10,6 +10,7 @@ torch operations.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +32,7 @@ class Linearised:
     def forward(self, v: Float[Tensor, "row channel *space"]) -> Float[Tensor, "row obs"]:
         """H v, row by row."""
         if self.observations.is_linear:
-            return self.observations.hx(v) - self.observations.hx(torch.zeros_like(v[:1]))
+            return self.observations.hx(v) - self._offset.to(v.dtype)
         # Tensors made in inference mode cannot be differentiated: clones made outside of it can.
         with torch.inference_mode(mode=False), torch.enable_grad():
             x = self.states.clone().requires_grad_()
@@ -41,6 +42,10 @@ class Linearised:
             # H^T w is linear in w: its own transpose is H.
             (moved,) = torch.autograd.grad(gathered, w, v.clone())
         return moved
+
+    @cached_property
+    def _offset(self) -> Float[Tensor, "1 obs"]:
+        return self.observations.hx(torch.zeros_like(self.states[:1]))
 
     def transpose(self, w: Float[Tensor, "row obs"]) -> Float[Tensor, "row channel *space"]:
         """H^T w, row by row."""
