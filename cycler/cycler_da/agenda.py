@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cycler_da.arrivals import FINAL, Arrivals, is_final
+from cycler_da.arrivals import EARLY, FINAL, Arrivals, follows_final, is_final
 from cycler_da.errors import ConfigError
 from cycler_da.products.store import Store
 from cycler_da.times import iso_time
@@ -79,9 +79,17 @@ class Agenda:
 
     def is_final_pass(self, store: Store, time: np.datetime64) -> bool:
         """Tell whether a complete cycle must be made again now, because of what came after its early pass."""
-        if self.arrivals.delivery(time) != FINAL or is_final(store, time):
+        if self.delivery(store, time) != FINAL or is_final(store, time):
             return False
         return self.arrivals.differs(store, time, self.previous_time(time))
+
+    def delivery(self, store: Store, time: np.datetime64) -> str:
+        """Which pass a cycle made now belongs to: the final one only if the cycle before is final.
+
+        What follows a cycle whose final pass failed, or is another run's just now, is early however late it is made:
+        it is made again behind that pass.
+        """
+        return self.arrivals.delivery(time) if follows_final(store, self.previous_time(time)) else EARLY
 
     def _finals(self, store: Store, times: list[np.datetime64]) -> list[np.datetime64]:
         return self.arrivals.due_finals(store, previous={time: self.previous_time(time) for time in times})

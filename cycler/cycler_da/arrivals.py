@@ -8,7 +8,7 @@ With valid time t, data time `now` and the cut-offs of the streams (after the va
                  cycle before is not what the early pass used; else the early pass is declared final
 
 The next background starts from whatever is published when it is made. So early cycles follow the newest final
-ones, and the final cycles form a chain of their own: each is made from the final one before it.
+ones, and the final cycles form a chain of their own: each is made from the final one before it (`agenda.delivery`).
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Arrivals:
     ) -> list[np.datetime64]:
         """Complete cycles whose final pass is due and would differ, oldest first.
 
-        One that would not differ is declared final in the store. A cycle after one that is made again is made
-        again, too, for its background differs. One that another process replaces just now is left to that process.
+        One that would not differ is declared final in the store, once the cycle before it is final. A cycle after one
+        that is made again is made again, too, for its background differs. One that another process replaces just now is
+        left to that process.
         """
         found: list[np.datetime64] = []
         if all(stream.final is None for stream in self.setting.streams):
@@ -89,7 +90,7 @@ class Arrivals:
                 continue
             if is_due:
                 found.append(time)
-            else:
+            elif follows_final(store, previous[time]):
                 store.declare_final(time)
                 clear_failure(store.chain_folder, done=time)
         return found
@@ -114,6 +115,11 @@ def is_final(store: Store, time: np.datetime64) -> bool:
     if _delivery_of(folder, (folder / SUCCESS).stat().st_mtime_ns) == FINAL:
         return True
     return store.is_declared_final(time)
+
+
+def follows_final(store: Store, previous: np.datetime64 | None) -> bool:
+    """Tell whether the cycle before stays as it is: it is final, or there is none, or it has gone."""
+    return previous is None or not store.is_complete(previous) or is_final(store, previous)
 
 
 @lru_cache(maxsize=100_000)

@@ -154,7 +154,7 @@ class Experiment:
             self._nature,
             replaces=is_complete and repeat,
             is_final_pass=is_complete and not is_forced,
-            delivery=agenda.arrivals.delivery(time),
+            delivery=agenda.delivery(store, time),
             is_cold_start=time in agenda.cold_starts,
         )
         if is_forced:

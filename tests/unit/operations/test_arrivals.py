@@ -193,6 +193,43 @@ def test_a_final_pass_that_fails_does_not_hold_up_new_cycles_and_stays_noted_unt
     assert case.store.verify() == []
 
 
+def test_what_is_made_behind_a_failed_final_pass_is_early_however_late_and_is_made_again(case, open_case, monkeypatch):
+    first, second, third = case.times[1:4]
+    case.deliver("buoys", first)
+    experiment, clock = open_case(first + HOUR)
+    look(experiment, stop=NEVER)
+    for time in (first, second, third):
+        for stream in STREAMS:
+            case.deliver(stream, time)
+    clock.time = third + 13 * HOUR  # an outage: first passes come when the final ones are due
+    with monkeypatch.context() as patch:
+        fail_at(patch, first)
+        assert look(experiment, stop=NEVER).exit_code == 70
+    assert [facts(case, time)["delivery"] for time in (second, third)] == ["early", "early"]
+    look(experiment, stop=NEVER)
+    assert [facts(case, time)["delivery"] for time in (first, second, third)] == ["final"] * 3
+    for time, before in ((second, first), (third, second)):
+        link = case.store.manifest(time)["inputs"]["previous_manifest"]["sha256"]
+        assert link == case.store.link_to(before).manifest_sha256
+    assert case.store.verify() == []
+
+
+def test_a_cycle_behind_one_that_is_not_final_is_not_declared_final(case, open_case):
+    first, second = case.times[1:3]
+    experiment, clock = open_case(case.times[0])
+    for time in (first, second):
+        for stream in STREAMS:
+            case.deliver(stream, time)
+        clock.time = time
+        look(experiment, stop=NEVER)
+    clock.time = second + 12 * HOUR
+    arrivals, before = experiment.agenda.arrivals, {second: first}  # a period that begins with the second
+    assert arrivals.due_finals(case.store, previous=before) == []
+    assert not case.store.is_declared_final(second)
+    assert arrivals.due_finals(case.store, previous={case.times[0]: None, first: case.times[0], **before}) == []
+    assert case.store.is_declared_final(second)
+
+
 def test_a_failed_final_pass_is_forgotten_when_its_early_pass_is_declared_final(case, open_case, monkeypatch):
     time = case.times[1]
     case.deliver("buoys", time)

@@ -42,6 +42,7 @@ from cycler_da.products.manifest import read_manifest
 from cycler_da.products.store import Store
 from cycler_da.setting import Setting, load_setting
 from cycler_da.tables.report import BenchResult, Row
+from cycler_da.times import time_stamp
 
 SEED = 20260
 LONGEST_STEP = 7200.0  # s; a step that takes longer, even on a machine that is busy, means that the service hangs
@@ -59,6 +60,7 @@ def soak(quick: bool, progress: Progress) -> BenchResult:
         suppliers, trouble, longest = disturb(case, progress)
         reference, memory = undisturbed(case, Path(folder) / "reference")
         rows = [*_published(case), *_compared(case, reference), *_growth(case, memory)]
+        found = [*(f"verify: {problem}" for problem in case.store.verify()), *_first_difference(case, reference)]
         rows += [Row("what befell", "served process", kind, count) for kind, count in sorted(trouble.counts.items())]
         rows += [Row("what befell", "observation files", fate, n) for fate, n in sorted(suppliers.counts.items())]
         rows += [Row("what befell", "served process", "starts", trouble.server.starts + trouble.rival.starts)]
@@ -72,6 +74,7 @@ def soak(quick: bool, progress: Progress) -> BenchResult:
             "Every count under `must be 0` is a failure; `cycles` are those after the start.",
             "A step is up to seven cycles; its seconds depend on the machine and hold restarts after a fault, 6 s of "
             "them the wait for the heartbeat of the dead process.",
+            *found,
         ),
     )
 
@@ -160,6 +163,16 @@ def _compared(case: SoakCase, reference: Store) -> Iterator[Row]:
     yield Row("compared", "service and undisturbed run", "member fields", members)
     yield Row("must be 0", "service and undisturbed run", "cycles whose hashes differ", differ)
     yield Row("must be 0", "undisturbed run", "problems found by verify", len(reference.verify()))
+
+
+def _first_difference(case: SoakCase, reference: Store) -> Iterator[str]:
+    """The first cycle that is not that of the undisturbed run, and what each was made from."""
+    for time in case.times:
+        ours, theirs = case.store.manifest(time), reference.manifest(time)
+        if ours["arrays"] != theirs["arrays"]:
+            mine, other = ((one["facts"]["delivery"], one["inputs"]["observations"]) for one in (ours, theirs))
+            yield f"first cycle that differs: {time_stamp(time)}; pass and observations {mine}, undisturbed {other}"
+            return
 
 
 def _growth(case: SoakCase, memory: list[float]) -> Iterator[Row]:
