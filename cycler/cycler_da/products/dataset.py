@@ -216,15 +216,16 @@ class NatureFile:
         return self.plan.valid_times
 
     def states(self, times: np.ndarray) -> Float[Tensor, "time channel *space"]:
-        """States at the given times; only these frames are read.
+        """States at the given times, NaN in cells that were never seen; only these frames are read.
 
         Raises MissingInput naming the first time that the file does not hold.
         """
         positions = require_frames(self.path, self.valid_times, np.atleast_1d(times), what="nature file")
         with open_file(self.path, what="nature file") as dataset:
-            if "cycler_layout" not in dataset.ncattrs():
+            is_own = "cycler_layout" in dataset.ncattrs()
+            if not is_own:
                 dataset.set_auto_maskandscale(True)
-            frames = [_as_float(self.plan.read(dataset, times=[int(position)])) for position in positions]
+            frames = [_as_float(self.plan.read(dataset, times=[int(k)], gaps=is_own)) for k in positions]
         if not frames:
             return torch.zeros((0, *self.layout.state_shape))
         return torch.from_numpy(np.concatenate(frames))

@@ -59,17 +59,29 @@ class FilePlan:
     members: tuple[int, ...] | None  # None: the file holds single states
 
     def read(
-        self, dataset: netCDF4.Dataset, *, member: int | None = None, times: Sequence[int] | None = None
+        self,
+        dataset: netCDF4.Dataset,
+        *,
+        member: int | None = None,
+        times: Sequence[int] | None = None,
+        gaps: bool = False,
     ) -> np.ndarray:
         """States `(time, channel, *space)` of the member at a position, at all or some time positions.
 
-        Raises DataError, naming variable and member, for a damaged, missing, unwritten or non-finite value.
+        With `gaps` cells that hold the fill value of a variable that names one were never seen, and are NaN. Raises
+        DataError, naming variable and member, for any other damaged, missing, unwritten or non-finite value.
         """
-        parts = [self._channel(dataset, source, member, times) for source in self.sources]
+        parts = [self._channel(dataset, source, member, times, gaps=gaps) for source in self.sources]
         return np.stack(parts, axis=1)
 
     def _channel(
-        self, dataset: netCDF4.Dataset, source: Source, member: int | None, times: Sequence[int] | None
+        self,
+        dataset: netCDF4.Dataset,
+        source: Source,
+        member: int | None,
+        times: Sequence[int] | None,
+        *,
+        gaps: bool,
     ) -> np.ndarray:
         variable = dataset.variables[source.variable]
         index: list[Any] = []
@@ -87,6 +99,11 @@ class FilePlan:
         if "time" not in kept:
             values, kept = values[None], ["time", *kept]
         values = np.transpose(values, [kept.index(name) for name in ("time", *self.space)])
+        if gaps and "_FillValue" in variable.ncattrs():
+            data = np.ma.getdata(values)
+            unseen = data == variable.getncattr("_FillValue")
+            rest = np.ma.MaskedArray(np.where(unseen, 0, data), np.ma.getmaskarray(values) & ~unseen)
+            return np.where(unseen, np.nan, self._require_whole(rest, variable, member)).astype(data.dtype)
         return self._require_whole(values, variable, member)
 
     def _require_whole(self, values: np.ndarray, variable: netCDF4.Variable, member: int | None) -> np.ndarray:

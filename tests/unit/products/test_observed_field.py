@@ -11,7 +11,7 @@ import xarray
 from cycler_da.errors import DataError
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.products.conventions import FileFacts
-from cycler_da.products.dataset import write_field, write_observed_field
+from cycler_da.products.dataset import open_nature, write_field, write_observed_field
 
 TIMES = np.array(["2020-01-01T00:00"], "datetime64[s]")
 FACTS = FileFacts("truth", TIMES[0])
@@ -56,3 +56,24 @@ def test_an_infinite_value_is_no_gap(tmp_path):
     broken[0, 0, 0, 0] = torch.inf
     with pytest.raises(DataError, match="not finite"):
         write_observed_field(tmp_path / "truth.nc", broken, TIMES, LAYOUT, facts=FACTS)
+
+
+def test_a_nature_file_has_its_gaps_as_not_a_number_and_nothing_else(tmp_path):
+    write_observed_field(tmp_path / "nature.nc", field(gaps=True), TIMES, LAYOUT, facts=FileFacts("nature", TIMES[0]))
+    states = open_nature(tmp_path / "nature.nc").states(TIMES)
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, field(gaps=True), equal_nan=True, rtol=0, atol=0)
+    with netCDF4.Dataset(tmp_path / "nature.nc", "a") as file:
+        file["vil"].set_auto_mask(False)
+        file["vil"][0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="1 of 20 values missing, not finite"):
+        open_nature(tmp_path / "nature.nc").states(TIMES)
+
+
+def test_a_fill_value_in_a_field_without_gaps_is_refused(tmp_path):
+    write_field(tmp_path / "nature.nc", field(gaps=False), TIMES, LAYOUT, facts=FileFacts("nature", TIMES[0]))
+    with netCDF4.Dataset(tmp_path / "nature.nc", "a") as file:
+        file["vil"].set_auto_mask(False)
+        file["vil"][0, 0, 0] = netCDF4.default_fillvals["f4"]
+    with pytest.raises(DataError, match="1 of 20 values missing"):
+        open_nature(tmp_path / "nature.nc").states(TIMES)
