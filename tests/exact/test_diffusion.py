@@ -14,6 +14,7 @@ from cycler_da.generative.diffusion.composition import ComposedDenoiser, Composi
 from cycler_da.generative.diffusion.corrector import ForwardDiffusion, Langevin
 from cycler_da.generative.diffusion.denoiser import EpsilonDenoiser, clean_of_score, noise_in
 from cycler_da.generative.diffusion.gaussian import GaussianDenoiser
+from cycler_da.generative.diffusion.information import CellInformation
 from cycler_da.generative.diffusion.likelihood import (
     KnownCovariance,
     MatrixMeasurement,
@@ -117,7 +118,8 @@ class Informed:
         self.values, self.error_variance, self.hx, self.slope = seen.values, seen.error_variance, seen.hx, seen.slope
 
     def information(self, like):
-        return torch.linspace(0.5, 2.0, N, dtype=torch.float64)  # a guess: the answer does not depend on it
+        # A guess: the answer does not depend on it.
+        return CellInformation(torch.linspace(0.5, 2.0, N, dtype=torch.float64))
 
 
 class DenseLeft:
@@ -133,7 +135,7 @@ class DenseLeft:
         return v @ self.matrix
 
     def informed(self, information, like):
-        total = torch.eye(N).double() + self.matrix.mT @ (information[:, None] * self.matrix)
+        total = torch.eye(N).double() + self.matrix.mT @ (information.density[:, None] * self.matrix)
         return DenseLeft(self.matrix @ symmetric_power(total, -0.5))
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.information import CellInformation, WaveInformation
 from cycler_da.generative.diffusion.schedule import COSINE
 from cycler_da.generative.diffusion.window import WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import measure_lags, persistent_lags, window_gaussian
@@ -137,6 +138,21 @@ def test_roots_are_those_of_what_is_left_with_and_without_more_information():
     information = torch.rand(FRAMES, CHANNELS, dtype=torch.float64)
     every_cell = information.flatten().repeat_interleave(ROWS * COLUMNS)
     matrix = torch.eye(pulled.shape[1], dtype=torch.float64) + pulled.mT @ (every_cell[:, None] * pulled)
+    more = left.informed(CellInformation(information), v)
+    expected = pulled @ torch.linalg.solve(matrix, left.pulled(v).mT)
+    torch.testing.assert_close(more.pushed(more.pulled(v), v).flatten(1), expected.mT, rtol=0, atol=1e-10)
+
+
+def test_roots_know_information_of_waves():
+    left, shape = window_gaussian(lags(), FRAMES).left_covariance(0.7), (FRAMES, CHANNELS, ROWS, COLUMNS)
+    waves = torch.fft.rfft2(torch.randn(FRAMES, CHANNELS, CHANNELS, ROWS, COLUMNS, dtype=torch.float64))
+    factor = waves.permute(0, 3, 4, 1, 2)
+    information = WaveInformation(torch.rand(FRAMES, CHANNELS, dtype=torch.float64), factor.mH @ factor)
+    units = torch.eye(FRAMES * CHANNELS * ROWS * COLUMNS, dtype=torch.float64).view(-1, *shape)
+    pulled, dense = left.pulled(units), information.times(units).flatten(1)
+    torch.testing.assert_close(dense, dense.mT, rtol=0, atol=1e-10)
+    matrix = torch.eye(pulled.shape[1], dtype=torch.float64) + pulled.mT @ dense @ pulled
+    v = torch.randn(3, *shape, dtype=torch.float64)
     more = left.informed(information, v)
     expected = pulled @ torch.linalg.solve(matrix, left.pulled(v).mT)
     torch.testing.assert_close(more.pushed(more.pulled(v), v).flatten(1), expected.mT, rtol=0, atol=1e-10)

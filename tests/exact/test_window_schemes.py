@@ -28,8 +28,9 @@ from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window import sampling
-from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_part
+from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame
 from cycler_da.schemes.window.sampling import Sampling
+from cycler_da.schemes.window.state_part import state_part
 
 N, FRAMES, CORRELATION = 4, 3, 0.8
 STEP, START = np.timedelta64(3600, "s"), np.datetime64("2020-01-01T00:00:00", "s")

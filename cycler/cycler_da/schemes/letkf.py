@@ -182,7 +182,7 @@ class Letkf:
         return transform_weights(
             hx,
             observations.values,
-            error_variance=observations.error_variance + extra_variance,
+            error_variance=observations.error_variance.to(hx.device) + extra_variance,
             positions=observations.positions,
             channels=observations.channels,
             layout=self.layout,

@@ -48,10 +48,10 @@ from cycler_da.schemes.window.measurement import (
     frame_part,
     is_at_cells,
     split_by_frame,
-    state_part,
 )
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
+from cycler_da.schemes.window.state_part import state_part
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -122,6 +122,6 @@ def test_every_case_has_its_methods():
     for case in CASES:
         each = [(truth(), observe(case, truth(), noise), noise)]
         names = set(methods(case, FULL, WindowMethods(WEIGHTS, 2, 2), each, tune(case, years=0.0, is_searched=False)))
-        assert {"PDEDiff", "LETKF, learned model", "interpolant filter, learned model"} <= names
+        assert {"SOAD, corrected", "PDEDiff", "LETKF, learned model", "interpolant filter, learned model"} <= names
         assert ("SDA, from the background" in names) == case.has_background
         assert ("zero" in names) != case.has_background

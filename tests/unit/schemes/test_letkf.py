@@ -128,6 +128,6 @@ def test_regression_does_not_make_members_sure_of_what_a_sine_cannot_tell(
         options = {"localization_radius_cells": 8.0, "inflation": 1.0, "linearisation": linearisation}
         return float(analyse(background, Observations((sine,), layout), **options).ensemble.values.std(dim=0).mean())
 
-    # The sine explains 1/500 of the variance of N(0, 1): a deviation of 1 is about right. 32 observations in reach with
-    # a sampled slope each, correlation 1 / sqrt(19), leave 0.6 of it; those of exact h for 20 members next to nothing.
-    assert spread("members") < 0.4 < 0.55 < spread("regression")
+    # The sine explains 1/500 of the variance of N(0, 1): a deviation of 1 is right. 32 observations in reach explain 20
+    # members nearly whatever they are; slopes sampled from 20 members explain a little more than nothing.
+    assert spread("members") < 0.4 and spread("regression") > 0.8

@@ -18,8 +18,7 @@ of one member (their protocol: a sample of the posterior) and of the ensemble me
 Intervals are over windows. Window schemes draw one member for every window and a second for some, so that what needs
 two has fewer windows; what is dear has fewer throughout: n of the table. In setting III velocities are seen through the
 operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it and need none. It is
-not local, though: the system of the likelihood is far from the identity, and a window takes minutes, so that PDEDiff
-alone is run in all of these cases, SOAD in the last one.
+not local, though, and the system of the likelihood takes hundreds of iterations: SOAD and PDEDiff alone are run there.
 Passes are steps of the transition for one window and member (a backward pass is counted as two more); seconds are of
 this process for one window and member. Costs about 30 minutes of processor time, five of them for tuning; `--quick`
 has two windows, two steps and one case, and nothing tuned.
@@ -175,10 +174,7 @@ def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, 
     """Window schemes of a case, each with its numbers of windows with one member and with two."""
     n, some, few, dear = size.windows, size.some_windows, size.few_windows, size.dear_windows
     if case.sees_velocity:
-        found: dict[str, tuple[Drawn, int, int]] = {}
-        if case == CASES[-1]:
-            found["SOAD, corrected"] = (windows.soad, dear, 0)
-        return {**found, "PDEDiff": (windows.pdediff, dear, dear)}
+        return {"SOAD, corrected": (windows.soad, dear, 0), "PDEDiff": (windows.pdediff, dear, dear)}
     if not case.has_background:
         n = some if case.setting == "III" else n
         return {

@@ -22,12 +22,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from cycler_da.generative import conjugate_gradients
 from cycler_da.generative.diffusion.denoiser import Denoiser
+from cycler_da.generative.diffusion.information import Information
 from cycler_da.generative.diffusion.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class LeftCovariance(Protocol):
         """L^T v."""
         ...
 
-    def informed(self, information: Float[Tensor, "*some"], like: Float[Tensor, "batch *state"]) -> LeftCovariance:
+    def informed(self, information: Any, like: Float[Tensor, "batch *state"]) -> LeftCovariance:
         """L (I + L^T D L)^-1/2: what is left when D is known as well."""
         ...
 
@@ -196,8 +197,8 @@ class LeftCovariance(Protocol):
 class InformedMeasurement(Measurement, Protocol):
     """A measurement that knows about how much it says of each part of the state."""
 
-    def information(self, like: Float[Tensor, "batch *state"]) -> Float[Tensor, "*some"]:
-        """About the mean diagonal of H^T R^-1 H, in the shape `LeftCovariance.damped` takes; of no single state."""
+    def information(self, like: Float[Tensor, "batch *state"]) -> Information:
+        """About H^T R^-1 H, as `LeftCovariance.informed` takes it; of no single state."""
         ...
 
 
@@ -224,14 +225,13 @@ class KnownCovariance:
         slope, variance = self.measurement.slope(clean), self.measurement.error_variance
         information = self.measurement.information(clean)
         left = self.left(t).informed(information, clean)
-        density = information.view(*information.shape, *(1,) * (clean.ndim - 1 - information.ndim)).to(clean.dtype)
 
         def back(w: Tensor) -> Tensor:
             return slope.transpose((w / variance).to(clean.dtype))
 
         def system(u: Tensor) -> Tensor:
             v = left.pushed(u, clean)
-            return u + left.pulled(back(slope.forward(v)) - density * v)
+            return u + left.pulled(back(slope.forward(v)) - information.times(v))
 
         u = conjugate_gradients.solve(
             system,

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.information import Information, WaveInformation
 from cycler_da.generative.half_plane import times_counted
 
 if TYPE_CHECKING:
@@ -161,12 +162,13 @@ class LeftOfWindow:
         waves = torch.fft.rfft2(v.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
         return _unknowns((self.adjoint.to(waves.dtype) @ waves) * _pairs(v))
 
-    def informed(
-        self, information: Float[Tensor, "frame channel"], like: Float[Tensor, "batch frame channel y x"]
-    ) -> LeftOfWindow:
-        """L (I + L^T D L)^-1/2 with D = `information` in every cell of a frame and channel, in the type of `like`."""
+    def informed(self, information: Information, like: Float[Tensor, "batch frame channel y x"]) -> LeftOfWindow:
+        """L (I + L^T D L)^-1/2, in the type of `like`."""
         eye = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype)
-        total = eye + self.adjoint @ (information.flatten()[:, None].to(self.matrix) * self.matrix)
+        told = information.density.flatten()[:, None].to(self.matrix) * self.matrix
+        if isinstance(information, WaveInformation):
+            told = told + information.times_waves(self.matrix)
+        total = eye + self.adjoint @ told
         root = torch.linalg.cholesky(0.5 * (total + total.mH))
         rows = torch.linalg.solve_triangular(root, self.adjoint, upper=False)
         return LeftOfWindow(rows.mH.resolve_conj().contiguous().to(_complex(like.dtype)))

@@ -3,14 +3,12 @@
 The window is `(batch, frame, channel, y, x)`: scaled states and, for schemes that diffuse them, scaled fields of
 observations behind them. A measurement is a list of parts, each of one frame:
 
-    states    H(x_f) of the observation operators, in physical units, divided by a unit (below)
+    states    H(x_f) of the observation operators, in physical units, divided by a unit (`state_part`)
     cells     values of single cells, or curves of them (`cells`): a background, known frames, observations of a
               diffused field or at cells
 
 Every observation belongs to the nearest frame. Observations of the same cell are averaged (weights 1 / variance), which
-is the same likelihood. The unit of an observation is the deviation that H gives to scaled states of independent
-cells, exact for one observation of every variable and stream and taken for all; 1 for nonlinear operators. Scalar
-likelihoods (SDA, SOAD) add variances to R in these units, as published for normalised states.
+is the same likelihood.
 """
 
 from __future__ import annotations
@@ -23,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from cycler_da.errors import AnalysisFailed
+from cycler_da.generative.diffusion.information import CellInformation, Information, WaveInformation
 from cycler_da.generative.diffusion.likelihood import Slope
 from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
-from cycler_da.schemes.minimisation.linearised import Linearised
 from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells, joined
+from cycler_da.schemes.window.state_part import StatePart, state_part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -65,64 +63,6 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class StatePart:
-    """Observations of the states of one frame through their operators."""
-
-    frame: int
-    observations: Observations
-    scaling: Scaling
-    unit: Float[Tensor, "obs"]
-    shape: tuple[int, ...]
-    own: Float[Tensor, "batch obs"] | None = None  # values of each member in place of those of the observations
-
-    @property
-    def values(self) -> Float[Tensor, "*batch obs"]:
-        """Values in their units."""
-        return (self.observations.values if self.own is None else self.own) / self.unit
-
-    @property
-    def error_variance(self) -> Float[Tensor, "obs"]:
-        """R in their units."""
-        return self.observations.error_variance / self.unit**2
-
-    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """H(x) in their units."""
-        return self.observations.hx(self._physical(z)) / self.unit
-
-    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> StateSlope:
-        """H at the states of z."""
-        return StateSlope(self, Linearised(self.observations, self._physical(z.detach())))
-
-    def _physical(self, z: Tensor) -> Tensor:
-        return self.scaling.to_physical(z[:, self.frame, : self.n_states].to(torch.float64))
-
-    @property
-    def n_states(self) -> int:
-        """Channels that are states."""
-        return len(self.observations.layout.channels)
-
-
-@dataclass(frozen=True)
-class StateSlope:
-    """H of a `StatePart`."""
-
-    part: StatePart
-    linear: Linearised
-
-    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
-        """H v."""
-        states = v[:, self.part.frame, : self.part.n_states].to(torch.float64)
-        return self.linear.forward(self.part.scaling.stretch(states)) / self.part.unit
-
-    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
-        """H^T w."""
-        z = w.new_zeros((len(w), *self.part.shape))
-        back = self.part.scaling.stretch(self.linear.transpose(w.to(torch.float64) / self.part.unit))
-        z[:, self.part.frame, : self.part.n_states] = back.to(w.dtype)
-        return z
-
-
-@dataclass(frozen=True)
 class WindowMeasurement:
     """All parts, one after the other."""
 
@@ -147,19 +87,32 @@ class WindowMeasurement:
         """Model equivalents."""
         return torch.cat([part.hx(z) for part in self.parts], dim=1)
 
-    def information(self, like: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "frame channel"]:
-        """Mean over cells of the diagonal of H^T R^-1 H at the climatological mean, from one probe of every channel."""
+    def information(self, like: Float[Tensor, "batch frame channel y x"]) -> Information:
+        """About H^T R^-1 H at the climatological mean: of velocities for each wave, else the mean over cells.
+
+        The latter is of the diagonal, from one probe of every channel.
+        """
         zero = torch.zeros_like(like[:1])
         signs = 1.0 - 2.0 * (torch.arange(like.shape[-1] * like.shape[-2]) * 2654435761 % 2**32 // 2**31)
         found = torch.zeros(like.shape[1:3], dtype=torch.float64)
+        waves = [(part.frame, part.of_waves()) for part in self.parts if isinstance(part, StatePart) and part.is_waves]
         for part in self.parts:
+            if isinstance(part, StatePart) and part.is_waves:
+                continue
             slope = part.slope(zero)
             for channel in range(like.shape[2]):
                 probe = zero.clone()
                 probe[:, part.frame, channel] = signs.view(like.shape[-2:]).to(probe)
                 seen = slope.forward(probe)[0].to(torch.float64)
                 found[part.frame, channel] += (seen**2 / part.error_variance).sum() / len(signs)
-        return found
+        if not waves:
+            return CellInformation(found)
+        shape = (like.shape[1], like.shape[-2], like.shape[-1] // 2 + 1, like.shape[2], like.shape[2])
+        total = torch.zeros(shape, dtype=torch.complex128)
+        for frame, matrix in waves:
+            n = matrix.shape[-1]
+            total[frame, :, :, :n, :n] += matrix
+        return WaveInformation(found, total)
 
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
         """H at z; what is of single cells, one after the other, is one slope."""
@@ -216,12 +169,6 @@ def split_by_frame(observations: Observations, times: np.ndarray) -> list[Observ
         for frame in np.unique(nearest):
             found[frame].append(batch.select(torch.from_numpy(nearest == frame)))
     return [Observations(tuple(batches), observations.layout) for batches in found]
-
-
-def state_part(frame: int, observations: Observations, scaling: Scaling, shape: tuple[int, ...]) -> StatePart:
-    """The part of observations of states; `shape` is that of a window."""
-    units = torch.cat([_units(batch, observations, scaling) for batch in observations.batches])
-    return StatePart(frame, observations, scaling, units, shape)
 
 
 def together(windows: Sequence[Sequence[Part]]) -> tuple[Part, ...]:
@@ -308,23 +255,3 @@ def _stencil(batch: ObsBatch, observations: Observations) -> Stencil:
     operator: Any = batch.operator
     stencil: Stencil = getattr(operator, "inner", operator).make_stencil(batch.where, observations.layout)
     return stencil
-
-
-def _units(batch: ObsBatch, observations: Observations, scaling: Scaling) -> Float[Tensor, "obs"]:
-    units = torch.ones(len(batch), dtype=torch.float64)
-    if not batch.operator.is_linear:
-        return units
-    for channel in torch.unique(batch.where.channel):
-        here = batch.where.channel == channel
-        first = torch.zeros(len(batch), dtype=torch.bool)
-        first[int(here.nonzero()[0])] = True
-        one = batch.select(first)
-        row = one.operator.adjoint(torch.ones(1, 1, dtype=torch.float64), one.where, observations.layout)
-        size = scaling.stretch(row).norm()
-        if not float(size) > 0:
-            raise AnalysisFailed(
-                f"stream {batch.stream}: operator {batch.operator.name} sees nothing of any state at the position of "
-                f"{one.ids[0]}; flag it DOMAIN"
-            )
-        units[here] = size
-    return units

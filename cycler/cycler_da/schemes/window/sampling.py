@@ -63,7 +63,7 @@ STARTS = ("noise", "background")
 #: Residual at which the systems of a likelihood are solved well enough: in about posterior deviations (known
 #: covariance; errors are several times that where less is seen than on average, and add up over the steps), in parts of
 #: the misfit (moment matching). The model of C_t is rougher. Points need 20 to 100 iterations, operators that are not
-#: local (velocities of QG, nine frames) more than 500.
+#: local (velocities of QG) 200.
 SOLVED, SOLVED_OF_MISFIT, MOST_ITERATIONS = 1.5e-3, 5e-3, 2000
 
 
