@@ -89,6 +89,7 @@ def commit(prepared: Prepared, final: Path, *, lock: CycleLock) -> None:
         try:
             _seal(final, final / prepared.seal.name)
         except OSError:
+            lock.require_held()  # a run that took over has the folder, sealed or not: it stays where it is
             with suppress(OSError):
                 final.rename(work)
             raise

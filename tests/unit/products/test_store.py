@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -182,6 +183,28 @@ def test_a_run_that_lost_its_lock_publishes_nothing(store: Store) -> None:
         with pytest.raises(LostLock):
             store.mark_stage(TIME, "all", ["a.txt"], facts={}, lock=lock)
     assert not store.is_complete(TIME) and not store.cycle_folder(TIME).exists()
+
+
+def test_a_run_that_was_stopped_while_it_published_leaves_what_another_has_sealed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reach, final = publication.reach, store.cycle_folder(TIME)
+
+    def stop(point: str) -> None:
+        if point == "publish.unmarked":
+            monkeypatch.setattr(publication, "reach", reach)
+            (store.chain_folder / "locks" / "20200102T0000Z.lock" / "000002").write_text('{"token": 2}')
+            publication.remove_unfinished(final)  # as `recover` does for the run that takes over
+            publication._seal(final, publication._write_seal(final, SimpleNamespace(token=2)))
+
+    with store.lock(TIME) as lock:
+        (store.work_folder(TIME) / "a.txt").write_text("whole")
+        manifest = _manifest(store, TIME)
+        monkeypatch.setattr(publication, "reach", stop)
+        with pytest.raises(LostLock):
+            store.publish(TIME, manifest, lock=lock)
+    assert store.is_complete(TIME) and store.verify() == []
+    assert json.loads((final / "_SUCCESS").read_text())["fencing_token"] == 2
 
 
 @pytest.mark.parametrize("fault", ["changed", "absent", "unlisted"])
