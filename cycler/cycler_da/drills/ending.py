@@ -90,7 +90,9 @@ def raced(ground: Ground, draw: random.Random) -> Outcome:
 
 def continued(ground: Ground, drill: tiny.Drill, ended: tiny.Result, *settings: str, **how: Any) -> Outcome:
     """The same command again; before it nothing but whole cycles may be seen."""
-    wrong = not is_subset(drill, ground.undisturbed) or bool(drill.store().verify())
+    problems = drill.store().verify()
+    wrong = not is_subset(drill, ground.undisturbed) or bool(problems)
     before = set(drill.hashes())
     found = judged(drill, drill.run(*settings, **how), ground.undisturbed, told=f"after {ended.code}:")
-    return Outcome(found.recovered, found.wrong or wrong, 1, len(before - set(drill.hashes())), found.told)
+    told = "; ".join([*(f"before the same command: {problem}" for problem in problems), found.told])
+    return Outcome(found.recovered, found.wrong or wrong, 1, len(before - set(drill.hashes())), told)
