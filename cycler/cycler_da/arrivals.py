@@ -118,8 +118,13 @@ def is_final(store: Store, time: np.datetime64) -> bool:
 
 
 def follows_final(store: Store, previous: np.datetime64 | None) -> bool:
-    """Tell whether the cycle before stays as it is: it is final, or there is none, or it has gone."""
-    return previous is None or not store.is_complete(previous) or is_final(store, previous)
+    """Tell whether the cycle before stays as it is: it is final, or there is none, or it has gone or is damaged."""
+    if previous is None or not store.is_complete(previous):
+        return True
+    try:
+        return is_final(store, previous)
+    except (FileNotFoundError, MissingProduct):
+        return True
 
 
 @lru_cache(maxsize=100_000)
