@@ -99,18 +99,17 @@ class FilePlan:
         if "time" not in kept:
             values, kept = values[None], ["time", *kept]
         values = np.transpose(values, [kept.index(name) for name in ("time", *self.space)])
-        if gaps and "_FillValue" in variable.ncattrs():
-            data = np.ma.getdata(values)
-            unseen = data == variable.getncattr("_FillValue")
-            rest = np.ma.MaskedArray(np.where(unseen, 0, data), np.ma.getmaskarray(values) & ~unseen)
-            return np.where(unseen, np.nan, self._require_whole(rest, variable, member)).astype(data.dtype)
-        return self._require_whole(values, variable, member)
+        return self._require_whole(values, variable, member, gaps=gaps and "_FillValue" in variable.ncattrs())
 
-    def _require_whole(self, values: np.ndarray, variable: netCDF4.Variable, member: int | None) -> np.ndarray:
-        bad = np.ma.getmaskarray(values) | ~np.isfinite(np.ma.getdata(values))
+    def _require_whole(
+        self, values: np.ndarray, variable: netCDF4.Variable, member: int | None, *, gaps: bool
+    ) -> np.ndarray:
+        data = np.ma.getdata(values)
+        bad = np.ma.getmaskarray(values) | ~np.isfinite(data)
         fill = getattr(variable, "_FillValue", netCDF4.default_fillvals.get(values.dtype.str[1:]))
         if fill is not None:
-            bad = bad | (np.ma.getdata(values) == fill)
+            filled = data == fill
+            bad = bad & ~filled if gaps else bad | filled
         if bad.any():
             who = "" if member is None or self.members is None else f" of member {self.members[member]}"
             raise DataError(
@@ -118,7 +117,7 @@ class FilePlan:
                 "finite or never written; expected a finite value in every cell; the file was cut short, or fill "
                 "the gaps before it is used"
             )
-        return np.ma.getdata(values)
+        return np.where(filled, np.array(np.nan, data.dtype), data) if gaps else data
 
 
 def plan_of(dataset: netCDF4.Dataset, path: Path, *, layout: Layout | None = None) -> FilePlan:

@@ -39,7 +39,7 @@ from cycler_da.schemes.ensemble.inflation import (
     relax_to_prior_perturbations,
     relax_to_prior_spread,
 )
-from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance, grid_points
+from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance, grid_points, taper_between
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
 from cycler_da.schemes.ensemble.serial_update import Tapers, serial_update
 from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
@@ -167,8 +167,8 @@ class Enkf:
             )
         axes, radius = self.layout.grid.axes, self.radius or 1.0
         cells = grid_points(axes).to(device)
-        to_cells = gaspari_cohn(grid_distance(cells[:, None], positions[None], axes=axes), radius)
-        between = gaspari_cohn(grid_distance(positions[:, None], positions[None], axes=axes), radius)
+        to_cells = taper_between(cells, positions, axes=axes, half_width=radius)
+        between = taper_between(positions, positions, axes=axes, half_width=radius)
         return to_cells.repeat(len(self.layout.variables), 1), between
 
 

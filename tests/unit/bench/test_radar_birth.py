@@ -16,7 +16,8 @@ def test_a_cell_is_cut_around_the_strongest_echo_and_fades_towards_its_edge():
     assert 0.4 < float(cell[HALF, HALF + 1]) <= 0.5 and float(cell[0, 0]) == 0.0
 
 
-def test_a_born_cell_is_strong_enough_to_count_and_nothing_was_there_before(realdata):
+def test_a_born_cell_is_strong_enough_to_count_and_nothing_was_there_before(realdata, monkeypatch):
+    monkeypatch.setenv("CYCLER_REALDATA", str(realdata))
     (birth,) = make_births(1)
     y, x = birth.place
     assert float(birth.truths[0, 0, y - 1 : y + 2, x - 1 : x + 2].mean()) > FOUND

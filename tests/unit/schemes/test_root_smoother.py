@@ -49,7 +49,7 @@ def test_with_localization_the_mean_is_that_of_tapered_covariances(setting):
     gain = torch.linalg.solve(taper(at, at) * covariance(hx, hx) + s, (taper(cells, at) * covariance(x, hx)).T).T
     moved = smooth_by_roots(members, hx, observations, covariance=s, radius=radius)[:, 0]
     torch.testing.assert_close(moved.mean(dim=0), x.mean(dim=0) + gain @ (observations.values - hx.mean(dim=0)))
-    # Cell 6.5 away from the nearest observation by two cells of a reach of four is moved; nothing is perturbed.
+    # Nothing is perturbed: the same again.
     again = smooth_by_roots(members, hx, observations, covariance=s, radius=radius)[:, 0]
     assert torch.equal(moved, again)
 

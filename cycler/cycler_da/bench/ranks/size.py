@@ -24,14 +24,14 @@ class Size:
     """How much is run."""
 
     trials: int  # truths of the small systems
-    cycles: int  # of these, after SPIN_UP
+    cycles: int  # of these, after SPIN_UP; whole blocks of `lorenz63_cycled`, or less than one
     states: int  # known states of driven turbulence
     truths: int  # of turbulence in cycles
     field_cycles: int  # of these; the second half counts
     has_fields: bool = True  # whether fields are run at all: their spin-up takes minutes
 
 
-FULL = Size(trials=8, cycles=150, states=8, truths=3, field_cycles=30)
+FULL = Size(trials=8, cycles=200, states=8, truths=3, field_cycles=30)
 QUICK = Size(trials=2, cycles=10, states=0, truths=0, field_cycles=0, has_fields=False)
 SPIN_UP = 50
 

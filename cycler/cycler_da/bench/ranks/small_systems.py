@@ -8,7 +8,6 @@ from dataclasses import replace
 from cycler_da.bench.ranks.size import OURS, SPIN_UP, Ranked, Size, ranks_of
 from cycler_da.bench.small_systems import double_well as well
 from cycler_da.bench.small_systems import lorenz63_cycled, lorenz96_cases, lorenz96_filters
-from cycler_da.bench.small_systems.twin import score_states
 
 #: Lorenz-96 case -> radius and inflation of the LETKF with the true model and of the interpolant filter, as the
 #: benchmark `lorenz96_filters` has found them.
@@ -49,15 +48,10 @@ def lorenz63(size: Size) -> Iterator[Ranked]:
         counts = {}
         for method in lorenz63_cycled.methods(case):
             if method.name in names:
-                run = lorenz63_cycled.Run(
-                    lorenz63_cycled.make_case(case, amount, seed=lorenz63_cycled.SEED, n_cycles=amount.n_cycles), method
-                )
-                scored = [
-                    score_states(states, run.twin.truth[:, cycle])
-                    for cycle, states in enumerate(run, start=1)
-                    if cycle > SPIN_UP
-                ]
-                counts[names[method.name]] = [ranks_of(trial) for trial in zip(*scored, strict=True)]
+                blocks, _ = lorenz63_cycled.run_method(case, method, amount, seed=lorenz63_cycled.SEED)
+                each = len(blocks) // size.trials  # blocks of a trial stand together
+                trials = [blocks[i : i + each] for i in range(0, len(blocks), each)]
+                counts[names[method.name]] = [ranks_of(trial) for trial in trials]
         yield Ranked(f"Lorenz-63, {case.name}", counts)
 
 

@@ -20,7 +20,7 @@ two has fewer windows; what is dear has fewer throughout: n of the table. In set
 operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it and need none. It is
 not local, though, and the system of the likelihood takes hundreds of iterations: SOAD and PDEDiff alone are run there.
 Passes are steps of the transition for one window and member (a backward pass is counted as two more); seconds are of
-this process for one window and member. Costs about 30 minutes of processor time, five of them for tuning; `--quick`
+this process for one window and member. Costs about 40 minutes of processor time; `--quick`
 has two windows, two steps and one case, and nothing tuned.
 """
 

@@ -61,6 +61,17 @@ def grid_distance(
     return square.sqrt()
 
 
+def taper_between(
+    first: Float[Tensor, "first axis"],
+    second: Float[Tensor, "second axis"],
+    *,
+    axes: tuple[Axis, ...],
+    half_width: float,
+) -> Float[Tensor, "first second"]:
+    """Gaspari-Cohn taper between every two places, dense."""
+    return gaspari_cohn(grid_distance(first[:, None], second[None], axes=axes), half_width)
+
+
 def grid_points(axes: tuple[Axis, ...]) -> Float[Tensor, "point axis"]:
     """Positions of all grid points, first axis slowest; float64, axis units."""
     centres = torch.meshgrid(*[torch.from_numpy(axis.centres()) for axis in axes], indexing="ij")

@@ -24,7 +24,7 @@ import torch
 
 from cycler_da.layout import Axis
 from cycler_da.obs.base import Observations
-from cycler_da.schemes.ensemble.localization import gaspari_cohn, grid_distance, grid_points
+from cycler_da.schemes.ensemble.localization import grid_points, taper_between
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -96,4 +96,4 @@ def _taper(
 ) -> Float[Tensor, "first second"]:
     if radius is None:
         return first.new_ones(len(first), len(second))
-    return gaspari_cohn(grid_distance(first[:, None], second[None], axes=axes), radius)
+    return taper_between(first, second, axes=axes, half_width=radius)
