@@ -145,9 +145,10 @@ def test_roots_are_those_of_what_is_left_with_and_without_more_information():
 
 def test_roots_know_information_of_waves():
     left, shape = window_gaussian(lags(), FRAMES).left_covariance(0.7), (FRAMES, CHANNELS, ROWS, COLUMNS)
-    waves = torch.fft.rfft2(torch.randn(FRAMES, CHANNELS, CHANNELS, ROWS, COLUMNS, dtype=torch.float64))
+    n, frames = CHANNELS - 1, (FRAMES - 1, 0)
+    waves = torch.fft.rfft2(torch.randn(len(frames), n, n, ROWS, COLUMNS, dtype=torch.float64))
     factor = waves.permute(0, 3, 4, 1, 2)
-    information = WaveInformation(torch.rand(FRAMES, CHANNELS, dtype=torch.float64), factor.mH @ factor)
+    information = WaveInformation(torch.rand(FRAMES, CHANNELS, dtype=torch.float64), frames, factor.mH @ factor)
     units = torch.eye(FRAMES * CHANNELS * ROWS * COLUMNS, dtype=torch.float64).view(-1, *shape)
     pulled, dense = left.pulled(units), information.times(units).flatten(1)
     torch.testing.assert_close(dense, dense.mT, rtol=0, atol=1e-10)

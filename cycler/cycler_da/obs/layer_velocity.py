@@ -101,7 +101,7 @@ class LayerVelocity:
 
     def _apply(self, x: Tensor, matrix: Tensor) -> Tensor:
         waves = torch.fft.rfft2(x)
-        turned = torch.einsum("ijyk,bjyk->biyk", matrix.to(waves.device, waves.dtype), waves)
+        turned = (matrix.to(waves.device, waves.dtype) * waves[:, None]).sum(dim=2)  # einsum takes ten times as long
         return torch.fft.irfft2(turned, s=x.shape[-2:])
 
 

@@ -6,22 +6,22 @@ or from climatology (II, III) with the same transition, and know only past obser
 
     trivial      true-model forecast of the background, background held constant, the true first frame held; zero and
                  draws from climatology
-    window       SOAD corrected and Algorithm 1 as published, but in 64 steps for 256; SDA (C_t of every wave; gamma as
-                 published), PDEDiff; SDA with the Gaussian of the same weights, without the transition: what the
-                 transition adds; SOAD and SDA that begin at the background, carried through the window, instead of at
-                 noise (`start: background`)
+    window       SOAD corrected and Algorithm 1 as published, 256 steps; SDA (C_t of every wave; gamma as published),
+                 PDEDiff; SDA with the Gaussian of the same weights, without the transition: what the transition adds;
+                 SOAD and SDA that begin at the background, carried through the window, instead of at noise
+                 (`start: background`)
     filters      LETKF with the learned and the true model, interpolant filter with the learned model, tuned on other
                  windows (`soad_settings_filters`) in I, in II, in III without velocities, and in III with them
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows. Window schemes draw one member for every window and a second for some, so that what needs
-two has fewer windows; what is dear has fewer throughout: n of the table. In setting III velocities are seen through the
-operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it and need none. It is
-not local, though, and the system of the likelihood takes hundreds of iterations: SOAD and PDEDiff alone are run there.
-Passes are steps of the transition for one window and member (a backward pass is counted as two more); seconds are of
-this process for one window and member. Costs about 40 minutes of processor time; `--quick`
-has two windows, two steps and one case, and nothing tuned.
+Intervals are over windows: 20, but for the SDA with velocities, which has fewer. Window schemes draw one member for
+every window and a second for some, so that what needs two has fewer windows (n of the table). In setting III velocities
+are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it
+and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations. Algorithm 1 is
+run in setting I. Passes are steps of the transition for one window and member (a backward pass is counted as two more);
+seconds are of this process for one window and member, windows together. Costs about two hours of processor time;
+`--quick` has two windows, two steps and one case, and nothing tuned.
 """
 
 from __future__ import annotations
@@ -66,14 +66,13 @@ DRAWS = 16
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done; windows of a second kind (`some`, `few`) are the first ones of all."""
+    """How much is done; fewer windows than all are the first ones."""
 
     windows: int = 20
-    some_windows: int = 8
-    few_windows: int = 4
-    dear_windows: int = 2
+    second_windows: int = 8  # with a second member, where members are dear
+    sda_velocity_windows: int = 8
     n_steps: int = 8
-    published_steps: int = 64
+    published_steps: int = 256
     years: float = 1.5
     cases: tuple[Case, ...] = CASES
     is_searched: bool = True
@@ -82,9 +81,8 @@ class Size:
 FULL = Size()
 QUICK = Size(
     windows=2,
-    some_windows=2,
-    few_windows=1,
-    dear_windows=1,
+    second_windows=1,
+    sda_velocity_windows=1,
     n_steps=2,
     published_steps=2,
     years=0.1,
@@ -125,9 +123,9 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
                 rows.append(Row(case.label, name, "failed", 1.0))
                 notes.append(f"failed, {case.label}, {name}: {error}")
     config = {
-        "windows": f"{size.windows}, {size.some_windows}, {size.few_windows} or {size.dear_windows}: n",
+        "windows": f"{size.windows}, and {size.second_windows} with a second member where n says so",
         "n_steps": size.n_steps,
-        "Algorithm 1": f"{size.published_steps} steps; published 256",
+        "Algorithm 1": f"{size.published_steps} steps",
         "members of filters": f"{MEMBERS[True]} in setting I, {MEMBERS[False]} in II and III",
         "weights": str(WEIGHTS),
     }
@@ -150,47 +148,38 @@ def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], 
         found[name] = partial(answered, answer, each)
     for name, (draw, n_first, n_second) in window_methods(case, size, windows).items():
         found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_first]), n_second)
-    for name, (spec, model, n_windows) in filters(case, size, tuned).items():
-        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each[:n_windows])
+    for name, (spec, model) in filters(tuned).items():
+        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each)
     return found
 
 
-def filters(case: Case, size: Size, tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, str, int]]:
-    """Filters of a case: scheme, forecast model, number of windows."""
-    letkf, interpolant = tuned.letkf_spec, tuned.interpolant_spec
-    if case.sees_velocity:
-        return {
-            "LETKF, learned model": (letkf, "learned", size.some_windows),
-            "interpolant filter, learned model": (interpolant, "learned", size.dear_windows),
-        }
+def filters(tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, str]]:
+    """Filters: scheme and forecast model."""
     return {
-        "LETKF, learned model": (letkf, "learned", size.windows),
-        "LETKF, true model": (letkf, "true", size.windows if case.has_background else size.some_windows),
-        "interpolant filter, learned model": (interpolant, "learned", size.some_windows),
+        "LETKF, learned model": (tuned.letkf_spec, "learned"),
+        "LETKF, true model": (tuned.letkf_spec, "true"),
+        "interpolant filter, learned model": (tuned.interpolant_spec, "learned"),
     }
 
 
 def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
     """Window schemes of a case, each with its numbers of windows with one member and with two."""
-    n, some, few, dear = size.windows, size.some_windows, size.few_windows, size.dear_windows
-    if case.sees_velocity:
-        return {"SOAD, corrected": (windows.soad, dear, 0), "PDEDiff": (windows.pdediff, dear, dear)}
+    n, second = size.windows, size.second_windows
+    n_sda = size.sda_velocity_windows if case.sees_velocity else n
+    found: dict[str, tuple[Drawn, int, int]] = {
+        "SOAD, corrected": (windows.soad, n, second),
+        "SDA, C_t of every wave": (windows.sda, n_sda, 0 if case.sees_velocity else second),
+        "PDEDiff": (windows.pdediff, n, second),
+    }
     if not case.has_background:
-        n = some if case.setting == "III" else n
-        return {
-            "SOAD, corrected": (windows.soad, n, few),
-            "SDA, C_t of every wave": (windows.sda, few, few),
-            "PDEDiff": (windows.pdediff, n, few),
-        }
-    return {
-        "SOAD, corrected": (windows.soad, n, few),
-        "SDA, C_t of every wave": (windows.sda, n, few),
-        "PDEDiff": (windows.pdediff, n, some),
-        "SOAD, from the background": (windows.soad_from_background, n, some),
-        "SDA, from the background": (windows.sda_from_background, n, some),
-        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, dear, 0),
-        "SDA, gamma .1": (windows.sda_gamma, few, few),
-        "SDA, Gaussian alone": (windows.sda_gaussian, few, few),
+        return found
+    return found | {
+        "PDEDiff": (windows.pdediff, n, n),
+        "SOAD, from the background": (windows.soad_from_background, n, n),
+        "SDA, from the background": (windows.sda_from_background, n, n),
+        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, n, 0),
+        "SDA, gamma .1": (windows.sda_gamma, n, second),
+        "SDA, Gaussian alone": (windows.sda_gaussian, n, second),
     }
 
 

@@ -9,6 +9,7 @@ It need not be right: solutions do not depend on it, the number of iterations do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -46,19 +47,30 @@ class CellInformation:
 
 @dataclass(frozen=True)
 class WaveInformation:
-    """The same in all cells, and matrices of waves."""
+    """The same in all cells, and matrices of waves for the first channels of some frames."""
 
     density: Float[Tensor, "frame channel"]
-    waves: Complex[Tensor, "frame y k channel channel"]  # of rfft2, Hermitian
+    frames: Sequence[int]  # those with matrices, each once
+    waves: Complex[Tensor, "some y k n n"]  # of rfft2, Hermitian; n first channels
 
     def times(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
         """D v."""
-        fields = torch.fft.rfft2(v)
+        told = CellInformation(self.density).times(v)
+        at = list(self.frames)
+        fields = torch.fft.rfft2(v[:, at, : self._n])
         moved = torch.einsum("fykij,bfjyk->bfiyk", self.waves.to(fields.dtype), fields)
-        return CellInformation(self.density).times(v) + torch.fft.irfft2(moved, s=v.shape[-2:])
+        told[:, at, : self._n] += torch.fft.irfft2(moved, s=v.shape[-2:])
+        return told
 
     def times_waves(self, matrix: Complex[Tensor, "y k n m"]) -> Complex[Tensor, "y k n m"]:
         """The part of waves of D, of columns that are windows wave by wave (n = frames x channels, frames outside)."""
-        frames, channels = self.density.shape
-        moved = torch.einsum("fykij,ykfjm->ykfim", self.waves.to(matrix.dtype), matrix.unflatten(2, (frames, channels)))
-        return moved.flatten(2, 3)
+        told = torch.zeros_like(matrix)
+        for frame, waves in zip(self.frames, self.waves.to(matrix.dtype), strict=True):
+            first = frame * self.density.shape[1]
+            rows = slice(first, first + self._n)
+            told[:, :, rows] = waves @ matrix[:, :, rows]
+        return told
+
+    @property
+    def _n(self) -> int:
+        return self.waves.shape[-1]

@@ -28,7 +28,7 @@ from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
 from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells, joined
-from cycler_da.schemes.window.state_part import StatePart, state_part
+from cycler_da.schemes.window.state_part import StatePart, StateSlope, state_part
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -92,27 +92,23 @@ class WindowMeasurement:
 
         The latter is of the diagonal, from one probe of every channel.
         """
-        zero = torch.zeros_like(like[:1])
+        zero, sizes = torch.zeros_like(like[:1]), like.shape[1:]
         signs = 1.0 - 2.0 * (torch.arange(like.shape[-1] * like.shape[-2]) * 2654435761 % 2**32 // 2**31)
-        found = torch.zeros(like.shape[1:3], dtype=torch.float64)
-        waves = [(part.frame, part.of_waves()) for part in self.parts if isinstance(part, StatePart) and part.is_waves]
+        found = torch.zeros(sizes[:2], dtype=torch.float64)
+        waves: dict[int, Tensor] = {}
         for part in self.parts:
             if isinstance(part, StatePart) and part.is_waves:
+                waves[part.frame] = waves.get(part.frame, torch.zeros(())) + part.of_waves()
                 continue
             slope = part.slope(zero)
-            for channel in range(like.shape[2]):
+            for channel in range(sizes[1]):
                 probe = zero.clone()
-                probe[:, part.frame, channel] = signs.view(like.shape[-2:]).to(probe)
+                probe[:, part.frame, channel] = signs.view(sizes[-2:]).to(probe)
                 seen = slope.forward(probe)[0].to(torch.float64)
                 found[part.frame, channel] += (seen**2 / part.error_variance).sum() / len(signs)
         if not waves:
             return CellInformation(found)
-        shape = (like.shape[1], like.shape[-2], like.shape[-1] // 2 + 1, like.shape[2], like.shape[2])
-        total = torch.zeros(shape, dtype=torch.complex128)
-        for frame, matrix in waves:
-            n = matrix.shape[-1]
-            total[frame, :, :, :n, :n] += matrix
-        return WaveInformation(found, total)
+        return WaveInformation(found, tuple(waves), torch.stack(tuple(waves.values())))
 
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
         """H at z; what is of single cells, one after the other, is one slope."""
@@ -141,10 +137,14 @@ class WindowSlope:
 
     def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
         """H^T w."""
-        parts = w.split(list(self.sizes), dim=1)
-        total = self.slopes[0].transpose(parts[0])
-        for slope, part in zip(self.slopes[1:], parts[1:], strict=True):
-            total = total + slope.transpose(part)
+        total = w.new_zeros(())
+        pairs = list(zip(self.slopes, w.split(list(self.sizes), dim=1), strict=True))
+        for slope, part in pairs:
+            if not isinstance(slope, StateSlope):
+                total = total + slope.transpose(part)
+        for slope, part in pairs:
+            if isinstance(slope, StateSlope):
+                total = slope.added(total, part)
         return total
 
 

@@ -94,10 +94,17 @@ class StateSlope:
 
     def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
         """H^T w."""
-        z = w.new_zeros((len(w), *self.part.shape))
+        return self.added(w.new_zeros(()), w)
+
+    def added(
+        self, total: Float[Tensor, "*any"], w: Float[Tensor, "batch obs"]
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """H^T w added to a window, which is changed, or to a number."""
+        if total.ndim == 0:
+            total = total.expand(len(w), *self.part.shape).clone()
         back = self.part.scaling.stretch(self.linear.transpose(w.to(torch.float64) / self.part.unit))
-        z[:, self.part.frame, : self.part.n_states] = back.to(w.dtype)
-        return z
+        total[:, self.part.frame, : self.part.n_states] += back.to(w.dtype)
+        return total
 
 
 def state_part(frame: int, observations: Observations, scaling: Scaling, shape: tuple[int, ...]) -> StatePart:
