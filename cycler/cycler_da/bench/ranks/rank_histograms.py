@@ -11,7 +11,7 @@ Intervals are over truths (Student). Of every system the interpolant filter with
 knows the true one; settings are those of the benchmark that has the scores (double_well, lorenz63_cycled,
 lorenz96_filters, navier_stokes and navier_stokes_cycled, kolmogorov_masf, qg_default), with fewer cycles. Points of one
 field are not independent, so a histogram of few truths is uneven by chance: compare the two rows.
-Source: Hamill (2001), Mon. Wea. Rev. 129, 550-560. About ten minutes of one core.
+Source: Hamill (2001), Mon. Wea. Rev. 129, 550-560. About half an hour of one core.
 """
 
 from __future__ import annotations
