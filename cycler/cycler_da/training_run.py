@@ -94,6 +94,7 @@ def run_training(
     data, scaling = config.data, config.scaling
     if settings.loss != "squared" and not isinstance(data, SimulatedData):
         raise ConfigError(f"fit.loss is {settings.loss!r}; it is for data of kind simulated, leave it out")
+    _require_device(data, device)
     told: Told = {"run_folder": run_folder, "on_progress": on_progress, "on_message": on_message}
     if isinstance(data, RadarProxies):
         trained = train_radar(data, scaling, settings, **told)
@@ -126,6 +127,17 @@ def run_training(
         scores=trained.scores,
     )
     return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
+
+
+def _require_device(data: TrainingData, device: str) -> None:
+    """Raise ConfigError for a device that a training would not use."""
+    follows = isinstance(data, SimulatedData | RadarProxies)
+    follows = follows or (isinstance(data, SimulatedWindows) and data.transition is None)
+    if device != "cpu" and not follows:
+        kind = next(name for name, made in _DATA.items() if isinstance(data, made))
+        raise ConfigError(
+            f"device is {device!r}; data of kind {kind} is trained on the processor alone, in minutes: leave it out"
+        )
 
 
 def _read_data(block: Mapping[str, Any]) -> TrainingData:

@@ -14,6 +14,7 @@ from cycler_da.generative.weights import load_transition
 from cycler_da.systems.double_well import DoubleWellSpec
 from cycler_da.training_run import read_train_config, run_training
 
+CONFIGS = Path(__file__).parents[2] / "config" / "train"
 CONFIG = """
 name: tiny/well
 out: {folder}/weights
@@ -114,3 +115,10 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path):
 def test_settings_that_cannot_be_trained_are_refused(tmp_path, old, new, text):
     with pytest.raises(ConfigError, match=text):
         run_training(read_train_config(write(tmp_path, **{old: new})))
+
+
+@pytest.mark.parametrize("name", ["lorenz63_step", "qg_window", "kolmogorov_masf", "lorenz63_masf_dual_head"])
+def test_a_device_that_would_not_be_used_is_refused(name):
+    config = read_train_config(CONFIGS / f"{name}.yaml")
+    with pytest.raises(ConfigError, match=r"device is .cuda.; data of kind .* processor alone"):
+        run_training(config, device="cuda")

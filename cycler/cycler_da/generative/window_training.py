@@ -6,7 +6,8 @@ with log r uniform over `window.RATIOS`, one for each sample; 1 for F = 0. One n
 for, one task a step, drawn at random: states alone (SDA), states with observed fields beside them (SOAD), and states of
 which the first frames are given (PDEDiff); windows as long as the network's own, and longer ones of which it sees a
 part. Samples are shifted around the torus and, where the law allows it, mirrored. Every draw is a function of (seed,
-step). Adam, schedule of rates, clipping and the released moving average are those of `generative.training`.
+step), made on the processor and moved to where the network is. Adam, schedule of rates, clipping and the released
+moving average are those of `generative.training`.
 """
 
 from __future__ import annotations
@@ -100,13 +101,14 @@ class WindowFit:
             raise ConfigError("fit.precision and fit.compiled are not for networks of windows; leave them out")
         self.data, self.settings = data, settings
         self.frames = int(settings.network.arguments["frames"])
+        self._gaussians: dict[tuple[Task, torch.device], WindowGaussian] = {}
 
     def run(
         self, *, folder: Path | None = None, on_progress: Callable[[Progress], None] | None = None
     ) -> tuple[nn.Module, float]:
         """All steps, continuing a checkpoint; the averaged network and the seconds it took."""
         settings = self.settings
-        network, average = (build_network(settings.network, seed=settings.seed) for _ in range(2))
+        network, average = (build_network(settings.network, seed=settings.seed).to(settings.device) for _ in range(2))
         optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
         running = Checkpoint(folder, f"{settings!r} decay_over={settings.decay_over}", network, average, optimiser)
 
@@ -116,7 +118,7 @@ class WindowFit:
                 on_progress(Progress(step, settings.steps, last, left, 1.0, seconds))
 
         seconds = run_steps(running, settings, lambda step: self.loss(network, step), tell)
-        return average.eval(), seconds
+        return average.cpu().eval(), seconds
 
     def loss(self, network: nn.Module, step: int) -> Float[Tensor, ""]:
         """Mean squared miss of one step's task and batch."""
@@ -159,8 +161,10 @@ class WindowFit:
         self, network: nn.Module, task: Task, clean: Tensor, ratio: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """F, its target, and c for a part of each window as long as the network's, without frames that are given."""
-        gaussian, n = self.data.gaussian(task), task.n_given
-        noise = torch.randn(clean[:, n:].shape, generator=generator)
+        where, n = next(network.parameters()).device, task.n_given
+        gaussian = self._gaussian(task, where)
+        noise = torch.randn(clean[:, n:].shape, generator=generator).to(where)
+        clean, ratio = clean.to(where), ratio.to(where)
         noisy = clean[:, n:] + ratio.view(-1, 1, 1, 1, 1) * noise
         mean = gaussian.mean_given(clean[:, :n]) if n else torch.zeros_like(noisy[:1])
         estimate = mean + gaussian.denoise(noisy - mean, ratio)
@@ -172,6 +176,11 @@ class WindowFit:
         some, kept = slice(first, first + self.frames), slice(first, first + self.frames - n)
         found = seen.correction(noisy[:, some], estimate[:, some], ratio, n)[:, n:]
         return found, target[:, kept], std[:, kept]
+
+    def _gaussian(self, task: Task, device: torch.device) -> WindowGaussian:
+        if (task, device) not in self._gaussians:
+            self._gaussians[task, device] = self.data.gaussian(task).on(device)
+        return self._gaussians[task, device]
 
     @property
     def _states(self) -> tuple[int, ...]:

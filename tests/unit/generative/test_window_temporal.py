@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,8 +12,11 @@ import yaml
 
 from cycler_da.errors import ConfigError, LayoutMismatch
 from cycler_da.generative.diffusion.schedule import COSINE_SQUARED
+from cycler_da.generative.diffusion.window_gaussian import measure_lags
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.networks.window_temporal import TemporalUNet, WindowTemporal
+from cycler_da.generative.training import TrainSettings
+from cycler_da.generative.window_training import WindowData, WindowFit
 from cycler_da.generative.window_weights import load_window
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 from cycler_da.training_run import read_train_config, run_training
@@ -101,3 +106,18 @@ def test_windows_of_qg_are_trained_and_denoised_with_it(tmp_path):
         answer, gaussian = denoiser(z, t), replace(denoiser, network=None)(z, t)
     # Three small steps from a network that corrects nothing: a correction there is, and a small one.
     assert 0 < float((answer - gaussian).norm()) < 0.1 * float(gaussian.norm())
+
+
+def test_a_step_of_training_stays_on_the_device_of_the_network():
+    # Tensors on "meta" refuse to be mixed with those of the processor, as those of a GPU do.
+    spec = NetworkSpec("window_temporal", {**SMALL, "channels": 2, "frames": 3})
+    fields = torch.randn(2, 8, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    data = WindowData(fields, fields, measure_lags(fields, 5, mirror=True), n_states=2, mirror=True)
+    fit, network = WindowFit(data, TrainSettings(network=spec, steps=8, batch=2)), build_network(spec)
+    at_home, away = copy.deepcopy(network), network.to("meta")
+    for step in range(8):
+        fit.loss(away, step).backward()
+        assert math.isfinite(float(fit.loss(at_home, step).detach()))
+    drawn = {fit.draw_task(torch.Generator().manual_seed(step)) for step in range(8)}
+    assert len({(task.frames, task.n_given) for task in drawn}) > 2  # long, short and given ones
+    assert all(weight.grad is not None and weight.grad.is_meta for weight in away.parameters())

@@ -19,7 +19,7 @@ spectra alone. Networks learn what is left (`window`); likelihood scores take it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,14 @@ class WindowGaussian:
         safe = known + (_JITTER * trace + torch.finfo(torch.float64).tiny) * eye
         gain = torch.linalg.solve(safe, cross.mH).mH
         return _decompose(rest - gain @ cross.mH, self.frames - first, self.channels, gain)
+
+    def on(self, device: torch.device) -> WindowGaussian:
+        """The same on another device, for fields there; itself where it is there."""
+        if self.values.device == device:
+            return self
+        gain = None if self.gain is None else self.gain.to(device)
+        table = {"std": self._std_table().to(device)}
+        return replace(self, values=self.values.to(device), vectors=self.vectors.to(device), gain=gain, _table=table)
 
     def blocks(self) -> Complex[Tensor, "y k n n"]:
         """C of every wave."""
