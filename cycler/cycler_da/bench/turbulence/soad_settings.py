@@ -15,21 +15,25 @@ or from climatology (II, III) with the same transition, and know only past obser
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows: 20, but for the SDA with velocities, which has fewer. Window schemes draw one member for
-every window and a second for some, so that what needs two has fewer windows (n of the table). In setting III velocities
-are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no field for it
-and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations. Algorithm 1 is
-run in setting I. Passes are steps of the transition for one window and member (a backward pass is counted as two more);
-seconds are of this process for one window and member, windows together. Costs about two hours of processor time;
-`--quick` has two windows, two steps and one case, and nothing tuned.
+Intervals are over windows: 20, but for Algorithm 1 and the SDA with velocities, which have fewer. Window schemes draw
+one member for every window and a second for some, so that what needs two has fewer windows (n of the table); their mean
+is that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`ancestral`). In setting III
+velocities are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no
+field for it and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations.
+Algorithm 1 is run in setting I. Passes are steps of the transition for one window and member (a backward pass is
+counted as two more); seconds are of this process for one window and member, windows together. Costs about two hours of
+processor time, which the cores share; `--quick` has two windows, two steps and one case, and nothing tuned.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +52,7 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
 )
 from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Tuned, Window, filtered, start, tune
 from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of
-from cycler_da.bench.turbulence.soad_settings_windows import Drawn, Seen, WindowMethods
+from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, Drawn, Seen, WindowMethods
 from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.noise import Noise
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
@@ -69,8 +73,7 @@ class Size:
     """How much is done; fewer windows than all are the first ones."""
 
     windows: int = 20
-    second_windows: int = 8  # with a second member, where members are dear
-    sda_velocity_windows: int = 8
+    few_windows: int = 8  # of Algorithm 1, of the SDA with velocities, and those with a second member
     n_steps: int = 8
     published_steps: int = 256
     years: float = 1.5
@@ -81,8 +84,7 @@ class Size:
 FULL = Size()
 QUICK = Size(
     windows=2,
-    second_windows=1,
-    sda_velocity_windows=1,
+    few_windows=1,
     n_steps=2,
     published_steps=2,
     years=0.1,
@@ -95,41 +97,55 @@ QUICK = Size(
     "soad_settings", summary="SOAD's settings I-III on QG 64x64: score-based schemes, filters and trivial baselines"
 )
 def soad_settings(quick: bool, progress: Progress) -> BenchResult:
-    """Run every method on all windows of every case."""
-    size, rows, notes = QUICK if quick else FULL, list[Row](), list[str]()
+    """Run every method on all windows of every case; cases that share a search of options have a process."""
+    size = QUICK if quick else FULL
     for folder in (WEIGHTS, LEARNED):
         if not folder.is_dir():
             raise MissingInput(
                 f"no weights in {folder}; run from the repository root, or train them with `cycler train`"
             )
-    torch.set_num_threads(1)
-    truths = make_truths(size.windows, size.years, seed=4711)
-    noises = [Noise(99, i) for i in range(size.windows)]
-    windows = WindowMethods(WEIGHTS, size.n_steps, size.published_steps)
-    tuned: dict[tuple[str, bool], Tuned] = {}
-    for i_case, case in enumerate(size.cases):
-        progress(i_case * 12, len(size.cases) * 12, f"{case.label}, search of options")
-        kind = (case.setting, case.sees_velocity)
-        if kind not in tuned:
-            tuned[kind] = tune(case, years=size.years, is_searched=size.is_searched)
-            notes.append(f"Options searched with {case.label}: {tuned[kind].words()}")
-        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
-        todo = methods(case, size, windows, each, tuned[kind])
-        for i_method, (name, method) in enumerate(todo.items()):
-            progress(i_case * 12 + i_method, len(size.cases) * 12, f"{case.label}, {name}")
-            try:
-                rows += rows_of(case.label, name, method(), truths)
-            except AnalysisFailed as error:
-                rows.append(Row(case.label, name, "failed", 1.0))
-                notes.append(f"failed, {case.label}, {name}: {error}")
+    kinds: dict[tuple[str, bool], list[Case]] = {}
+    for case in size.cases:
+        kinds.setdefault((case.setting, case.sees_velocity), []).append(case)
+    n_workers = min(len(kinds), len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
+        # The last has most cases and takes longest: it begins first.
+        waiting = {kind: pool.submit(run_kind, cases, size) for kind, cases in reversed(kinds.items())}
+        rows, notes = list[Row](), list[str]()
+        for done, (kind, cases) in enumerate(kinds.items()):
+            progress(done, len(kinds), ", ".join(case.label for case in cases))
+            of_kind, told = waiting[kind].result()
+            rows += of_kind
+            notes += told
     config = {
-        "windows": f"{size.windows}, and {size.second_windows} with a second member where n says so",
+        "windows": f"{size.windows}, of some rows {size.few_windows}: n; second members of {size.few_windows}",
         "n_steps": size.n_steps,
+        "sampler": f"{SAMPLER} for SDA, SOAD and PDEDiff alike",
         "Algorithm 1": f"{size.published_steps} steps",
         "members of filters": f"{MEMBERS[True]} in setting I, {MEMBERS[False]} in II and III",
         "weights": str(WEIGHTS),
     }
     return BenchResult("soad_settings", config, (99, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
+
+
+def run_kind(cases: Sequence[Case], size: Size) -> tuple[list[Row], list[str]]:
+    """Rows of some cases with one search of options, in the first of them, and what there is to tell."""
+    torch.set_num_threads(1)
+    rows, notes = list[Row](), list[str]()
+    truths = make_truths(size.windows, size.years, seed=4711)
+    noises = [Noise(99, i) for i in range(size.windows)]
+    windows = WindowMethods(WEIGHTS, size.n_steps, size.published_steps)
+    tuned = tune(cases[0], years=size.years, is_searched=size.is_searched)
+    notes.append(f"Options searched with {cases[0].label}: {tuned.words()}")
+    for case in cases:
+        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
+        for name, method in methods(case, size, windows, each, tuned).items():
+            try:
+                rows += rows_of(case.label, name, method(), truths)
+            except AnalysisFailed as error:
+                rows.append(Row(case.label, name, "failed", 1.0))
+                notes.append(f"failed, {case.label}, {name}: {error}")
+    return rows, notes
 
 
 NOTES = (
@@ -164,12 +180,12 @@ def filters(tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, 
 
 def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
     """Window schemes of a case, each with its numbers of windows with one member and with two."""
-    n, second = size.windows, size.second_windows
-    n_sda = size.sda_velocity_windows if case.sees_velocity else n
+    n, few = size.windows, size.few_windows
+    n_sda, second_sda = (few, 0) if case.sees_velocity else (n, few)
     found: dict[str, tuple[Drawn, int, int]] = {
-        "SOAD, corrected": (windows.soad, n, second),
-        "SDA, C_t of every wave": (windows.sda, n_sda, 0 if case.sees_velocity else second),
-        "PDEDiff": (windows.pdediff, n, second),
+        "SOAD, corrected": (windows.soad, n, few),
+        "SDA, C_t of every wave": (windows.sda, n_sda, second_sda),
+        "PDEDiff": (windows.pdediff, n, few),
     }
     if not case.has_background:
         return found
@@ -177,9 +193,9 @@ def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, 
         "PDEDiff": (windows.pdediff, n, n),
         "SOAD, from the background": (windows.soad_from_background, n, n),
         "SDA, from the background": (windows.sda_from_background, n, n),
-        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, n, 0),
-        "SDA, gamma .1": (windows.sda_gamma, n, second),
-        "SDA, Gaussian alone": (windows.sda_gaussian, n, second),
+        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, few, 0),
+        "SDA, gamma .1": (windows.sda_gamma, n, few),
+        "SDA, Gaussian alone": (windows.sda_gaussian, n, few),
     }
 
 

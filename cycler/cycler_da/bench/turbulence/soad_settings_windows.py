@@ -127,7 +127,7 @@ class WindowMethods:
 
     def pdediff(self, seen: Seen, noise: Noise) -> Tensor:
         """PDEDiff: the first window from its observations, then on from its last frame."""
-        step = PdediffSpec(n_steps=self.n_steps, weights=str(self.weights))
+        step = PdediffSpec(n_steps=self.n_steps, sampler=SAMPLER, weights=str(self.weights))
         scheme, first = self._build(step), self._build(self._sda_spec)
         assert isinstance(scheme, Pdediff) and isinstance(first, Sda)
         shape = (FIRST[seen.backgrounds is None], *LAYOUT.state_shape)

@@ -9,14 +9,14 @@ denoised estimate. Members are keyed by their ids, so that a window is the same 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
-from cycler_da.generative.diffusion.corrector import Langevin
+from cycler_da.generative.diffusion.corrector import ForwardDiffusion, Langevin
 from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.likelihood import (
     InformedMeasurement,
@@ -125,7 +125,10 @@ class Sampling:
             return sample_ancestral(denoiser, self.law, times, start, draws=noise).clean
         langevin = None
         if self.corrector_steps:
-            langevin = Langevin(self.law, noise, self.corrector_steps, self.tau, self.score, then=replacement)
+            then = replacement
+            if isinstance(replacement, ForwardDiffusion):  # not the draws that the step before the moves has taken
+                then = replace(replacement, stream=f"{replacement.stream}.moved")
+            langevin = Langevin(self.law, noise, self.corrector_steps, self.tau, self.score, then=then)
         return sample(denoiser, self.law, times, start, corrector=langevin, replacement=replacement).clean
 
 
