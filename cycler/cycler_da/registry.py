@@ -7,6 +7,7 @@ the standard library; `config.py` reads YAML into it strictly (unknown keys are 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, TypeVar
@@ -33,8 +34,12 @@ T = TypeVar("T", bound=type)
 class Spec:
     """Base of everything that is built from a config block; subclasses are frozen dataclasses."""
 
-    #: Read by pydantic when a config is validated: unknown keys are errors.
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "arbitrary_types_allowed": True}
+    #: Read by pydantic when a config is validated: unknown keys are errors, and so are .nan and .inf.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "arbitrary_types_allowed": True,
+        "allow_inf_nan": False,
+    }
 
 
 _SPECS: dict[str, dict[str, type[Spec]]] = {group: {} for group in GROUPS}
@@ -80,18 +85,43 @@ def registered(group: str) -> dict[str, type[Spec]]:
 def read_strictly(cls: type, options: Mapping[str, Any], *, where: str) -> Any:
     """Options into a dataclass by the standard library alone (training machines have no pydantic).
 
-    Raises ConfigError for an unknown key, which names the nearest valid one, and for values that cannot be right.
+    Raises ConfigError for an unknown key, which names the nearest valid one, for a number or text where the other is
+    expected, for numbers that are not finite, and for values that cannot be right.
     """
-    known = [f.name for f in fields(cls)]
-    for key in options:
+    known = {f.name: f.type for f in fields(cls)}
+    for key, value in options.items():
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: unknown key {key!r}; valid: {', '.join(known) or 'none'}.{hint}")
+        _require_plain(key, value, known[key], where)
     try:
         return cls(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+#: Annotation of a plain value -> what its values are, in words and in types (a truth value is no number).
+_PLAIN: dict[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a finite number", (int, float)),
+    "str": ("text", (str,)),
+    "bool": ("true or false", (bool,)),
+    "None": ("null", (type(None),)),
+}
+
+
+def _require_plain(key: str, value: object, annotation: Any, where: str) -> None:
+    """Raise ConfigError for a value of another type than that of a plain field; other fields check themselves."""
+    name = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    parts = [part.strip() for part in name.split("|")]
+    if not set(parts) <= _PLAIN.keys():
+        return
+    words, types = zip(*(_PLAIN[part] for part in parts), strict=True)
+    kinds = {kind for some in types for kind in some}
+    is_kind = type(value) in kinds if isinstance(value, bool) else isinstance(value, tuple(kinds))
+    if not is_kind or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{where}: {key} is {value!r}; expected {' or '.join(words)}")
 
 
 def _full_name(spec: type) -> str:

@@ -19,7 +19,14 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.forecast.base import model_steps
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.kicks import kicked
-from cycler_da.generative.localisation import GaussianDraw, MemberNoise, localise, tau_grid
+from cycler_da.generative.localisation import (
+    TAU_MAX,
+    GaussianDraw,
+    MemberNoise,
+    localise,
+    require_tau_options,
+    tau_grid,
+)
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.weights import load_transition, read_card
 from cycler_da.layout import Layout
@@ -38,7 +45,10 @@ class InterpolantSpec(Spec):
     weights: str
     sha256: str | None = None  # refuse any other weights file; a prefix of 8 or more digits is enough
     tau_points: int = 1  # more only where the card says that the residual is not Gaussian
-    tau_max: float = 3.0
+    tau_max: float = TAU_MAX
+
+    def __post_init__(self) -> None:
+        require_tau_options(self.tau_points, self.tau_max, where="forecast interpolant")
 
     def build(self, layout: Layout, *, device: str = "cpu") -> InterpolantForecast:
         """Load the weights; raises WeightsMismatch or LayoutMismatch."""

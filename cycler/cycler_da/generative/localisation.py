@@ -21,12 +21,19 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
+from cycler_da.errors import ConfigError
 from cycler_da.generative.covariance import Covariance
 from cycler_da.noise import Noise
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+#: Last point of a grid of tau, where none is given.
+TAU_MAX = 3.0
+#: What it may be. Below, a second point hardly differs from the first; at 1e6 the endpoint is known to a thousandth of
+#: its deviation, and single precision tells no more.
+SMALLEST_TAU_MAX, LARGEST_TAU_MAX = 1e-3, 1e6
 
 
 @runtime_checkable
@@ -86,7 +93,21 @@ class GaussianDraw:
         return self.model.mean(tau, u) + self.model.covariance(tau).color(z)
 
 
-def tau_grid(n_points: int, tau_max: float = 3.0) -> tuple[float, ...]:
+def require_tau_options(n_points: int, tau_max: float, *, where: str) -> None:
+    """Raise ConfigError, naming the block, for options that make no grid, or that its one point does not use."""
+    if n_points < 1:
+        raise ConfigError(f"{where}: tau_points is {n_points}; expected a whole number from 1")
+    if not SMALLEST_TAU_MAX <= tau_max <= LARGEST_TAU_MAX:
+        expected = f"a number from {SMALLEST_TAU_MAX:g} to {LARGEST_TAU_MAX:g}, where the grid of tau ends"
+        raise ConfigError(f"{where}: tau_max is {tau_max}; expected {expected}")
+    if n_points == 1 and tau_max != TAU_MAX:
+        raise ConfigError(
+            f"{where}: tau_max is {tau_max} and not used, for tau_points is 1, whose only point is 0; set tau_points "
+            "to 2 or more, or leave tau_max out"
+        )
+
+
+def tau_grid(n_points: int, tau_max: float = TAU_MAX) -> tuple[float, ...]:
     """Grid with tau_0 = 0, geometric in 1 + tau: tau_i = (1 + tau_max)^(i / (n - 1)) - 1.
 
     In units of the whitened residual; two points with tau_max 3, five with 20, ten with 60 were good.

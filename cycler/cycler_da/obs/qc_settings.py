@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from cycler_da.errors import ConfigError
 from cycler_da.obs.qc_clutter import ClutterSettings
@@ -30,6 +31,9 @@ class MissingAsZero(Spec):
 @dataclass(frozen=True, kw_only=True)
 class QCSettings(Spec):
     """Limits of the quality control; everything off is `None`, an empty list or 0."""
+
+    #: A bound may be .inf, open on its side, and .nan mark what is missing.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {**Spec.__pydantic_config__, "allow_inf_nan": True}
 
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # variable: [min, max], its units
     missing_values: tuple[float, ...] = (-99.0, -999.0, -9999.0, 1e20)

@@ -41,7 +41,7 @@ import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
-from cycler_da.generative.localisation import MemberNoise, tau_grid
+from cycler_da.generative.localisation import TAU_MAX, MemberNoise, require_tau_options, tau_grid
 from cycler_da.generative.prediction import Prediction, WidenedPrediction
 from cycler_da.generative.surprise import Surprise
 from cycler_da.layout import Layout
@@ -87,7 +87,7 @@ class InterpolantFilterSpec(Spec):
     least_share: float | None = None  # effective share of the weights below which gamma is raised; None: never
     guidance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "conjugate"})
     tau_points: int = 1
-    tau_max: float = 3.0
+    tau_max: float = TAU_MAX
     weight_stride: int = 1
     surprise: float | None = None  # innovation, in expected deviations, that widens the spread; None: never
     linearisation: str = "members"  # or regression, with coupling transform: what of h is not linear counts as error
@@ -102,7 +102,9 @@ class InterpolantFilterSpec(Spec):
         is_free = self.linearisation == "members" or self.coupling == "transform"
         require(is_free, "linearisation", self.linearisation, expected="members, or coupling transform", scheme=name)
         require(self.passes >= 1, "passes", self.passes, expected="1 or more", scheme=name)
-        require(self.tau_points >= 1, "tau_points", self.tau_points, expected="1 or more", scheme=name)
+        require_tau_options(self.tau_points, self.tau_max, where=f"scheme {name}")
+        most = self.max_observations
+        require(most >= 1, "max_observations", most, expected="a whole number from 1", scheme=name)
         require(self.coupling in COUPLINGS, "coupling", self.coupling, expected=" or ".join(COUPLINGS), scheme=name)
         is_surprise = self.surprise is None or self.surprise > 1.0
         require(is_surprise, "surprise", self.surprise, expected="above 1, or null", scheme=name)

@@ -29,6 +29,7 @@ from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.checks import require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import innovation_diagnostics
+from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class ObservationsOnlySpec(Spec):
     """Options of the observations-only analysis."""
 
     max_observations: int = 10000  # the dense S of 10000 observations takes 0.8 GB
+
+    def __post_init__(self) -> None:
+        name, most = "observations_only", self.max_observations
+        require(most >= 1, "max_observations", most, expected="a whole number from 1", scheme=name)
 
     def build(self, context: SchemeContext) -> ObservationsOnly:
         """Build the scheme; raises ConfigError when the forecast model brings no climatology."""

@@ -22,7 +22,7 @@ import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.guidance import ConjugateDraw
-from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
+from cycler_da.generative.localisation import TAU_MAX, MemberNoise, localise, require_tau_options, tau_grid
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights, log_normal
 from cycler_da.generative.prediction import Prediction, ResidualObservation, StateObservation
 from cycler_da.generative.resampling import effective_share, log_evidence, systematic_resampling
@@ -58,11 +58,10 @@ class OptimalParticleSpec(Spec):
     """Options."""
 
     tau_points: int = 1  # more only where the residual is not Gaussian
-    tau_max: float = 3.0
+    tau_max: float = TAU_MAX
 
     def __post_init__(self) -> None:
-        if self.tau_points < 1:
-            raise ConfigError(f"scheme optimal_particle: tau_points is {self.tau_points}; expected 1 or more")
+        require_tau_options(self.tau_points, self.tau_max, where="scheme optimal_particle")
 
     def build(self, context: SchemeContext) -> OptimalParticle:
         """Build the scheme; raises ConfigError unless the forecast model has a transition with noise."""

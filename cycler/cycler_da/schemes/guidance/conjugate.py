@@ -11,6 +11,7 @@ numbers; where these would be many, curves of linear observations are drawn the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ class Conjugate:
 
 
 def make_gauss_newton(iterations: int, caution: float) -> GaussNewton:
-    """Check the options; raises ConfigError for one below 1."""
-    if iterations < 1 or caution < 1.0:
-        raise ConfigError(f"guidance: iterations is {iterations}, caution {caution}; both are 1 or more")
+    """Check the options; raises ConfigError for one below 1, and for a caution without bound."""
+    if iterations < 1 or not 1.0 <= caution < math.inf:
+        raise ConfigError(f"guidance: iterations is {iterations}, caution {caution}; both are 1 or more, and finite")
     return GaussNewton(iterations, caution)
