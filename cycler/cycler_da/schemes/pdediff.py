@@ -34,6 +34,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
+from cycler_da.schemes.window.options import require_options
 from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
 from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
 
@@ -70,10 +71,7 @@ class PdediffSpec(Spec):
         self.sampling()
         if self.mode not in MODES:
             raise ConfigError(f"scheme pdediff: mode is {self.mode!r}; valid: {', '.join(MODES)}")
-        if self.n_given < 1 or not self.gamma > 0:
-            raise ConfigError(
-                f"scheme pdediff: n_given is {self.n_given}, gamma {self.gamma}; expected 1 or more and above 0"
-            )
+        require_options(self, likelihood=self.likelihood, corrector_steps=0, scheme="pdediff")
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""

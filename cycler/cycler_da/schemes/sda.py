@@ -31,6 +31,7 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
+from cycler_da.schemes.window.options import require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
 
@@ -62,14 +63,10 @@ class SdaSpec(Spec):
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="sda")
         require_start(self.start, scheme="sda")
+        require_options(self, likelihood=self.likelihood, corrector_steps=self.corrector_steps, scheme="sda")
         if self.start == "background" and self.times != "ratio":
             raise ConfigError(f"scheme sda: start background goes with times ratio, got {self.times}")
         self.sampling()
-        if not self.gamma > 0 or (self.background_error is not None and not self.background_error > 0):
-            raise ConfigError(
-                f"scheme sda: gamma is {self.gamma}, background_error {self.background_error}; expected "
-                "positive numbers"
-            )
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""
@@ -85,6 +82,7 @@ class SdaSpec(Spec):
     def build(self, context: SchemeContext) -> Sda:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
+        require_stride(self.stride, known, scheme="sda")
         if self.start == "background":
             require_transition(known, scheme="sda")
         return Sda(self, known, window_needs(known))

@@ -49,6 +49,7 @@ from cycler_da.schemes.window.measurement import (
     is_at_cells,
     split_by_frame,
 )
+from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
 from cycler_da.schemes.window.state_part import state_part
@@ -112,7 +113,15 @@ class SoadSpec(Spec):
         if self.variant not in VARIANTS:
             raise ConfigError(f"scheme soad: variant is {self.variant!r}; valid: {', '.join(VARIANTS)}")
         whole = self.resolved()
-        require_likelihood(str(whole.likelihood), scheme="soad")
+        likelihood, moves = str(whole.likelihood), int(whole.corrector_steps or 0)
+        require_likelihood(likelihood, scheme="soad")
+        require_options(self, likelihood=likelihood, corrector_steps=moves, scheme="soad")
+        if whole.clip is not None and likelihood not in SCALAR:
+            raise ConfigError(
+                f"scheme soad: variant {self.variant} bounds the likelihood's score, and likelihood {likelihood} takes "
+                f"no bound; expected likelihood {', '.join(SCALAR)}. Set it to one of these, or take variant corrected "
+                "with the options that are to be as published"
+            )
         require_start(self.start, scheme="soad")
         if self.start == "background" and whole.times != "ratio":
             raise ConfigError(f"scheme soad: start background goes with times ratio, got {whole.times}")
@@ -147,6 +156,7 @@ class SoadSpec(Spec):
     def build(self, context: SchemeContext) -> Soad:
         """Build the scheme; raises ConfigError for an operator that the weights do not know."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="soad")
+        require_stride(self.stride, known, scheme="soad")
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
         if self.start == "background":

@@ -25,6 +25,7 @@ from cycler_da.generative.covariance import SpectralCovariance
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags
 from cycler_da.generative.window_weights import WindowPrior, load_window
 from cycler_da.schemes.base import Needs, Prior, SchemeContext
+from cycler_da.schemes.window.options import LEAST_STD
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Most frames of a window without weights.
 LONGEST = 16
-#: Smallest deviation of a background, in climatological standard deviations: the sampler's own last noise.
-LEAST_STD = 1e-3
 
 
 def read_prior(
