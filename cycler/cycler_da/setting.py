@@ -211,7 +211,11 @@ def _chain(
     forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
     model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
-    scheme = scheme_spec.build(SchemeContext(control.layout, model, read_covariance, operators))  # type: ignore[attr-defined]
+    context = SchemeContext(control.layout, model, read_covariance, operators)
+    try:
+        scheme = scheme_spec.build(context)  # type: ignore[attr-defined]
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     check_needs(scheme.needs, config, control.layout, operators, where=f"{where}: scheme {block.scheme['kind']}")
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:

@@ -93,6 +93,11 @@ class AdvectedTransition:
     flow: FlowSettings = DEFAULT_FLOW
     limits: StateRange = field(default_factory=StateRange)
 
+    @property
+    def predicts(self) -> type[AdvectedPrediction]:
+        """What `predict` gives."""
+        return AdvectedPrediction
+
     def predict(self, frames: Float[Tensor, "batch time 1 y x"]) -> AdvectedPrediction:
         """Bind the transition to the frames of a batch; raises LayoutMismatch unless there is one variable."""
         if frames.shape[2] != 1 or frames.shape[1] < self.history:

@@ -53,6 +53,11 @@ class DenseTransition:
     state_climatology: StateClimatology | None = None
     history: int = 1
 
+    @property
+    def predicts(self) -> type[DensePrediction]:
+        """What `predict` gives."""
+        return DensePrediction
+
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> DensePrediction:
         """Bind the transition to the last states of a batch."""
         now = self._held(frames[:, -1])

@@ -34,6 +34,11 @@ class GaussianTransition:
     history: int = 1
     state_climatology: StateClimatology | None = None
 
+    @property
+    def predicts(self) -> type[GaussianPrediction]:
+        """What `predict` gives."""
+        return GaussianPrediction
+
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> GaussianPrediction:
         """Bind the transition to the last states of a batch."""
         return GaussianPrediction(self.mean_map(frames[:, -1]), self.root)

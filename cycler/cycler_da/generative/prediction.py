@@ -106,7 +106,10 @@ class WidenedPrediction(Prediction, Protocol):
 
 @runtime_checkable
 class LearnedTransition(Protocol):
-    """A learned x_k -> x_{k+1}."""
+    """A learned x_k -> x_{k+1}.
+
+    It may say beforehand what kind of prediction it makes, by a property `predicts` (`schemes.transition.kinds`).
+    """
 
     @property
     def history(self) -> int:

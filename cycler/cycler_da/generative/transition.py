@@ -75,6 +75,11 @@ class Transition:
         kick = self.early_covariance.color(noise.normal("kick", tuple(state.shape[1:]), step=0))
         return torch.cat([frames[:, :-1], (state + self.scaling.stretch(kick).to(state.dtype))[:, None]], dim=1)
 
+    @property
+    def predicts(self) -> type[SharedPrediction]:
+        """What `predict` gives."""
+        return SharedPrediction
+
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> SharedPrediction:
         """Bind the transition to the frames of a batch."""
         mean = torch.cat([self.mean(part) for part in frames.split(MEMBERS_AT_ONCE)])

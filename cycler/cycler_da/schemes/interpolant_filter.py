@@ -65,6 +65,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, Coupling
+from cycler_da.schemes.transition.filter_options import require_possible, require_used
 from cycler_da.schemes.transition.last_step import last_step
 from cycler_da.schemes.transition.predictive import Predictive
 
@@ -95,7 +96,6 @@ class InterpolantFilterSpec(Spec):
 
     def __post_init__(self) -> None:
         self._localization()  # checks radius, inflation, stride and linearisation
-        self.make_guidance()
         name = "interpolant_filter"
         is_free = self.weight_stride == 1 or self.coupling == "transform"
         require(is_free, "weight_stride", self.weight_stride, expected="1, or coupling transform", scheme=name)
@@ -116,6 +116,7 @@ class InterpolantFilterSpec(Spec):
         is_global = self.coupling != "perturbed_observations" or not is_local
         expected = "no localization radius with it, or coupling transform"
         require(is_global, "coupling", self.coupling, expected=expected, scheme=name)
+        require_used(self, self.make_guidance())
 
     def make_guidance(self) -> Guidance:
         """Build the guidance; raises ConfigError for an unknown kind or option."""
@@ -123,7 +124,11 @@ class InterpolantFilterSpec(Spec):
         return spec.build()
 
     def build(self, context: SchemeContext) -> InterpolantFilter:
-        """Build the scheme; raises ConfigError unless the forecast model is a learned interpolant."""
+        """Build the scheme.
+
+        Raises ConfigError unless the forecast model is a learned interpolant, and for weights or operators that the
+        guidance or `surprise` cannot take.
+        """
         if context.model is not None and not isinstance(context.model, InterpolantForecast):
             raise ConfigError(
                 "scheme interpolant_filter: forecast.kind must be interpolant, for the scheme samples the learned "
@@ -131,6 +136,7 @@ class InterpolantFilterSpec(Spec):
             )
         radius = self._localization().radius(context.layout)
         guidance = self.make_guidance()
+        require_possible(self, guidance, context)
         least = 2 if self.linearisation == "members" else 3
         needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=least)
         coupling = Coupling(

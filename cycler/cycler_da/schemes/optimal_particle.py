@@ -35,6 +35,7 @@ from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnostics
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.transition.additive_noise import as_transition
+from cycler_da.schemes.transition.kinds import has_own_covariances, kind_of_prediction
 from cycler_da.schemes.transition.last_step import last_step
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ class OptimalParticleSpec(Spec):
                 "scheme optimal_particle: needs a model with a transition that it can sample: forecast.kind "
                 "interpolant, or numerical with process noise; got "
                 f"{type(context.model).__name__} without one. Use scheme particle"
+            )
+        if has_own_covariances(kind_of_prediction(context.model)):
+            raise ConfigError(
+                "scheme optimal_particle: needs a covariance that all members share, and with these weights every "
+                "member has one of its own. Use interpolant_filter (with gamma below 1 it weighs members, too), or "
+                "particle"
             )
         return OptimalParticle(tau_grid(self.tau_points, self.tau_max))
 

@@ -26,7 +26,9 @@ from cycler_da.schemes.ensemble.adaptive_inflation import (
     read_inflation,
     update_inflation,
 )
+from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
+from cycler_da.schemes.transition.coupling import Coupling
 from cycler_da.schemes.transition.predictive import predict_observations
 
 LAYOUT = Layout("toy", (Variable("a", "1", "toy"),), Grid((Axis("x", 3, units="1"),)), np.timedelta64(3600, "s"))
@@ -149,6 +151,16 @@ def test_the_share_given_to_the_coupling_grows_until_the_weights_are_even_enough
 def test_gamma_stays_where_the_weights_are_even():
     spec = InterpolantFilterSpec(gamma=0.25, least_share=0.1)
     assert analyse(spec, observations([0.0, 0.0]), start(100)).diagnostics["gamma"] == 0.25
+
+
+@pytest.mark.parametrize("kind", ["transform", "square_root", "perturbed_observations"])
+def test_members_that_weights_alone_choose_among_are_inflated_with_every_coupling(kind):
+    coupling, frames, seen = Coupling(kind, 1, 0.0, None, None, 1), start(40).values, observations([0.7, -1.1])
+    noise = MemberNoise(Noise(5), tuple(range(40)), "guided")
+    found = coupling.move(MODEL, frames, seen, noise=noise, inflation=1.3).frames
+    inflated = coupling.move(MODEL, inflate(frames, 1.3), seen, noise=noise, inflation=1.0).frames
+    assert torch.equal(found, inflated)
+    assert not torch.equal(found, coupling.move(MODEL, frames, seen, noise=noise, inflation=1.0).frames)
 
 
 def test_an_ensemble_that_lost_its_track_is_widened_and_one_that_did_not_keeps_its_bits():

@@ -83,7 +83,7 @@ class Coupling:
         noise: MemberNoise,
         inflation: float | Float[Tensor, "field *space"] = 1.0,
     ) -> Coupled:
-        """Move frames by the predictive likelihood; their anomalies are inflated before."""
+        """Move frames by the predictive likelihood; their anomalies are inflated before (with gamma 0 that alone)."""
         if self.kind in INFLATED_FIRST:
             frames = inflate(frames, inflation)
         predictive = predict_observations(model.transition.predict(frames), observations)
@@ -103,6 +103,8 @@ class Coupling:
         if gamma > 0.0:
             passes = _Passes(model, observations, self.passes / gamma, noise)
             frames = self._in_passes(passes, frames[:, -model.history :], predictive, inflation)
+        elif self.kind == "transform":
+            frames = inflate(frames, inflation)
         if gamma == 1.0:
             return Coupled(frames, predictive, report)
         moved = predict_observations(model.transition.predict(frames), observations)
