@@ -78,7 +78,10 @@ def read_train_config(path: Path) -> TrainConfig:
     blocks["scaling"] = read_strictly(Scaling, scaling, where="scaling")
     blocks["data"] = _read_data(blocks.get("data", {}))
     blocks["source"] = text
-    return read_strictly(TrainConfig, blocks, where=str(path))
+    config: TrainConfig = read_strictly(TrainConfig, blocks, where=str(path))
+    if isinstance(config.data, SimulatedWindows):
+        config.data.require_mirrored(config.scaling)
+    return config
 
 
 def run_training(

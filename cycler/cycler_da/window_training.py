@@ -37,6 +37,7 @@ from cycler_da.generative.window_weights import GAINS, GAMMA, RATIO_AXIS, pack_l
 from cycler_da.noise import Noise
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
 from cycler_da.obs.fields import ObservedField, observed_fields, scaled_fields
+from cycler_da.obs.mirror import require_mirrored
 from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 
@@ -61,7 +62,7 @@ class SimulatedWindows:
     held_out: int = 4
     spin_up_years: float | None = None
     lags: int = 9  # of the covariances: the longest window
-    mirror: bool = False  # the law does not change under x(y) -> -x(-y)
+    mirror: bool = False  # the law does not change under x(y) -> -x(-y), nor what is observed (`obs.mirror`)
     observed: Sequence[Mapping[str, Any]] = ()  # {variable, operator}, one for each channel behind the states
     transition: str | None = None  # folder of its weights; None: a network of windows
     inner: int = 48  # grid of the smoother around a transition
@@ -71,6 +72,11 @@ class SimulatedWindows:
         observed_fields(self.observed, spec.layout())
         if self.lags < 1 or self.steps < self.lags:
             raise ConfigError(f"data.lags is {self.lags}; expected 1 or more, and no more than steps ({self.steps})")
+
+    def require_mirrored(self, scaling: Scaling) -> None:
+        """Raise ConfigError where `mirror` is set and an observed field is not mirrored with the scaled state."""
+        if self.mirror:
+            require_mirrored(observed_fields(self.observed, self.system_spec().layout()), scaling.to_physical)
 
     def system_spec(self) -> ClimateSpec:
         """The numerical system; raises ConfigError for a kind that cannot be simulated or an unknown option."""

@@ -47,6 +47,7 @@ from cycler_da.schemes.window.measurement import (
     entry_part,
     frame_part,
     is_at_cells,
+    merged,
     split_by_frame,
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
@@ -209,12 +210,16 @@ class Soad:
     def parts(
         self, observations: Observations, times: np.ndarray, used: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Part, ...]:
-        """Observations as parts of the measurement, entries wherever they are values of a channel."""
+        """Observations as parts of the measurement, entries wherever they are values of a channel.
+
+        What several streams say of one entry is averaged.
+        """
         found: list[Part] = []
         for frame, some in enumerate(split_by_frame(observations, times)):
             for batch in some.batches:
                 found += self._parts_of(frame, batch, some, used, shape)
-        return tuple(found)
+        entries = merged([part for part in found if isinstance(part, EntryPart)])
+        return (*entries, *(part for part in found if not isinstance(part, EntryPart)))
 
     def draw(
         self,
@@ -298,7 +303,8 @@ class Soad:
 def replace_entries(
     entries: list[EntryPart], shape: tuple[int, ...], schedule: Schedule, noise: MemberNoise
 ) -> Replacement:
-    """The forward-diffusion corrector of all entries."""
+    """The forward-diffusion corrector of all entries; of what is known of one of them several times, the average."""
+    entries = list(merged(entries))
     lead = torch.broadcast_shapes(*(part.values.shape[:-1] for part in entries)) if entries else ()
     values, variance = torch.zeros(*lead, *shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)
     seen = torch.zeros(shape, dtype=torch.bool)

@@ -8,7 +8,7 @@ observations behind them. A measurement is a list of parts, each of one frame:
               diffused field or at cells
 
 Every observation belongs to the nearest frame. Observations of the same cell are averaged (weights 1 / variance), which
-is the same likelihood.
+is the same likelihood; of several streams they are where a scheme asks for it (`merged`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
-from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells, joined
+from cycler_da.schemes.window.cells import Cells, CurvePart, EntryPart, frame_cells, joined
 from cycler_da.schemes.window.state_part import StatePart, StateSlope, state_part
 
 if TYPE_CHECKING:
@@ -194,12 +194,41 @@ def entry_part(
     shape: tuple[int, ...],
 ) -> EntryPart:
     """The part of single cells; those that are seen more than once are averaged."""
-    unique, where = torch.unique(cells, return_inverse=True)
+    cells = frame_cells(frame, channel * shape[-2] * shape[-1] + cells, shape).places
+    return _averaged(frame, cells, values, variance, shape)
+
+
+def merged(parts: Sequence[EntryPart]) -> tuple[EntryPart, ...]:
+    """The same with every cell once: what several parts say of it is averaged.
+
+    Where all errors are independent this is the same likelihood; one that adds a variance to R would else take what is
+    not known of the state as independent, too, and a cell can be replaced by one value alone. The parts of a frame
+    whose cells are all different stay as they are.
+    """
+    found: list[EntryPart] = []
+    for frame in dict.fromkeys(part.frame for part in parts):
+        group = [part for part in parts if part.frame == frame]
+        places = torch.cat([part.cells.places for part in group])
+        if len(places.unique()) == len(places):
+            found += group
+            continue
+        whole = WindowMeasurement(tuple(group))
+        found.append(_averaged(frame, places, whole.values, whole.error_variance, group[0].cells.shape))
+    return tuple(found)
+
+
+def _averaged(
+    frame: int,
+    places: Int[Tensor, "obs"],
+    values: Float[Tensor, "*batch obs"],
+    variance: Float[Tensor, "obs"],
+    shape: tuple[int, ...],
+) -> EntryPart:
+    unique, where = torch.unique(places, return_inverse=True)
     weight = 1.0 / variance
     total = torch.zeros(len(unique), dtype=torch.float64).index_add(0, where, weight)
     sums = values.new_zeros((*values.shape[:-1], len(unique))).index_add(-1, where, values * weight)
-    places = channel * shape[-2] * shape[-1] + unique
-    return EntryPart(frame, frame_cells(frame, places, shape), sums / total, 1.0 / total)
+    return EntryPart(frame, Cells(unique, shape), sums / total, 1.0 / total)
 
 
 def frame_part(
