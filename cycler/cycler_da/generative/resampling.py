@@ -44,6 +44,11 @@ def effective_share(log_weights: Float[Tensor, "member"]) -> float:
     return float(1.0 / (normalised(log_weights).square().sum() * len(log_weights)))
 
 
+def n_ancestors(kept: Int[Tensor, "member"]) -> float:
+    """How many different members are left of those that were resampled; the others are copies of them."""
+    return float(len(kept.unique()))
+
+
 def tempering_exponent(log_weights: Float[Tensor, "member"], *, share: float) -> float:
     """Largest exponent in [0, 1] that keeps the effective share of w^exponent at `share` or more (0 < share < 1)."""
     if effective_share(log_weights) >= share:

@@ -25,7 +25,7 @@ import torch
 
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
-from cycler_da.generative.resampling import RESAMPLING, effective_share, log_evidence, resample
+from cycler_da.generative.resampling import RESAMPLING, effective_share, log_evidence, n_ancestors, resample
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
@@ -91,7 +91,9 @@ class AuxiliaryParticle:
         report["effective_share"] = effective_share(first)
         report["second_effective_share"] = effective_share(second)
         report["log_evidence"] = log_evidence(first) + log_evidence(second)
-        analysed = states[self._draw(second, noise, "members")].to(background.values.dtype)
+        kept = self._draw(second, noise, "members")
+        report["ancestors"] = n_ancestors(ancestors[kept])
+        analysed = states[kept].to(background.values.dtype)
         require_finite(analysed, layout=self.layout, scheme=NAME)
         ratio = observations.hx(analysed.to(torch.float64)).var(dim=0) / observations.error_variance
         report["dof_signal"] = float(ratio.clamp_max(1).sum())

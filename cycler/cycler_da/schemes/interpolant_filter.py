@@ -15,7 +15,8 @@ the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
 is not counted twice, because C0 stands in the predictive likelihood. Nonlinear h is linearised where members are.
-Diagnostics: log_evidence, log of the mean p(y | x_i) before members move; gamma as used; effective_share, of weights.
+Diagnostics: log_evidence, log of the mean p(y | x_i) before members move; gamma as used; effective_share, of weights;
+ancestors, how many different members resampling left.
 Sources: the optimal proposal and its weight, Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208;
 the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 

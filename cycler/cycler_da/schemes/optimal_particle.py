@@ -9,7 +9,8 @@ Sources: Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208; Pitt, Sheph
 
 Known limits: weights collapse as the number of observations grows (one member is left of any ensemble that can be run);
 where the transition's noise is far below the posterior's spread, copies stay copies, and a few hundred members lose
-tracks. `effective_share` of the report says how near that is. Linear operators and a covariance that all members share.
+tracks. `effective_share` of the report says how near that is, `ancestors` how many members are no copies. Linear
+operators and a covariance that all members share.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cycler_da.generative.guidance import ConjugateDraw
 from cycler_da.generative.localisation import TAU_MAX, MemberNoise, localise, require_tau_options, tau_grid
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights, log_normal
 from cycler_da.generative.prediction import Prediction, ResidualObservation, StateObservation
-from cycler_da.generative.resampling import effective_share, log_evidence, systematic_resampling
+from cycler_da.generative.resampling import effective_share, log_evidence, n_ancestors, systematic_resampling
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
@@ -106,22 +107,26 @@ class OptimalParticle:
         report["log_evidence"] = log_evidence(weights)
         kept = systematic_resampling(weights, uniform=float(noise.generator("resampling").random()))
         members = MemberNoise(noise, background.members, "guided", device=background.values.device)
-        analysed = self._sample(model.transition.predict(frames[kept]), observations, members)
+        analysed, again = self._sample(model.transition.predict(frames[kept]), observations, members)
+        report["ancestors"] = n_ancestors(kept if again is None else kept[again])
         require_finite(analysed, layout=background.layout, scheme=name)
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
         return conclude(background, analysed, carry=carry, report=report)
 
-    def _sample(self, prediction: Prediction, observations: Observations, noise: MemberNoise) -> Tensor:
-        """Guided draws, resampled by what the weights at tau = 0 did not say."""
+    def _sample(
+        self, prediction: Prediction, observations: Observations, noise: MemberNoise
+    ) -> tuple[Tensor, Tensor | None]:
+        """Guided draws, resampled by what the weights at tau = 0 did not say; with the positions that this kept."""
         recorded = RecordedEndpoint(prediction.endpoint)
         seen = ResidualObservation(prediction, observations)
         draw = ConjugateDraw(recorded, seen, noise)
         states = prediction.to_state(localise(draw, self.taus, like=prediction.blank(torch.float64), noise=noise))
         if len(self.taus) == 1:
-            return states
+            return states, None
         total, first = linear_path_weights(recorded, seen)
         uniform = float(noise.noise.generator("resampling", step=1).random())
-        return states[systematic_resampling(total - first, uniform=uniform)]
+        again = systematic_resampling(total - first, uniform=uniform)
+        return states[again], again
 
 
 def log_predictive(prediction: Prediction, observations: Observations) -> Tensor:

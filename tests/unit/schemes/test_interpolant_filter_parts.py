@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cycler_da.cycle.stages.assimilate import collapse_alerts
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.forecast import InterpolantForecast
@@ -19,6 +20,7 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec, PointOperator, cell_stencil
 from cycler_da.registry import registered
+from cycler_da.schemes.auxiliary_particle import AuxiliaryParticleSpec
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.ensemble.adaptive_inflation import (
     AdaptiveInflationSpec,
@@ -28,6 +30,7 @@ from cycler_da.schemes.ensemble.adaptive_inflation import (
 )
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
+from cycler_da.schemes.optimal_particle import OptimalParticleSpec
 from cycler_da.schemes.transition.coupling import Coupling
 from cycler_da.schemes.transition.predictive import predict_observations
 
@@ -161,6 +164,35 @@ def test_members_that_weights_alone_choose_among_are_inflated_with_every_couplin
     inflated = coupling.move(MODEL, inflate(frames, 1.3), seen, noise=noise, inflation=1.0).frames
     assert torch.equal(found, inflated)
     assert not torch.equal(found, coupling.move(MODEL, frames, seen, noise=noise, inflation=1.0).frames)
+
+
+WEIGHING = [
+    InterpolantFilterSpec(gamma=0.0),
+    InterpolantFilterSpec(coupling="perturbed_observations", gamma=0.0),
+    OptimalParticleSpec(),
+    OptimalParticleSpec(tau_points=3, tau_max=20.0),
+    AuxiliaryParticleSpec(),
+]
+
+
+@pytest.mark.parametrize("spec", WEIGHING)
+def test_weights_that_collapse_leave_one_ancestor_and_the_cycle_says_so(spec):
+    usual, previous = observations([0.1, -0.2]), start(20)
+    alone = previous.values.clone()
+    alone[7] += 200.0 * torch.tensor([1.0, 1.0, -1.0])  # none of the others saw it
+    far = replace(previous, values=alone)
+    seen = observations(usual.hx(MODEL.transition.predict(alone).mean)[7].tolist())
+    collapsed, sound = analyse(spec, seen, far), analyse(spec, usual, previous)
+    assert collapsed.diagnostics["ancestors"] == 1
+    assert collapse_alerts(collapsed)[0].startswith("all 20 members of the analysis stem from one")
+    assert 5 <= sound.diagnostics["ancestors"] < 20
+    assert collapse_alerts(sound) == []
+
+
+def test_without_weights_there_is_no_word_of_ancestors():
+    analysis = analyse(InterpolantFilterSpec(), observations([0.1, -0.2]), start(20))
+    assert "ancestors" not in analysis.diagnostics
+    assert collapse_alerts(analysis) == []
 
 
 def test_an_ensemble_that_lost_its_track_is_widened_and_one_that_did_not_keeps_its_bits():

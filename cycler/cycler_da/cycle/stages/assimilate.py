@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from safetensors.torch import save
@@ -15,8 +16,10 @@ from cycler_da.obs.base import Observations
 from cycler_da.products.dataset import write_ensemble
 from cycler_da.schemes.base import Analysis, Prior
 from cycler_da.start import StartRequest
-from cycler_da.times import iso_time
+from cycler_da.times import iso_time, time_stamp
 from cycler_da.verification.window import usual
+
+log = logging.getLogger(__name__)
 
 
 def assimilate(work: CycleWork) -> Facts:
@@ -50,13 +53,29 @@ def assimilate(work: CycleWork) -> Facts:
     if analysis.carry:
         carry = {name: value.contiguous() for name, value in analysis.carry.items()}
         (work.folder / "carry.safetensors").write_bytes(save(carry))
+    alerts = collapse_alerts(analysis)
+    for alert in alerts:
+        log.warning("cycle=%s chain=%s %s", time_stamp(work.time), work.chain.name, alert)
     factors = {f"error_factor.{group}": factor for group, factor in work.error_factors.items()}
     return {
         "diagnostics": {k: v for k, v in {**analysis.diagnostics, **factors}.items() if math.isfinite(v)},
         "n_used": len(usable),
         "rung": rung,
         "degraded": reasons,
+        "alerts": alerts,
     }
+
+
+def collapse_alerts(analysis: Analysis) -> list[str]:
+    """What to know, in words, of an analysis whose weights left one member of several."""
+    n_members = analysis.ensemble.n_members
+    if n_members == 1 or analysis.diagnostics.get("ancestors") != 1:
+        return []
+    return [
+        f"all {n_members} members of the analysis stem from one: its weights have collapsed, and the spread says what "
+        "one model step does, not what is uncertain. Take more members, or leave less to weights (interpolant_filter: "
+        "gamma nearer to 1, or least_share)"
+    ]
 
 
 #: How an analysis of a lower rung is called in its title.

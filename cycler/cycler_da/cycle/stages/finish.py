@@ -30,7 +30,7 @@ def finish(work: CycleWork) -> Facts:
         "forecast_until": forecast_until(work),
         "scores": done["verify"].get("scores", {}),
         "calibration": done["verify"].get("calibration", {}),
-        "alerts": done["verify"].get("alerts", []),
+        "alerts": [*done["assimilate"].get("alerts", []), *done["verify"].get("alerts", [])],
         "counts": done["quality_control"].get("counts", {}),
         "diagnostics": done["assimilate"].get("diagnostics", {}),
         "seconds": {name: facts["seconds"] for name, facts in done.items()},

@@ -29,6 +29,7 @@ from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.resampling import (
     effective_share,
     log_evidence,
+    n_ancestors,
     systematic_resampling,
     tempering_exponent,
 )
@@ -111,6 +112,7 @@ class Coupling:
         weights = (1.0 - gamma) * moved.log_density(values, variance)
         report["effective_share"] = effective_share(weights)
         kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
+        report["ancestors"] = n_ancestors(kept)
         return Coupled(frames[kept], predictive, report)
 
     def _gamma(self, predictive: Predictive, observations: Observations) -> float:
