@@ -58,6 +58,8 @@ class DrawBlock(Block):
         None, description="standard deviation where the truth is zero or below (no echo); None: `error` there, too"
     )
     error_scale: str = Field("physical", pattern="^(physical|control)$", description="where errors are Gaussian")
+    law: str = Field("gaussian", description="law of the errors: gaussian, laplace, uniform or lognormal")
+    law_shape: float | None = Field(None, description="s of law lognormal, its skewness; None: 0.5")
     seed: int = 1
     every: str | None = Field(None, description="spacing of observing times inside the window; None: its end alone")
 
@@ -150,6 +152,10 @@ class ExperimentConfig(Block):
                 stream.pop("error_tuning")  # as it was before there was this key
             if stream["draw"] and stream["draw"]["error_at_zero"] is None:
                 stream["draw"].pop("error_at_zero")  # as it was before there was this key
+            if stream["draw"] and stream["draw"]["law"] == "gaussian":
+                stream["draw"].pop("law")  # the same
+            if stream["draw"] and stream["draw"]["law_shape"] is None:
+                stream["draw"].pop("law_shape")
         text = yaml.safe_dump(science, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -60,6 +60,7 @@ def draw_stream(
         network=stream.network,
         error=stream.error,
         error_at_zero=stream.error_at_zero,
+        law=stream.law,
         seed=stream.seed,
         times_of=lambda time: setting.observing_times(stream, time),
         operator=next(iter(stream.operators.values())),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cycler_da import nature as _nature  # noqa: F401  (registers the nature kinds)
-from cycler_da.config import ChainBlock, ExperimentConfig, StreamBlock, load_config, read_settings, read_spec
+from cycler_da.config import ChainBlock, DrawBlock, ExperimentConfig, StreamBlock, load_config, read_settings, read_spec
 from cycler_da.control import Control, control_of, verified_variables
 from cycler_da.errors import ConfigError
 from cycler_da.executor import ModelSource
@@ -22,6 +22,7 @@ from cycler_da.generative.climatology import StateClimatology
 from cycler_da.layout import Layout
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators and networks)
 from cycler_da.obs.base import ObservationOperator
+from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
@@ -54,6 +55,7 @@ class Stream:
     error: Mapping[str, float] | None = None
     error_at_zero: Mapping[str, float] | None = None  # where the truth is zero or below; None: `error`
     error_scale: str = "physical"
+    law: ErrorLaw = GAUSSIAN
     seed: int = 0
     every: np.timedelta64 | None = None  # between observing times of a window; None: its end alone
 
@@ -272,6 +274,21 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         error=block.draw.error,
         error_at_zero=block.draw.error_at_zero,
         error_scale=block.draw.error_scale,
+        law=_law(block.draw, where=f"{where}.draw"),
         seed=block.draw.seed,
         every=step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),
     )
+
+
+def _law(block: DrawBlock, *, where: str) -> ErrorLaw:
+    """The law of drawn errors; raises ConfigError for one that does not go with the other options."""
+    try:
+        law = ErrorLaw(block.law, block.law_shape)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    if law != GAUSSIAN and block.error_scale != "physical":
+        raise ConfigError(
+            f"{where}.law is {block.law} with error_scale {block.error_scale}, the scale on which errors are Gaussian; "
+            "expected law gaussian there. Leave law out, or set error_scale to physical"
+        )
+    return law

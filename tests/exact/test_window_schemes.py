@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cycler_da.bench.unit_draws import UnitDraws, every_step, moments
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
@@ -50,7 +51,7 @@ MODEL = SimpleNamespace(
     )
 )
 CONTEXT = SchemeContext(LAYOUT, MODEL)
-PRECISE = {"n_steps": 60, "correlation": CORRELATION}
+PRECISE = {"n_steps": 60, "correlation": CORRELATION, "sampler": "second_order"}
 
 
 def observations(operator=None, *, error=0.3, n_obs=9, frames=(1, 2)):
@@ -129,12 +130,13 @@ class Fixed:
 
 
 def draw_with(monkeypatch, scheme, start, seen, before):
-    """Windows that the scheme draws from given starts."""
+    """Windows that the scheme draws from given starts, or with given noise."""
     kept = {}
     original = sampling.Sampling.draw
 
     def watched(self, denoiser, shape, noise, **options):
-        kept["windows"] = original(self, denoiser, shape, Fixed(start.view(-1, *shape)), **options)
+        draws = start if isinstance(start, UnitDraws) else Fixed(start.view(-1, *shape))
+        kept["windows"] = original(self, denoiser, shape, draws, **options)
         return kept["windows"][: before.background.n_members]
 
     monkeypatch.setattr(sampling.Sampling, "draw", watched)
@@ -158,6 +160,50 @@ def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, opera
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
     torch.testing.assert_close(end[0], expected.mean, rtol=0, atol=0.01)
     torch.testing.assert_close(end[1:] - end[:1], root[some], rtol=0, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spec", "operator"), [(SdaSpec, PointsSpec()), (SoadSpec, CellSpec())], ids=["sda points", "soad cell"]
+)
+def test_by_default_both_are_the_kalman_smoother_in_three_steps(monkeypatch, spec, operator):
+    """Mean and covariance of what is drawn, from every number of the noise by itself."""
+    seen, n = observations(operator.build(LAYOUT)), FRAMES * 2 * N * N
+    expected, scheme = posterior(seen, with_background=True), spec(n_steps=3, correlation=CORRELATION).build(CONTEXT)
+    assert scheme.settings.sampling().sampler == "redrawn"
+    sizes = {"left": n, "seen": len(seen) + 2 * N * N, "redrawn": n}
+    draws = UnitDraws({("start", 0): n, **every_step(sizes, 3)})
+    mean, covariance = moments(draw_with(monkeypatch, scheme, draws, seen, prior()))
+    # The start has the noise of r = 30 around 0, and systems are solved to 1.5e-3.
+    torch.testing.assert_close(mean, expected.mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(covariance, expected.covariance, rtol=0, atol=0.01)
+
+
+def test_by_default_pdediff_draws_from_the_conditional_of_its_first_frame_in_three_steps(monkeypatch):
+    seen, before = observations(), prior(2)
+    scheme = PdediffSpec(n_steps=3, correlation=CORRELATION).build(CONTEXT)
+    one = SCALING.to_scaled(before.previous.latest).flatten(1)[:1]
+    n = one.shape[1]
+    matrix = torch.eye(FRAMES * n, dtype=torch.float64)[:n]
+    expected = dense_prior().given(one, matrix, torch.full((n,), 1e-9).double()).given(*dense_observations(seen))
+    longer = dataclasses.replace(scheme, known=dataclasses.replace(scheme.known, frames=FRAMES))
+    rest = (FRAMES - 1) * n
+    draws = UnitDraws({("start", 0): rest, **every_step({"left": rest, "seen": len(seen), "redrawn": rest}, 3)})
+    same = before.previous.values[:1].expand(draws.n_states, -1, -1, -1, -1)
+    many = dataclasses.replace(before.previous, values=same, members=tuple(range(draws.n_states)))
+    background = dataclasses.replace(before.background, values=same, members=many.members)
+    mean, covariance = moments(draw_with(monkeypatch, longer, draws, seen, Prior(background, many)))
+    torch.testing.assert_close(mean, expected.mean[0, n:], rtol=0, atol=0.01)
+    torch.testing.assert_close(covariance, expected.covariance[n:, n:], rtol=0, atol=0.01)
+
+
+def test_the_chain_that_draws_anew_goes_with_the_likelihood_that_knows_a_covariance():
+    for spec in (SdaSpec, SoadSpec, PdediffSpec):
+        sampling = spec().sampling()
+        assert (sampling.sampler, sampling.n_steps) == ("redrawn", 8)
+        sampling = spec(likelihood="sda").sampling()
+        assert (sampling.sampler, sampling.n_steps) == ("second_order", 16)
+        with pytest.raises(ConfigError, match=r"sampler redrawn draws with the covariance of .* got likelihood dps"):
+            spec(likelihood="dps", sampler="redrawn")
 
 
 @pytest.mark.parametrize("mode", ["universal", "joint"])

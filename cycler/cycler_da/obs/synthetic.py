@@ -1,6 +1,8 @@
-"""Observations of a twin experiment: H of the nature run plus Gaussian error.
+"""Observations of a twin experiment: H of the nature run plus an error.
 
     y = H(x_nature) + f sigma_v e,    e ~ N(0, 1) independent, f = 1 or a factor of the site (radars: distance)
+
+e may have another law of variance 1 (`error_laws`); filters and schemes take it for Gaussian all the same.
 
 Sites and errors are keyed by (seed, time, stream, variable), so a file is the same in every run, whatever other
 streams, variables or windows are drawn with it. All observations of a window are made at its end, the valid time,
@@ -24,6 +26,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import QC, ObsBatch, ObservationOperator
+from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.obs.file_writer import write_obs_file
 from cycler_da.obs.identity import names_of, observation_ids
 from cycler_da.obs.networks import SiteNetwork
@@ -37,12 +40,12 @@ if TYPE_CHECKING:
 
 _SOURCE = "cycler_source"
 
-#: True values, standard deviations and standard normal draws -> observed values and their errors.
+#: True values, standard deviations and draws of variance 1 -> observed values and their errors.
 Perturb = Callable[["Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor]"]
 
 
 def add_errors(values: Tensor, std: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-    """Gaussian errors in the units of the variable."""
+    """Errors in the units of the variable."""
     return values + std * z, std
 
 
@@ -58,6 +61,7 @@ def draw_observations(
     operator: ObservationOperator | None = None,
     perturb: Perturb = add_errors,
     error_at_zero: Mapping[str, float] | None = None,
+    law: ErrorLaw = GAUSSIAN,
 ) -> ObsBatch:
     """Observe a true state (`operator` defaults to interpolation to the site).
 
@@ -74,7 +78,7 @@ def draw_observations(
     if error_at_zero is not None:
         std = np.where(hx.cpu().numpy() <= 0.0, _errors_of(names, error_at_zero, stream=stream), std)
     std = std * (1.0 if sites.error_factor is None else sites.error_factor)
-    draws = torch.from_numpy(_draws(names, noise=noise, stream=stream))
+    draws = torch.from_numpy(_draws(names, law, noise=noise, stream=stream))
     values, errors = perturb(hx.cpu(), torch.from_numpy(std), draws)
     times = np.full(len(sites), valid_time.astype("datetime64[s]"))
     position = sites.where.position.numpy()
@@ -107,6 +111,7 @@ def write_synthetic(
     perturb: Perturb = add_errors,
     source: str = "",
     error_at_zero: Mapping[str, float] | None = None,
+    law: ErrorLaw = GAUSSIAN,
     times_of: Callable[[np.datetime64], np.ndarray] = lambda time: np.array([time]),
     on_written: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
@@ -129,6 +134,7 @@ def write_synthetic(
                 operator=operator,
                 perturb=perturb,
                 error_at_zero=error_at_zero,
+                law=law,
             )
             for time in times_of(valid_time)
         ]
@@ -136,6 +142,8 @@ def write_synthetic(
         attributes = {"cycler_stream": stream, "cycler_seed": str(seed), "cycler_error": json.dumps(dict(error))}
         if error_at_zero is not None:
             attributes["cycler_error_at_zero"] = json.dumps(dict(error_at_zero))
+        if law != GAUSSIAN:
+            attributes["cycler_error_law"] = law.words
         attributes |= {_SOURCE: source} if source else {}
         write_obs_file(path, layout, batches=batches, attributes=attributes)
         paths.append(path)
@@ -173,10 +181,10 @@ def _errors_of(names: np.ndarray, error: Mapping[str, float], *, stream: str) ->
     return np.asarray([error[name] for name in names.tolist()], dtype=np.float64)
 
 
-def _draws(names: np.ndarray, *, noise: Noise, stream: str) -> Float[np.ndarray, "obs"]:
-    """Standard normal draws, a stream of its own for each variable."""
+def _draws(names: np.ndarray, law: ErrorLaw, *, noise: Noise, stream: str) -> Float[np.ndarray, "obs"]:
+    """Draws of variance 1, a stream of its own for each variable."""
     draws = np.zeros(len(names))
     for name in dict.fromkeys(names.tolist()):
         of_name = names == name
-        draws[of_name] = noise.generator(f"{stream}.error.{name}").standard_normal(int(of_name.sum()))
+        draws[of_name] = law.draw(noise.generator(f"{stream}.error.{name}"), int(of_name.sum()))
     return draws

@@ -9,7 +9,8 @@ frames of this one, until the cycle time. One network forecasts (nothing observe
 
 Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, n_steps: 16}` (joint:
 128).
-Departures by default: the likelihood's covariance of every wave (`sda`); second order on a grid in log(sigma / mu).
+Departures by default: covariance of every wave in the likelihood and the reverse chain, on a grid in log(sigma / mu)
+(`sda`).
 Limits: members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an uncertain
 start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew). Observations
 of the first frame are not used: it is given.
@@ -36,7 +37,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options
 from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, window_analysis
+from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, sampler_of, window_analysis
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -62,9 +63,9 @@ class PdediffSpec(Spec):
     likelihood: str = "known_covariance"
     gamma: float = 0.1  # of likelihood sda
     schedule: str = "cosine"
-    sampler: str = "second_order"
+    sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"
-    n_steps: int = 16
+    n_steps: int | None = None  # None: 8 redrawn, else 16
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="pdediff")
@@ -75,7 +76,8 @@ class PdediffSpec(Spec):
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""
-        return Sampling(schedule=self.schedule, sampler=self.sampler, times=self.times, n_steps=self.n_steps)
+        sampler, n_steps = sampler_of(self.sampler, self.n_steps, likelihood=self.likelihood, scheme="pdediff")
+        return Sampling(schedule=self.schedule, sampler=sampler, times=self.times, n_steps=n_steps)
 
     def build(self, context: SchemeContext) -> Pdediff:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""

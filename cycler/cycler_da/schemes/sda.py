@@ -8,8 +8,8 @@ Source: Rozet and Louppe (2023), arXiv:2306.10574 and 2310.01853 (two-layer QG).
 0.01, sampler: exponential, times: linear, n_steps: 256, corrector_steps: 1}`, without a background, which it does not
 know.
 Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
-no backward pass through the network); a second-order sampler on a grid in log(sigma / mu); the background as one more
-observation (`window.prior`).
+no backward pass through the network); the reverse chain with that covariance (`redrawn`, 8 steps) on a grid in
+log(sigma / mu); the background as one more observation (`window.prior`).
 Limits: needs a network (or its Gaussian) of this system, and several model steps between analyses. Cost: n_steps passes
 for each window of the composition. Observations are taken at the nearest frame.
 """
@@ -33,7 +33,14 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
+from cycler_da.schemes.window.sampling import (
+    Sampling,
+    guided,
+    require_likelihood,
+    require_start,
+    sampler_of,
+    window_analysis,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -54,9 +61,9 @@ class SdaSpec(Spec):
     stride: int = 1  # between the network's windows in a longer one
     start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
     schedule: str = "cosine_squared"
-    sampler: str = "second_order"
+    sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"
-    n_steps: int = 16
+    n_steps: int | None = None  # None: 8 redrawn, else 16
     corrector_steps: int = 0
     tau: float = 0.25
 
@@ -70,11 +77,12 @@ class SdaSpec(Spec):
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""
+        sampler, n_steps = sampler_of(self.sampler, self.n_steps, likelihood=self.likelihood, scheme="sda")
         return Sampling(
             schedule=self.schedule,
-            sampler=self.sampler,
+            sampler=sampler,
             times=self.times,
-            n_steps=self.n_steps,
+            n_steps=n_steps,
             corrector_steps=self.corrector_steps,
             tau=self.tau,
         )

@@ -8,8 +8,8 @@ them.
     published   sigma epsilon + clip(likelihood with variance R + s^2 r^2 / (s^2 + r^2)), 5 Langevin moves with a stale
                 score, 256 steps; observed entries and the background at the first frame are replaced while r > their
                 error (forward-diffusion corrector); the background enters in no other way
-    corrected   C_t of every wave in the likelihood (`known_covariance`), the background in it, second order on a grid
-                in log(sigma / mu), nothing replaced, no moves
+    corrected   C_t of every wave in the likelihood (`known_covariance`) and in the reverse chain (`redrawn`, 8 steps
+                on a grid in log(sigma / mu)), the background in the likelihood, nothing replaced, no moves
 
 Source: arXiv:2407.21314 (J. Comput. Phys. 2025), Algorithm 1 and eqs. 38-42; the corrections and their reasons are in
 docs/decisions. `variant` sets what is left at None. A departure in both: the clip holds each member by itself.
@@ -52,7 +52,14 @@ from cycler_da.schemes.window.measurement import (
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, require_start, window_analysis
+from cycler_da.schemes.window.sampling import (
+    Sampling,
+    guided,
+    require_likelihood,
+    require_start,
+    sampler_of,
+    window_analysis,
+)
 from cycler_da.schemes.window.state_part import state_part
 
 if TYPE_CHECKING:
@@ -75,9 +82,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
         "likelihood": "known_covariance",
         "clip": None,
         "replaced": "none",
-        "sampler": "second_order",
         "times": "ratio",
-        "n_steps": 16,
         "corrector_steps": 0,
         "score": "fresh",
     },
@@ -137,8 +142,12 @@ class SoadSpec(Spec):
     def resolved(self) -> SoadSpec:
         """The options with those of the variant filled in."""
         missing = {name: value for name, value in VARIANTS[self.variant].items() if getattr(self, name) is None}
+        whole = {**self.__dict__, **missing}
+        whole["sampler"], whole["n_steps"] = sampler_of(
+            whole["sampler"], whole["n_steps"], likelihood=whole["likelihood"], scheme="soad"
+        )
         filled = object.__new__(SoadSpec)
-        for name, value in {**self.__dict__, **missing}.items():
+        for name, value in whole.items():
             object.__setattr__(filled, name, value)
         return filled
 

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from cycler_da.config import load_config
 from cycler_da.errors import ConfigError
 from cycler_da.noise import Noise
+from cycler_da.obs.error_laws import ErrorLaw
 from cycler_da.obs.files import find_obs_file, read_obs_file
 from cycler_da.obs.identity import observation_ids, stations_of
 from cycler_da.obs.networks import RandomFractionSpec, StationsSpec, StrideSpec
 from cycler_da.obs.points import PointsSpec
 from cycler_da.obs.synthetic import draw_observations, write_synthetic
+from cycler_da.setting import build_setting
 from cycler_da.times import time_stamp
 
 ERROR = {"q1": 0.5, "q2": 0.01}
@@ -125,3 +128,77 @@ def test_an_id_names_station_variable_time_and_place_but_not_the_value(valid_tim
     assert stations_of(np.asarray([one(), one(station="")])).tolist() == ["s/1", ""]
     # A stored id must never change: files and feedback of earlier runs are compared by it.
     assert one() == "s/1/7bb05f25e1d5e8f7"
+
+
+LAWS = [
+    ErrorLaw(),
+    ErrorLaw("laplace"),
+    ErrorLaw("uniform"),
+    *(ErrorLaw("lognormal", s) for s in (0.1, 0.2, 0.5, 1.0)),
+]
+
+
+def _moments(law):
+    """Skewness and excess kurtosis."""
+    if law.name != "lognormal":
+        return 0.0, {"gaussian": 0.0, "laplace": 3.0, "uniform": -1.2}[law.name]
+    w = np.exp(law.shape**2)
+    return (w + 2) * np.sqrt(w - 1), w**4 + 2 * w**3 + 3 * w**2 - 6
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.words)
+def test_errors_of_every_law_have_mean_zero_and_variance_one_and_their_own_shape(law):
+    n = 400_000
+    drawn = law.draw(Noise(3).generator("law"), n)
+    skewness, kurtosis = _moments(law)
+    # Five deviations of the mean and of the variance of n draws.
+    assert abs(drawn.mean()) < 5 / np.sqrt(n)
+    assert abs(drawn.var() - 1.0) < 5 * np.sqrt((kurtosis + 2.0) / n)
+    # The densities' medians are known as well; theirs is 1.25 / sqrt(n) for the Gaussian, less for the others.
+    s = law.shape or 0.0
+    median = (1.0 - np.exp(s**2 / 2)) / np.sqrt(np.expm1(s**2) * np.exp(s**2)) if s else 0.0
+    assert np.median(drawn) == pytest.approx(median, abs=5 * 1.75 / np.sqrt(n))
+    if kurtosis < 10:  # beyond, the sixth and eighth moments say that n draws do not know them
+        assert (drawn**3).mean() == pytest.approx(skewness, abs=0.1)
+        assert (drawn**4).mean() - 3.0 == pytest.approx(kurtosis, abs=0.5)
+
+
+def test_drawn_observations_have_the_law_and_the_deviation_that_are_asked_for(torus, valid_time):
+    options = {"network": StationsSpec(count=20000).build(torus), "error": ERROR, "stream": "net"}
+    noise = Noise.of_cycle(1, valid_time)
+    batch = draw_observations(_truth(torus), torus, valid_time, noise=noise, law=ErrorLaw("uniform"), **options)
+    hx = batch.hx(_truth(torus)[None].to(torch.float64), torus)[0]
+    departures = (batch.values - hx) / batch.error
+    assert float(departures.abs().max()) == pytest.approx(np.sqrt(3.0), rel=1e-3)  # of 40000
+    assert float(departures.std()) == pytest.approx(1.0, abs=0.02)
+    again = draw_observations(_truth(torus), torus, valid_time, noise=noise, law=ErrorLaw("uniform"), **options)
+    assert torch.equal(batch.values, again.values)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "text"),
+    [
+        ("cauchy", None, "law is 'cauchy'; valid: gaussian, laplace, uniform, lognormal"),
+        ("uniform", 0.5, "law_shape is 0.5, and law uniform has no shape"),
+        ("lognormal", 0.0, "law_shape is 0.0; expected s of the log-normal"),
+        ("lognormal", float("nan"), "law_shape is nan"),
+        ("lognormal", 3.0, "law_shape is 3.0"),
+    ],
+)
+def test_a_law_that_cannot_be_drawn_is_refused(name, shape, text):
+    with pytest.raises(ConfigError, match=text):
+        ErrorLaw(name, shape)
+
+
+def test_a_config_gives_its_streams_their_law_and_keeps_its_digest_without_one():
+    path = "config/experiments/lorenz96_half_observed.yaml"
+    plain = load_config(path)
+    (stream,) = plain.observations
+    key = f"observations.{stream.stream}.draw"
+    changed = load_config(path, [f"{key}.law=lognormal", f"{key}.law_shape=1.0"])
+    assert build_setting(changed).streams[0].law == ErrorLaw("lognormal", 1.0)
+    assert load_config(path, [f"{key}.law=gaussian"]).digest == plain.digest != changed.digest
+    with pytest.raises(ConfigError, match=rf"{key}: law is 'cauchy'"):
+        build_setting(load_config(path, [f"{key}.law=cauchy"]))
+    with pytest.raises(ConfigError, match=r"draw.law is laplace with error_scale control"):
+        build_setting(load_config(path, [f"{key}.law=laplace", f"{key}.error_scale=control"]))

@@ -29,6 +29,7 @@ import torch
 from cycler_da.generative import conjugate_gradients
 from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.information import Information
+from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -189,6 +190,10 @@ class LeftCovariance(Protocol):
         """L^T v."""
         ...
 
+    def colored(self, xi: Float[Tensor, "batch *state"]) -> Float[Tensor, "batch *state"]:
+        """A draw of N(0, C_t) from standard normal numbers."""
+        ...
+
     def informed(self, information: Any, like: Float[Tensor, "batch *state"]) -> LeftCovariance:
         """L (I + L^T D L)^-1/2: what is left when D is known as well."""
         ...
@@ -222,7 +227,30 @@ class KnownCovariance:
     def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
         """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
         clean = self.denoiser(z, t)
-        slope, variance = self.measurement.slope(clean), self.measurement.error_variance
+        misfit = self.measurement.values - self.measurement.hx(clean)
+        return clean + self._moved(misfit, clean, self.measurement.slope(clean), t)
+
+    def drawn(
+        self, z: Float[Tensor, "batch *state"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch *state"]:
+        """z_0 given z_t and y, by one solve: a draw of N(zhat, C_t), moved by what noisy values say of it.
+
+        zhat + p + K (y + R^1/2 eta - h(zhat) - H p), p ~ N(0, C_t), has the covariance of z_0 given both (perturbed
+        observations). Raises AnalysisFailed when the system is not solved in `most_iterations`.
+        """
+        clean, seen = self.denoiser(z, t), self.measurement
+        slope = seen.slope(clean)
+        apart = self.left(t).colored(draws.normal("left", clean.shape[1:], step=step).to(clean))
+        error = draws.normal("seen", (seen.error_variance.shape[-1],), step=step).to(torch.float64)
+        values = seen.values + seen.error_variance.sqrt() * error
+        misfit = values - seen.hx(clean) - slope.forward(apart)
+        return clean + apart + self._moved(misfit, clean, slope, t)
+
+    def _moved(
+        self, misfit: Float[Tensor, "batch obs"], clean: Float[Tensor, "batch *state"], slope: Slope, t: float
+    ) -> Float[Tensor, "batch *state"]:
+        """K times a misfit."""
+        variance = self.measurement.error_variance
         information = self.measurement.information(clean)
         left = self.left(t).informed(information, clean)
 
@@ -235,12 +263,12 @@ class KnownCovariance:
 
         u = conjugate_gradients.solve(
             system,
-            left.pulled(back(self.measurement.values - self.measurement.hx(clean))),
+            left.pulled(back(misfit)),
             size=math.sqrt(clean[0].numel()),
             tolerance=self.tolerance,
             most_iterations=self.most_iterations,
         )
-        return clean + left.pushed(u, clean)
+        return left.pushed(u, clean)
 
 
 def _gain(

@@ -5,11 +5,18 @@ One step from t to t' with the denoised estimate zhat at t (x0 form; primes at t
     exponential integrator   z' = mu' zhat + (sigma' / sigma) (z - mu zhat)
     DPM-Solver++ (2M)        the same with zhat + (h / 2 h_old) (zhat - zhat_old) for zhat, h = log(r / r')
     ancestral                z' = mu' zhat + (sigma'/sigma) sqrt(1 - q) (z - mu zhat) + sigma' sqrt(q) xi
+    redrawn                  z' = mu' z_0 + (sigma'/sigma) sqrt(1 - q) (z - mu z_0) + sigma' sqrt(q) xi,
+                             z_0 ~ N(zhat, Cov[z_0 | z_t])
 
-The first is DDIM and DPM-Solver of order 1 (exact where zhat does not change), the second is of order 2. The third
-replaces a part q of the noise (q = 1 - (r'/r)^2 is the reverse Markov chain): it samples the right law with the exact
-denoiser for small steps, and forgets errors of earlier steps. Correctors move z at a fixed t, see `corrector`.
-Sources: Song et al. (2021), arXiv:2010.02502; Lu et al. (2022), arXiv:2211.01095, Algorithm 2; Rozet and Louppe (2023).
+The first is DDIM and DPM-Solver of order 1 (exact where zhat does not change), the second is of order 2. The others
+are chains, which forget errors of earlier steps; they replace a part q = 1 - (r'/r)^2 of the noise. The third takes z_0
+for known as zhat: right for small steps alone. On a grid from r = 30 to 0.01 it leaves .43, .63, .79, .94 of the
+variance of any Gaussian with 8, 16, 32, 128 steps (the second: 1.03 with 16), and its members look better than they are
+by their RMSE. The fourth is the reverse chain of a Gaussian whatever the steps, and right for others as far as the
+covariance is. Correctors move z at a fixed t, see `corrector`.
+Sources: Song et al. (2021), arXiv:2010.02502; Lu et al. (2022), arXiv:2211.01095, Algorithm 2; Rozet and Louppe (2023);
+covariances of the reverse chain: Bao et al. (2022), arXiv:2201.06503 and 2206.07309 (there one number for each step or
+value).
 
 Calls of the denoiser: n steps, n x (1 + corrector steps) with a fresh score; the last estimate is returned beside z,
 because a published sampler may give either.
@@ -21,7 +28,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 
@@ -38,6 +45,21 @@ class Draws(Protocol):
 
     def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
         """Draws `(batch, *shape)`."""
+        ...
+
+
+@runtime_checkable
+class Drawer(Protocol):
+    """A denoiser that also knows how far z_0 is from its estimate."""
+
+    def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
+        """E[z_0 | z_t]."""
+        ...
+
+    def drawn(
+        self, z: Float[Tensor, "batch *state"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch *state"]:
+        """z_0 drawn from N(E[z_0 | z_t], Cov[z_0 | z_t])."""
         ...
 
 
@@ -114,6 +136,26 @@ def sample_ancestral(
         z = schedule.mu(t_next) * clean + schedule.sigma(t_next) * noise
         clean = denoiser(z, t_next)
     return Sampled(z, clean)
+
+
+def sample_redrawn(
+    denoiser: Drawer,
+    schedule: Schedule,
+    times: Sequence[float],
+    start: Float[Tensor, "batch *state"],
+    *,
+    draws: Draws,
+) -> Sampled:
+    """The reverse Markov chain of a Gaussian, exact for any steps: z_0 drawn given z_t, and noised again."""
+    z = start
+    for step, (t, t_next) in enumerate(pairwise(times)):
+        part = 1.0 - (schedule.ratio(t_next) / schedule.ratio(t)) ** 2
+        clean = denoiser.drawn(z, t, draws=draws, step=step)
+        fresh = draws.normal("redrawn", z.shape[1:], step=step).to(z)
+        kept = (z - schedule.mu(t) * clean) / schedule.sigma(t)
+        noise = math.sqrt(1.0 - part) * kept + math.sqrt(part) * fresh
+        z = schedule.mu(t_next) * clean + schedule.sigma(t_next) * noise
+    return Sampled(z, denoiser(z, times[-1]))
 
 
 def integrate(z: Tensor, clean: Tensor, schedule: Schedule, t: float, t_next: float) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.diffusion.composition import Composition
+from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.schedule import Schedule
 from cycler_da.generative.diffusion.window_gaussian import LeftOfWindow, WindowGaussian
 
@@ -153,6 +154,13 @@ class WindowDenoiser:
         ratio = self.schedule.ratio(t)
         return self.gaussian.left_covariance(ratio, 1.0 if self.network is None else self.network.left(ratio))
 
+    def drawn(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """A draw with what is left around the estimate."""
+        clean = self(z, t)
+        return clean + self.left(t).colored(draws.normal("left", clean.shape[1:], step=step).to(clean))
+
     def given(self, known: Float[Tensor, "batch frame channel y x"]) -> GivenFrames:
         """The denoiser of the frames after the first ones, which are known without error."""
         if self.network is not None and self.network.frames != self.gaussian.frames:
@@ -192,3 +200,10 @@ class GivenFrames:
         ratio = self.rest.schedule.ratio(t)
         part = 1.0 if self.network is None else self.network.left(ratio, self.known.shape[1])
         return self.rest.gaussian.left_covariance(ratio, part)
+
+    def drawn(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """A draw with what is left around the estimate."""
+        clean = self(z, t)
+        return clean + self.left(t).colored(draws.normal("left", clean.shape[1:], step=step).to(clean))

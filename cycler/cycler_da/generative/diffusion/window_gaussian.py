@@ -170,6 +170,12 @@ class LeftOfWindow:
         waves = torch.fft.rfft2(v.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
         return _unknowns((self.adjoint.to(waves.dtype) @ waves) * _pairs(v))
 
+    def colored(self, xi: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame channel y x"]:
+        """F^-1 M F xi, which has the covariance F^-1 M M^H F."""
+        waves = torch.fft.rfft2(xi.flatten(1, 2), norm="ortho").permute(2, 3, 1, 0).contiguous()
+        fields = (self.matrix.to(waves.dtype) @ waves).permute(3, 2, 0, 1)
+        return torch.fft.irfft2(fields, s=xi.shape[-2:], norm="ortho").view(xi.shape)
+
     def informed(self, information: Information, like: Float[Tensor, "batch frame channel y x"]) -> LeftOfWindow:
         """L (I + L^T D L)^-1/2, in the type of `like`."""
         eye = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype)

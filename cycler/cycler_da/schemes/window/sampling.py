@@ -1,6 +1,6 @@
 """Drawing windows from a guided denoiser: what the window schemes share beside their prior.
 
-Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 16 to 32
+Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 8 to 32
 steps do what 256 do. With a guess (`start: background`) they begin at r = 0.3, from the guess with that much noise:
 right where its error is far smaller than that, and the flow that carried it there is not lost. The answer is the last
 denoised estimate. Members are keyed by their ids, so that a window is the same whatever batch it is drawn in.
@@ -29,10 +29,12 @@ from cycler_da.generative.diffusion.likelihood import (
     soad_widening,
 )
 from cycler_da.generative.diffusion.sampler import (
+    Drawer,
     Replacement,
     draw_start,
     sample,
     sample_ancestral,
+    sample_redrawn,
     sample_second_order,
 )
 from cycler_da.generative.diffusion.schedule import Schedule, find_schedule, linear_times, ratio_times
@@ -51,7 +53,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-SAMPLERS = ("second_order", "exponential", "ancestral")
+#: Samplers and how many steps they take where nothing else is said.
+SAMPLERS: Mapping[str, int] = {"redrawn": 8, "second_order": 16, "exponential": 16, "ancestral": 16}
 GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: Ends of the grid `ratio`: less than the error of any observation, more than any window's size.
@@ -121,6 +124,9 @@ class Sampling:
             start = self.law.mu(times[0]) * guess.to(dtype) + self.law.sigma(times[0]) * start
         if self.sampler == "second_order":
             return sample_second_order(denoiser, self.law, times, start).clean
+        if self.sampler == "redrawn":
+            assert isinstance(denoiser, Drawer)  # `sampler_of` sees to it
+            return sample_redrawn(denoiser, self.law, times, start, draws=noise).clean
         if self.sampler == "ancestral":
             return sample_ancestral(denoiser, self.law, times, start, draws=noise).clean
         langevin = None
@@ -153,6 +159,23 @@ def guided(
         "dps": dps_widening(),
     }
     return WidenedLikelihood(denoiser, schedule, measurement, widenings[likelihood], clip)
+
+
+def sampler_of(sampler: str | None, n_steps: int | None, *, likelihood: str, scheme: str) -> tuple[str, int]:
+    """Sampler and number of steps where they may be left out: `redrawn` for the likelihood that knows a covariance.
+
+    Raises ConfigError for that sampler with another likelihood, and for an unknown one.
+    """
+    has_covariance = likelihood == "known_covariance"
+    name = sampler or ("redrawn" if has_covariance else "second_order")
+    if name not in SAMPLERS:
+        raise ConfigError(f"scheme {scheme}: sampler is {name!r}; valid: {', '.join(SAMPLERS)}")
+    if name == "redrawn" and not has_covariance:
+        raise ConfigError(
+            f"scheme {scheme}: sampler redrawn draws with the covariance of likelihood known_covariance, got "
+            f"likelihood {likelihood}; set that, or leave sampler out"
+        )
+    return name, SAMPLERS[name] if n_steps is None else n_steps
 
 
 def require_likelihood(name: str, *, scheme: str) -> None:
