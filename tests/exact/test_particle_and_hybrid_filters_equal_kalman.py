@@ -6,6 +6,7 @@ all of S. Sampling errors of the mean are about 1/sqrt(members) of the posterior
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,9 +132,10 @@ def test_weights_and_transform_in_any_proportion_are_the_kalman_filter(spec):
     assert 0 < diagnostics.get("effective_share", 1.0) <= 1
 
 
-def test_members_guided_alone_are_the_kalman_update_of_one_known_start():
+@pytest.mark.parametrize("coordinates", ["state", "residual"])
+def test_members_guided_alone_are_the_kalman_update_of_one_known_start(coordinates):
     """What FlowDAS aims at: with one start for all members p(x' | x, y) is the whole posterior."""
-    spec = FlowdasSpec(guidance="moment_matching", n_steps=100)
+    spec = FlowdasSpec(guidance="moment_matching", coordinates=coordinates, n_steps=100)
     distance, covariance, _ = _cycle(spec, torch.ones(MEMBERS, 3, dtype=torch.float64), n_cycles=1)
     assert distance < 0.06
     assert covariance < 0.08
@@ -159,8 +161,25 @@ def test_a_gamma_outside_its_range_is_refused(gamma):
         InterpolantFilterSpec(gamma=gamma)
 
 
-@pytest.mark.parametrize("option", [{"guidance": "other"}, {"order": 3}, {"n_steps": 1}, {"objective": "cubed"}])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"guidance": "other"},
+        {"order": 3},
+        {"n_steps": 1},
+        {"objective": "cubed"},
+        {"coordinates": "other"},
+        {"step_size": math.nan},
+        {"s_from": 5.0},
+    ],
+)
 def test_an_option_of_flowdas_that_does_not_exist_is_refused(option):
+    with pytest.raises(ConfigError, match=next(iter(option))):
+        FlowdasSpec(**option)
+
+
+@pytest.mark.parametrize("option", [{"step_size": math.nan}, {"step_size": -1.0}, {"s_from": 5}, {"fallback_from": 2}])
+def test_a_number_of_flowdas_that_makes_no_sense_is_refused(option):
     with pytest.raises(ConfigError, match=next(iter(option))):
         FlowdasSpec(**option)
 

@@ -31,6 +31,7 @@ from cycler_da.generative.gaussian_transition import WhiteEndpoint
 from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.prediction import ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.state_path import MemberCovariances
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -66,7 +67,12 @@ class DenseTransition:
         increment, root = (torch.cat(column) for column in zip(*parts, strict=True))
         mean = self._held(now + (increment.to(now.dtype) * self._std(now)))
         rows = self._std(now).to(torch.float64).expand(now.shape[1:]).reshape(-1, 1)
-        return DensePrediction(mean, rows * _no_wider_than_the_climate(root))
+        return DensePrediction(mean, rows * _no_wider_than_the_climate(root), self.scaling)
+
+    @property
+    def has_state_path(self) -> bool:
+        """Always: the residual is Gaussian."""
+        return True
 
     def _held(self, states: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """States within FARTHEST deviations of the climate; NaN stays NaN."""
@@ -103,6 +109,7 @@ class DensePrediction:
 
     mean: Float[Tensor, "batch channel *space"]
     root: Float[Tensor, "batch n n"]  # float64, physical units
+    path_scaling: Scaling
 
     @property
     def endpoint(self) -> WhiteEndpoint:
@@ -113,6 +120,14 @@ class DensePrediction:
     def covariance(self) -> Float[Tensor, "batch n n"]:
         """L_i L_i^T."""
         return self.root @ self.root.mT
+
+    @cached_property
+    def path_covariance(self) -> MemberCovariances:
+        """L_i L_i^T, scaled."""
+        std = torch.tensor(self.path_scaling.std, dtype=torch.float64, device=self.root.device)
+        rows = std.repeat_interleave(self.root.shape[1] // len(std))[:, None]
+        root = self.root / rows
+        return MemberCovariances(*torch.linalg.eigh(root @ root.mT))
 
     def blank(self, dtype: torch.dtype) -> Tensor:
         """Zeros of the shape of the state."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from cycler_da.generative.climatology import StateClimatology
-from cycler_da.generative.covariance import WhiteCovariance
+from cycler_da.generative.covariance import FullCovariance, WhiteCovariance
 from cycler_da.generative.guidance import ConjugateDraw, observation_covariance
 from cycler_da.generative.prediction import ResidualObservation, StateObservation
+from cycler_da.generative.scaling import Scaling
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -42,6 +43,11 @@ class GaussianTransition:
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> GaussianPrediction:
         """Bind the transition to the last states of a batch."""
         return GaussianPrediction(self.mean_map(frames[:, -1]), self.root)
+
+    @property
+    def has_state_path(self) -> bool:
+        """Always: the residual is Gaussian."""
+        return True
 
     @cached_property
     def root(self) -> Float[Tensor, "n n"]:
@@ -74,6 +80,17 @@ class GaussianPrediction:
     def endpoint(self) -> WhiteEndpoint:
         """The whitened residual's endpoint model."""
         return WhiteEndpoint()
+
+    @property
+    def path_scaling(self) -> Scaling:
+        """States as they are."""
+        n_channels = self.mean.shape[1]
+        return Scaling((0.0,) * n_channels, (1.0,) * n_channels)
+
+    @cached_property
+    def path_covariance(self) -> FullCovariance:
+        """C."""
+        return FullCovariance(self.root @ self.root)
 
     def blank(self, dtype: torch.dtype) -> Tensor:
         """Zeros of the shape of the state."""

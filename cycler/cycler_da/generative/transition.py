@@ -65,6 +65,11 @@ class Transition:
         mean = torch.tensor(self.scaling.mean, dtype=torch.float64)
         return StateClimatology(mean, ScaledCovariance(self.scaling, self.climatology))
 
+    @property
+    def has_state_path(self) -> bool:
+        """True where the residual is Gaussian, so that paths from state to state are known (`state_path`)."""
+        return self.denoiser is None
+
     def kicked(
         self, frames: Float[Tensor, "batch time channel *space"], noise: MemberNoise
     ) -> Float[Tensor, "batch time channel *space"]:
@@ -142,6 +147,16 @@ class SharedPrediction:
     def endpoint(self) -> TransitionEndpoint:
         """The whitened residual's endpoint model."""
         return self.transition.endpoint(self.frames)
+
+    @property
+    def path_scaling(self) -> Scaling:
+        """Units of the path from state to state."""
+        return self.transition.scaling
+
+    @property
+    def path_covariance(self) -> Covariance:
+        """C0, scaled."""
+        return self.transition.residual_covariance
 
     def blank(self, dtype: torch.dtype) -> Tensor:
         """Zeros of the shape of the state."""

@@ -9,25 +9,31 @@ which members were right, is missing. Where the transition is sharp, its noise i
 from an uncertain start the exact form (`moment_matching`) is a free run (benchmark `lorenz63_cycled`). A large zeta
 does pull members in, as nudging does, with a spread that means nothing. `interpolant_filter` has both factors.
 
+The path runs from the present state to the next one (`coordinates: state`, as published, with the misfit and zeta of
+the paper), or in the whitened residual of the transition from 0 to r(x_{k+1}) (`residual`): the same endpoints, but
+there the noise of the path is as large as the residual and a pull is in units of it. Both have the drift of our
+transitions, known in closed form in the first where the residual is Gaussian with a covariance that can be damped, and
+in the second always.
 Source: Chen et al. (2025), FlowDAS, arXiv:2501.16642, Algorithm 2, eqs. 7-10; settings of its table S.4.
-Departures: the path runs in the coordinates of our transitions, the whitened residual r from 0 to r(x_{k+1}), because
-there the endpoint mean is known for every s. One sample of every member, not one for the whole state. Misfits are in
-units of the climatological deviation of each variable, as in the paper, when the weights know it. The defaults take 100
-steps where the paper takes 500, and five times its zeta: the total pull grows with zeta n_steps.
-Limits: step_size fits one network of observations, one error level and one number of steps; cost is n_steps network
-passes with gradients (twice that in second order).
+Departures: one sample of every member, not one for the whole state; misfits in units of the climatological deviation of
+each variable, as in the paper, when the weights know it and h is linear. The defaults take 100 steps where the paper
+takes 500, and five times the zeta of its Lorenz-63: the total pull grows with zeta n_steps.
+Limits: step_size fits one network of observations, one error level and one number of steps; cost is n_steps passes of a
+denoiser with gradients (twice that in second order).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
+from cycler_da.forecast.base import ForecastModel
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.drift_sampler import EndpointDrift, Guide, sample_sde
 from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, PosteriorSamplingGuidance
@@ -35,6 +41,13 @@ from cycler_da.generative.interpolant import Interpolant
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.monte_carlo_guidance import OBJECTIVES, SPREADS, MonteCarloGuidance
 from cycler_da.generative.prediction import Prediction, ResidualObservation
+from cycler_da.generative.state_path import (
+    LinearPathObservation,
+    PathObservation,
+    has_state_path,
+    observe_path,
+    state_path,
+)
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
@@ -50,17 +63,19 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-NEEDS = Needs(couples_members=False, previous=True, linear_operators=True, n_members=1)
+NEEDS = Needs(couples_members=False, previous=True, n_members=1)
 GUIDANCE = ("monte_carlo", "dps", "moment_matching")
+COORDINATES = ("state", "residual")
 
 
 @register("scheme", "flowdas")
 @dataclass(frozen=True, kw_only=True)
 class FlowdasSpec(Spec):
-    """Options; Algorithm 2 as printed. The paper's radar experiment: n_steps 500, step_size 0.1."""
+    """Options; Algorithm 2 as printed. The paper's Lorenz-63: n_steps 600, step_size 2e-4, n_endpoints 21."""
 
     guidance: str = "monte_carlo"
-    step_size: float = 0.5  # zeta; unused by moment_matching
+    coordinates: str = "state"
+    step_size: float = 1e-3  # zeta; unused by moment_matching
     n_steps: int = 100
     n_endpoints: int = 25  # J
     order: int = 2
@@ -73,6 +88,7 @@ class FlowdasSpec(Spec):
     def __post_init__(self) -> None:
         choices = {
             "guidance": (self.guidance, GUIDANCE),
+            "coordinates": (self.coordinates, COORDINATES),
             "objective": (self.objective, OBJECTIVES),
             "endpoint_spread": (self.endpoint_spread, SPREADS),
             "order": (self.order, (1, 2)),
@@ -81,20 +97,35 @@ class FlowdasSpec(Spec):
         for name, (value, valid) in choices.items():
             if value not in valid:
                 raise ConfigError(f"scheme flowdas: {name} is {value!r}; valid: {', '.join(map(str, valid))}")
-        if self.n_steps < 2 or self.n_endpoints < 1 or self.step_size < 0:
+        if self.n_steps < 2 or self.n_endpoints < 1 or not 0 <= self.step_size < math.inf:
             raise ConfigError(
                 f"scheme flowdas: n_steps is {self.n_steps}, n_endpoints {self.n_endpoints}, step_size "
                 f"{self.step_size}; expected 2 or more, 1 or more, 0 or more"
             )
+        if not (0 <= self.s_from < 1 and 0 <= self.fallback_from <= 1):
+            raise ConfigError(
+                f"scheme flowdas: s_from is {self.s_from}, fallback_from {self.fallback_from}; expected interpolant "
+                "times, from 0 to 1 (s_from below 1)"
+            )
 
     def build(self, context: SchemeContext) -> Flowdas:
-        """Build the scheme; raises ConfigError unless the forecast model is a learned interpolant."""
-        if context.model is not None and not isinstance(context.model, InterpolantForecast):
+        """Build the scheme; raises ConfigError unless the forecast model is an interpolant that knows the path."""
+        if context.model is not None:
+            self._require(context.model)
+        linear = self.guidance == "moment_matching"
+        return Flowdas(self, replace(NEEDS, linear_operators=linear))
+
+    def _require(self, model: ForecastModel) -> None:
+        if not isinstance(model, InterpolantForecast):
             raise ConfigError(
                 "scheme flowdas: forecast.kind must be interpolant, for the scheme samples the learned transition; "
-                f"got {type(context.model).__name__}"
+                f"got {type(model).__name__}"
             )
-        return Flowdas(self)
+        if self.coordinates == "state" and not has_state_path(model.transition):
+            raise ConfigError(
+                "scheme flowdas: coordinates is 'state', and these weights know no path from state to state (their "
+                "residual is not Gaussian, or its deviation varies over the field); take coordinates: residual"
+            )
 
 
 @dataclass(frozen=True)
@@ -159,9 +190,13 @@ class Flowdas:
         hx = finite_hx(background.latest, observations, scheme="flowdas")
         model, frames = last_step(prior, noise, scheme="flowdas")
         prediction = model.transition.predict(frames)
-        seen = observe_residual(prediction, observations, climatological_scale(model.climatology, observations))
+        scale = climatological_scale(model.climatology, observations)
         members = MemberNoise(noise, background.members, "flowdas", device=prediction.mean.device)
-        analysed = prediction.to_state(self.sample_residual(prediction, seen, members))
+        if self.settings.coordinates == "state":
+            analysed = self.sample_state(prediction, frames[:, -1], observations, scale, members)
+        else:
+            seen = observe_residual(prediction, observations, scale)
+            analysed = prediction.to_state(self.sample_residual(prediction, seen, members))
         require_finite(analysed, layout=background.layout, scheme="flowdas")
         used = used_share(observations.values - hx, observations.hx(analysed.to(torch.float64)) - hx)
         report = {"n_obs": float(len(observations)), "dof_signal": used * len(observations)}
@@ -174,21 +209,43 @@ class Flowdas:
 
         Raises AnalysisFailed for moment matching when members do not share their covariance.
         """
+        self._require_shared(prediction)
+        way = Interpolant(self.settings.beta_power)
+        drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64))
+        return sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
+
+    def sample_state(
+        self,
+        prediction: Prediction,
+        now: Float[Tensor, "member channel *space"],
+        observations: Observations,
+        scale: Float[Tensor, "obs"],
+        noise: MemberNoise,
+    ) -> Float[Tensor, "member channel *space"]:
+        """One guided path of every member from its present state; physical units.
+
+        Raises AnalysisFailed where the path is not known, and as `sample_residual`.
+        """
+        self._require_shared(prediction)
+        path = state_path(prediction, now)
+        seen = observe_path(path, observations, scale, is_linear=observations.is_linear)
+        drift = EndpointDrift(path.endpoint, Interpolant(self.settings.beta_power), path.start)
+        z = sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
+        return path.to_physical(z).to(prediction.mean.dtype)
+
+    def _require_shared(self, prediction: Prediction) -> None:
         if self.settings.guidance == "moment_matching" and not isinstance(prediction, SharedCovariancePrediction):
             raise AnalysisFailed(
                 f"guidance moment_matching: the covariance of {type(prediction).__name__} differs between members; "
                 "expected one that they share. Use conjugate or gauss_newton with these weights"
             )
-        way = Interpolant(self.settings.beta_power)
-        drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64))
-        return sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
 
-    def _guide(self, seen: ScaledObservation | ScaledMap, noise: MemberNoise) -> Guide:
+    def _guide(self, seen: ScaledMap | PathObservation, noise: MemberNoise) -> Guide:
         options = self.settings
         if options.guidance == "dps":
             return PosteriorSamplingGuidance(seen, options.step_size, options.s_from)
         if options.guidance == "moment_matching":
-            if not isinstance(seen, ScaledObservation):
+            if not isinstance(seen, ScaledObservation | LinearPathObservation):
                 raise AnalysisFailed(
                     "flowdas: guidance moment_matching needs linear operators, got a nonlinear one; use monte_carlo"
                 )

@@ -44,7 +44,10 @@ def driven_turbulence(size: Size) -> Iterator[Ranked]:
     """One analysis from a known state."""
     models = make_models()
     states = list(known_states(models, 1 + size.states))[1:]
-    methods = {OURS: navier_stokes.filter_method(models), TRUE: navier_stokes.letkf_method(models, is_true=True)}
+    methods = {
+        OURS: navier_stokes.filter_method(models),
+        TRUE: navier_stokes.letkf_method(models, is_true=True, inflation=1.0),
+    }
     for setting in NS_SETTINGS:
         counts = {
             name: [

@@ -27,6 +27,7 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.prediction import LearnedTransition
+from cycler_da.generative.state_path import has_state_path
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, ObservationOperator, Observations
@@ -177,6 +178,11 @@ class CountedTransition:
     def state_climatology(self) -> Any:
         """That of the transition."""
         return self.inner.state_climatology
+
+    @property
+    def has_state_path(self) -> bool:
+        """Whether the transition's is known."""
+        return has_state_path(self.inner)
 
     def predict(self, frames: Float[Tensor, "batch time channel *space"]) -> Any:
         """That of the transition."""

@@ -5,7 +5,8 @@
     moment_matching   misfit of the endpoint's Gaussian: exact for Gaussian transitions, nothing to tune
 
 The same guides as in scheme `flowdas`, for the comparison inside `interpolant_filter`, whose coupling gives them the
-factor p(y | x_i) that they lack. They run over `n_steps` of interpolant time; the tau grid is not used.
+factor p(y | x_i) that they lack. They run over `n_steps` of interpolant time in the whitened residual, which a filter
+draws; the tau grid is not used.
 Source and limits: `schemes.flowdas`.
 """
 
@@ -45,6 +46,7 @@ class MonteCarloSpec(Spec):
     def _options(self) -> FlowdasSpec:
         return FlowdasSpec(
             guidance="monte_carlo",
+            coordinates="residual",
             step_size=self.step_size,
             n_steps=self.n_steps,
             n_endpoints=self.n_endpoints,
@@ -72,7 +74,13 @@ class DpsSpec(Spec):
         return DriftGuidance(self._options())
 
     def _options(self) -> FlowdasSpec:
-        return FlowdasSpec(guidance="dps", step_size=self.step_size, n_steps=self.n_steps, s_from=self.s_from)
+        return FlowdasSpec(
+            guidance="dps",
+            coordinates="residual",
+            step_size=self.step_size,
+            n_steps=self.n_steps,
+            s_from=self.s_from,
+        )
 
 
 @register("guidance", "moment_matching")
@@ -87,7 +95,7 @@ class MomentMatchingSpec(Spec):
 
     def build(self) -> DriftGuidance:
         """Make the guidance."""
-        return DriftGuidance(FlowdasSpec(guidance="moment_matching", n_steps=self.n_steps))
+        return DriftGuidance(FlowdasSpec(guidance="moment_matching", coordinates="residual", n_steps=self.n_steps))
 
 
 @dataclass(frozen=True)
