@@ -9,7 +9,7 @@ import torch
 
 from cycler_da.generative.analytic import GaussianEndpoint
 from cycler_da.generative.covariance import FullCovariance
-from cycler_da.generative.drift_sampler import EndpointDrift, sample_ode, sample_sde
+from cycler_da.generative.drift_sampler import EndpointDrift, GuidePoint, sample_ode, sample_sde
 from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, PosteriorSamplingGuidance
 from cycler_da.generative.interpolant import Interpolant
 from cycler_da.generative.localisation import MemberNoise
@@ -53,9 +53,9 @@ class Scalar:
         return v[:, None, :]
 
 
-def _drift(n: int, beta_power: int = 2) -> EndpointDrift:
+def _drift(n: int, beta_power: int = 2, diffusion: str = "sigma") -> EndpointDrift:
     model = GaussianEndpoint(MEAN.expand(n, 1, 3), FullCovariance(COVARIANCE))
-    return EndpointDrift(model, Interpolant(beta_power), START.expand(n, 1, 3).clone())
+    return EndpointDrift(model, Interpolant(beta_power), START.expand(n, 1, 3).clone(), diffusion)
 
 
 def _moment_errors(draws: torch.Tensor) -> tuple[float, float]:
@@ -73,6 +73,22 @@ def test_the_sde_reproduces_a_gaussian_transition_as_steps_grow_small(steps, mea
 
 
 @pytest.mark.parametrize("beta_power", [1, 2])
+def test_the_foellmer_process_has_the_same_endpoints(beta_power):
+    n, drift = 20_000, _drift(20_000, beta_power, "foellmer")
+    assert drift.scale(0.3) == pytest.approx((0.7 * (2.7 if beta_power == 2 else 1.3)) ** 0.5)
+    mean, covariance = _moment_errors(sample_sde(drift, n_steps=400, noise=BulkNoise(Noise(8), range(n), "t")))
+    assert mean < 0.04
+    assert covariance < 0.04
+
+
+def test_the_drift_of_the_foellmer_process_goes_on_to_the_start():
+    for beta_power in (1, 2):
+        drift = _drift(1, beta_power, "foellmer")
+        s = 1e-7
+        torch.testing.assert_close(drift(s, drift.start), drift(0.0, drift.start), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("beta_power", [1, 2])
 def test_the_probability_flow_reproduces_a_gaussian_transition(beta_power):
     n = 20_000
     draws = sample_ode(_drift(n, beta_power), n_steps=100, noise=BulkNoise(Noise(2), range(n), "t"))
@@ -81,21 +97,55 @@ def test_the_probability_flow_reproduces_a_gaussian_transition(beta_power):
     assert covariance < 0.05
 
 
-def _scalar_drift(n: int) -> EndpointDrift:
+def _scalar_drift(n: int, diffusion: str = "sigma") -> EndpointDrift:
     """x1 ~ N(2, 0.5), started at 1."""
     model = GaussianEndpoint((2.0 * ONE).expand(n, 1, 1), FullCovariance(0.5 * torch.eye(1, dtype=torch.float64)))
-    return EndpointDrift(model, Interpolant(), torch.ones(n, 1, 1, dtype=torch.float64))
+    return EndpointDrift(model, Interpolant(), torch.ones(n, 1, 1, dtype=torch.float64), diffusion)
 
 
-@pytest.mark.parametrize("variance", [0.05, 0.2, 1.0])
-def test_moment_matching_is_the_exact_posterior_whatever_the_observation_error(variance):
+@pytest.mark.parametrize(
+    ("variance", "diffusion"), [(0.05, "sigma"), (0.2, "sigma"), (1.0, "sigma"), (0.2, "foellmer")]
+)
+def test_moment_matching_is_the_exact_posterior_whatever_the_observation_error(variance, diffusion):
     n, noise = 20_000, BulkNoise(Noise(3), range(20_000), "t")
     draws = sample_sde(
-        _scalar_drift(n), n_steps=500, noise=noise, guide=MomentMatchingGuidance(Scalar(3.0, variance))
+        _scalar_drift(n, diffusion), n_steps=500, noise=noise, guide=MomentMatchingGuidance(Scalar(3.0, variance))
     ).flatten()
     gain = 0.5 / (0.5 + variance)
     assert float(draws.mean()) == pytest.approx(2.0 + gain, abs=0.03)
     assert float(draws.var()) == pytest.approx((1.0 - gain) * 0.5, rel=0.06)
+
+
+@dataclass(frozen=True)
+class TwoSums:
+    """Two sums of three numbers."""
+
+    matrix: torch.Tensor
+    values: torch.Tensor
+    error_variance: torch.Tensor
+
+    def __call__(self, x):
+        return x.flatten(1) @ self.matrix.T
+
+    linear = __call__
+
+    def adjoint(self, v):
+        return (v @ self.matrix)[:, None, :]
+
+
+@pytest.mark.parametrize("s", [0.1, 0.6, 0.95])
+def test_the_derivative_of_the_mean_guides_as_the_covariance_does(s):
+    matrix = torch.tensor([[1.0, 0.0, 2.0], [0.5, -1.0, 0.0]], dtype=torch.float64)
+    seen = TwoSums(matrix, torch.tensor([2.0, 1.0], dtype=torch.float64), torch.tensor([0.3, 0.1], dtype=torch.float64))
+    drift = _drift(4)
+    at = drift.start + torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def moved(guide):
+        leaf = at.clone().requires_grad_()
+        return guide(GuidePoint(drift, s, 0.01, leaf, drift(s, leaf), leaf[:, None], 0))
+
+    ours, theirs = (MomentMatchingGuidance(seen, from_derivative=flag) for flag in (True, False))
+    torch.testing.assert_close(moved(ours), moved(theirs), rtol=1e-6, atol=1e-12)
 
 
 @pytest.mark.parametrize("order", [1, 2])

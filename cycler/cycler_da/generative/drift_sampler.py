@@ -2,10 +2,11 @@
 
 With the endpoint mean m(s, x) = E[x1 | I_s = x, x0] the drift b and the score follow in closed form (interpolant.py):
 
-    SDE   dX = b ds + sigma dW,              X_0 = x0           (Euler-Maruyama, first order, no noise in the last step)
-    ODE   dX/ds = b - (sigma^2 / 2) score,   X_s0 drawn         (midpoint, second order)
+    SDE   dX = [b + (g^2 - sigma^2) / 2 score] ds + g dW,  X_0 = x0   (Euler-Maruyama, first order, no noise at the end)
+    ODE   dX/ds = b - (sigma^2 / 2) score,                 X_s0 drawn (midpoint, second order)
 
-Both have the interpolant's marginals, so X_1 ~ p(x1 | x0) as the steps grow small. They are here as the reference:
+All have the interpolant's marginals, so X_1 ~ p(x1 | x0) as the steps grow small; g is sigma, as published, or that of
+the Foellmer process, the one of all that is closest to its noise. They are here as the reference:
 `localise` reaches the same law in one to ten steps. A guide adds a displacement to every step of the SDE; the point is
 then a leaf of the autograd graph, and the graph runs through the endpoint model.
 Sources: Chen et al. (2024), arXiv:2403.13724, eqs. 7-9; Albergo, Boffi, Vanden-Eijnden (2023), arXiv:2303.08797.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+DIFFUSIONS = ("sigma", "foellmer")
 #: Normal numbers of one member drawn at once; fixed, so that the bytes do not depend on the batch.
 _BLOCK = 1 << 18
 
@@ -39,6 +41,15 @@ class EndpointDrift:
     model: EndpointModel
     interpolant: Interpolant
     start: Float[Tensor, "batch channel *space"]
+    diffusion: str = "sigma"  # of DIFFUSIONS
+
+    def scale(self, s: float) -> float:
+        """g(s)."""
+        return self.interpolant.foellmer(s) if self.diffusion == "foellmer" else self.interpolant.sigma(s)
+
+    def excess(self, s: float) -> float:
+        """(g^2 - sigma^2) / 2."""
+        return 0.5 * (self.scale(s) ** 2 - self.interpolant.sigma(s) ** 2)
 
     def endpoint_mean(self, s: float, x: Float[Tensor, "batch channel *space"]) -> Tensor:
         """E[x1 | I_s = x, x0]; at s = 0 the point carries nothing."""
@@ -48,8 +59,19 @@ class EndpointDrift:
         return self.model.mean(tau, u)
 
     def __call__(self, s: float, x: Float[Tensor, "batch channel *space"]) -> Tensor:
-        """b(s, x), 0 <= s < 1."""
-        return self.interpolant.drift(s, x, self.start, self.endpoint_mean(s, x))
+        """b(s, x) + (g^2 - sigma^2) / 2 score, 0 <= s < 1; at s = 0 for x = x0, where the score has a limit."""
+        mean = self.endpoint_mean(s, x)
+        drift = self.interpolant.drift(s, x, self.start, mean)
+        if self.diffusion == "sigma":
+            return drift
+        return drift + self.excess(s) * self._score(s, x, mean)
+
+    def _score(self, s: float, x: Tensor, mean: Tensor) -> Tensor:
+        way = self.interpolant
+        if s > 0.0:
+            return way.score(s, x, self.start, mean)
+        slopes = way.slopes(0.0)  # (x - alpha x0 - beta m) / s -> -alpha' x0 - beta' m
+        return (slopes[0] * self.start + slopes[1] * mean) / way.sigma(0.0) ** 2
 
 
 @dataclass(frozen=True)
@@ -94,7 +116,7 @@ def sample_sde(
             move = _guided_move(drift, guide, s, ds, x, draws=next(extra), step=step)
         x, z = x + move, next(path)
         if step + 1 < n_steps:
-            x = x + drift.interpolant.sigma(s) * ds**0.5 * z
+            x = x + drift.scale(s) * ds**0.5 * z
     return x
 
 

@@ -49,6 +49,11 @@ class Interpolant:
         """Scale of the Brownian motion."""
         return self.noise_scale * (1.0 - s)
 
+    def foellmer(self, s: float) -> float:
+        """Diffusion of the Foellmer process: g^2 = 2 s sigma (sigma beta'/beta - sigma') - sigma^2."""
+        sigma = self.sigma(s)
+        return (2.0 * sigma * (self.beta_power * sigma + s * self.noise_scale) - sigma**2) ** 0.5
+
     def slopes(self, s: float) -> tuple[float, float, float]:
         """Derivatives (alpha', beta', sigma')."""
         return -1.0, self.beta_power * s ** (self.beta_power - 1), -self.noise_scale

@@ -35,7 +35,7 @@ from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.forecast.base import ForecastModel
 from cycler_da.generative.climatology import StateClimatology
-from cycler_da.generative.drift_sampler import EndpointDrift, Guide, sample_sde
+from cycler_da.generative.drift_sampler import DIFFUSIONS, EndpointDrift, Guide, sample_sde
 from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, PosteriorSamplingGuidance
 from cycler_da.generative.interpolant import Interpolant
 from cycler_da.generative.localisation import MemberNoise
@@ -57,6 +57,7 @@ from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import used_share
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
+from cycler_da.schemes.transition.kinds import has_own_covariances, kind_of_prediction
 from cycler_da.schemes.transition.last_step import last_step
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 NEEDS = Needs(couples_members=False, previous=True, n_members=1)
 GUIDANCE = ("monte_carlo", "dps", "moment_matching")
 COORDINATES = ("state", "residual")
+COVARIANCES = ("shared", "derivative")
 
 
 @register("scheme", "flowdas")
@@ -83,12 +85,16 @@ class FlowdasSpec(Spec):
     endpoint_spread: str = "released"
     fallback_from: float = 0.9  # interpolant time after which collapsed weights are looked for; 1: never
     s_from: float = 0.04  # dps: guidance begins here
+    covariance: str = "shared"  # moment_matching: of the transition, or the derivative of the endpoint mean
+    diffusion: str = "sigma"
     beta_power: int = 2
 
     def __post_init__(self) -> None:
         choices = {
             "guidance": (self.guidance, GUIDANCE),
             "coordinates": (self.coordinates, COORDINATES),
+            "covariance": (self.covariance, COVARIANCES),
+            "diffusion": (self.diffusion, DIFFUSIONS),
             "objective": (self.objective, OBJECTIVES),
             "endpoint_spread": (self.endpoint_spread, SPREADS),
             "order": (self.order, (1, 2)),
@@ -108,6 +114,11 @@ class FlowdasSpec(Spec):
                 "times, from 0 to 1 (s_from below 1)"
             )
 
+    @property
+    def needs_shared_covariance(self) -> bool:
+        """True where one S is factorised for all members."""
+        return self.guidance == "moment_matching" and self.covariance == "shared"
+
     def build(self, context: SchemeContext) -> Flowdas:
         """Build the scheme; raises ConfigError unless the forecast model is an interpolant that knows the path."""
         if context.model is not None:
@@ -120,6 +131,11 @@ class FlowdasSpec(Spec):
             raise ConfigError(
                 "scheme flowdas: forecast.kind must be interpolant, for the scheme samples the learned transition; "
                 f"got {type(model).__name__}"
+            )
+        if self.needs_shared_covariance and has_own_covariances(kind_of_prediction(model)):
+            raise ConfigError(
+                "scheme flowdas: guidance moment_matching has one covariance for all members, and with these weights "
+                "every member has one of its own; take covariance: derivative"
             )
         if self.coordinates == "state" and not has_state_path(model.transition):
             raise ConfigError(
@@ -211,7 +227,7 @@ class Flowdas:
         """
         self._require_shared(prediction)
         way = Interpolant(self.settings.beta_power)
-        drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64))
+        drift = EndpointDrift(prediction.endpoint, way, prediction.blank(torch.float64), self.settings.diffusion)
         return sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
 
     def sample_state(
@@ -229,15 +245,16 @@ class Flowdas:
         self._require_shared(prediction)
         path = state_path(prediction, now)
         seen = observe_path(path, observations, scale, is_linear=observations.is_linear)
-        drift = EndpointDrift(path.endpoint, Interpolant(self.settings.beta_power), path.start)
+        way = Interpolant(self.settings.beta_power)
+        drift = EndpointDrift(path.endpoint, way, path.start, self.settings.diffusion)
         z = sample_sde(drift, n_steps=self.settings.n_steps, noise=noise, guide=self._guide(seen, noise))
         return path.to_physical(z).to(prediction.mean.dtype)
 
     def _require_shared(self, prediction: Prediction) -> None:
-        if self.settings.guidance == "moment_matching" and not isinstance(prediction, SharedCovariancePrediction):
+        if self.settings.needs_shared_covariance and not isinstance(prediction, SharedCovariancePrediction):
             raise AnalysisFailed(
                 f"guidance moment_matching: the covariance of {type(prediction).__name__} differs between members; "
-                "expected one that they share. Use conjugate or gauss_newton with these weights"
+                "expected one that they share. Take covariance: derivative with these weights, or guidance gauss_newton"
             )
 
     def _guide(self, seen: ScaledMap | PathObservation, noise: MemberNoise) -> Guide:
@@ -249,7 +266,7 @@ class Flowdas:
                 raise AnalysisFailed(
                     "flowdas: guidance moment_matching needs linear operators, got a nonlinear one; use monte_carlo"
                 )
-            return MomentMatchingGuidance(seen)
+            return MomentMatchingGuidance(seen, from_derivative=options.covariance == "derivative")
         return MonteCarloGuidance(
             seen,
             noise,

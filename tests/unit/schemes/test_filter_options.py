@@ -53,7 +53,11 @@ def test_options_that_are_used_at_times_or_say_what_is_done_are_taken(options):
 @pytest.mark.parametrize(
     "config, changes, message",
     [
-        (DENSE, ["scheme.guidance={kind: moment_matching}"], "every member has one of its own; use guidance conjugate"),
+        (
+            DENSE,
+            ["scheme.guidance={kind: moment_matching}"],
+            "every member has one of its own; give .* covariance: derivative",
+        ),
         (DENSE, ["scheme.surprise=3"], "surprise with coupling transform needs a transition .* leave surprise out"),
         (DENSE, ["scheme.surprise=3", "scheme.coupling=square_root"], "surprise with coupling square_root needs"),
         (FIELD, ["scheme.surprise=3"], "needs a transition whose spread differs from place"),

@@ -89,13 +89,17 @@ class MomentMatchingSpec(Spec):
     """Options, as in scheme `flowdas`."""
 
     n_steps: int = 20
+    covariance: str = "shared"
 
     def __post_init__(self) -> None:
         self.build()
 
     def build(self) -> DriftGuidance:
         """Make the guidance."""
-        return DriftGuidance(FlowdasSpec(guidance="moment_matching", coordinates="residual", n_steps=self.n_steps))
+        spec = FlowdasSpec(
+            guidance="moment_matching", coordinates="residual", covariance=self.covariance, n_steps=self.n_steps
+        )
+        return DriftGuidance(spec)
 
 
 @dataclass(frozen=True)

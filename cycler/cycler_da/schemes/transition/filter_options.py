@@ -56,11 +56,11 @@ def require_possible(spec: InterpolantFilterSpec, guidance: Guidance, context: S
             f"{_WHERE}: guidance {spec.guidance['kind']} takes linear operators alone, and a stream is seen through "
             f"{curved}; use guidance conjugate or gauss_newton"
         )
-    is_matching = isinstance(guidance, DriftGuidance) and guidance.options.guidance == "moment_matching"
+    is_matching = isinstance(guidance, DriftGuidance) and guidance.options.needs_shared_covariance
     if is_matching and has_own_covariances(kind):
         raise ConfigError(
             f"{_WHERE}: guidance moment_matching needs a covariance that all members share, and with these weights "
-            "every member has one of its own; use guidance conjugate or gauss_newton"
+            "every member has one of its own; give the guidance covariance: derivative, or use conjugate"
         )
     if spec.surprise is None or spec.coupling == "perturbed_observations":
         return
