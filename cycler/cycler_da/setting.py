@@ -20,10 +20,12 @@ from cycler_da.executor import ModelSource
 from cycler_da.forecast import ForecastModel
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.layout import Layout
+from cycler_da.noise import Noise
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers operators and networks)
 from cycler_da.obs.base import ObservationOperator
 from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.obs.qc_settings import QCSettings
+from cycler_da.obs.seen_stream import SeenStream
 from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
@@ -173,12 +175,12 @@ def build_setting(config: ExperimentConfig) -> Setting:
             f"{format_duration(every)}, and there is no forecast before the cycle began; shorten cycles.window"
         )
     streams = tuple(_stream(block, layout, every, window) for block in config.observations)
-    operators = tuple(next(iter(stream.operators.values())) for stream in streams)
+    seen = tuple(_seen(stream, config.valid_times()[1]) for stream in streams)
     return Setting(
         config=config,
         layout=layout,
         control=control,
-        chains=tuple(_chain(block, config, control, operators) for block in config.chains),
+        chains=tuple(_chain(block, config, control, seen) for block in config.chains),
         streams=streams,
         nature=nature,
         start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
@@ -205,15 +207,13 @@ def _physical_layout(system: Spec, nature: Spec | None) -> Layout:
     return layout if system.has_position else nature.layout()
 
 
-def _chain(
-    block: ChainBlock, config: ExperimentConfig, control: Control, operators: tuple[ObservationOperator, ...]
-) -> Chain:
-    where = f"chains.{block.name}"
+def _chain(block: ChainBlock, config: ExperimentConfig, control: Control, streams: tuple[SeenStream, ...]) -> Chain:
+    where, operators = f"chains.{block.name}", tuple(stream.operator for stream in streams)
     options: Mapping[str, Any] = config.forecast if block.forecast is None else block.forecast
     forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
     model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
-    context = SchemeContext(control.layout, model, read_covariance, operators)
+    context = SchemeContext(control.layout, model, read_covariance, operators, streams)
     try:
         scheme = scheme_spec.build(context)  # type: ignore[attr-defined]
     except ConfigError as error:
@@ -278,6 +278,18 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         seed=block.draw.seed,
         every=step_within(block.draw.every, window, layout, where=f"{where}.draw.every"),
     )
+
+
+def _seen(stream: Stream, first: np.datetime64) -> SeenStream:
+    """What is known of a stream before its files are there; of drawn ones the sites of the first window."""
+    operator, network = next(iter(stream.operators.values())), stream.network
+    if network is None:
+        return SeenStream(stream.name, operator)
+    # On another scale the errors of files depend on the values; the same there means nothing here.
+    drawn = (stream.error, stream.error_at_zero) if stream.error_scale == "physical" else ()
+    errors = tuple(error for error in drawn if error is not None)
+    noise = Noise.of_cycle(stream.seed, first)
+    return SeenStream(stream.name, operator, lambda: network.sites(first, noise=noise, stream=stream.name), errors)
 
 
 def _law(block: DrawBlock, *, where: str) -> ErrorLaw:

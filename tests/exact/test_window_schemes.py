@@ -268,7 +268,7 @@ def test_without_weights_a_climatology_by_waves_is_needed():
 
 def test_soad_refuses_an_operator_that_its_weights_do_not_know():
     context = dataclasses.replace(CONTEXT, operators=(ArctanSpec().build(LAYOUT),))
-    with pytest.raises(ConfigError, match=r"not made for the operator arctan .* they know linear operators alone"):
+    with pytest.raises(ConfigError, match=r"not made for the operator arctan .* know linear operators alone"):
         SoadSpec().build(context)
     with pytest.raises(AnalysisFailed, match="are of no field that the weights know"):
         SoadSpec().build(CONTEXT).analyse(prior(), observations(ArctanSpec().build(LAYOUT)), noise=Noise(1), carry={})

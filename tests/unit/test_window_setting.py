@@ -70,11 +70,39 @@ def test_a_window_longer_than_the_covariances_is_refused(repository, monkeypatch
 )
 def test_soad_takes_the_operator_of_its_weights_and_no_other(repository, monkeypatch, weights, operator, is_known):
     scheme, change = f"{{kind: soad, weights: {weights}}}", f"observations.insitu.operator={operator}"
+    changes = (change, "observations.insitu.draw.network.variables=[q1]")
     if is_known:
-        assert setting(repository, monkeypatch, scheme, change).chains
+        assert setting(repository, monkeypatch, scheme, *changes).chains
         return
-    with pytest.raises(ConfigError, match=r"not made for the operator arctan .* they know arctan of q1"):
-        setting(repository, monkeypatch, scheme, change)
+    message = r"not made for the operator arctan \(scale 3e-06\); they know arctan \(scale 2e-06\) of q1"
+    with pytest.raises(ConfigError, match=message):
+        setting(repository, monkeypatch, scheme, *changes)
+
+
+def test_soad_refuses_a_variable_that_its_weights_do_not_know_through_an_operator_that_they_do(
+    repository, monkeypatch, weights
+):
+    scheme, operator = (
+        f"{{kind: soad, weights: {weights}}}",
+        "observations.insitu.operator={kind: arctan, scale: 2.0e-6}",
+    )
+    message = r"stream insitu observes q2 through arctan \(scale 2e-06\), .* they know arctan \(scale 2e-06\) of q1"
+    with pytest.raises(ConfigError, match=message):
+        setting(repository, monkeypatch, scheme, operator)
+
+
+def test_soad_refuses_curves_of_stations_between_cells_and_takes_their_values(repository, monkeypatch, weights):
+    scheme, stations = f"{{kind: soad, weights: {weights}}}", "{kind: stations, count: 30, variables: [q1]}"
+    network = f"observations.insitu.draw.network={stations}"
+    with pytest.raises(ConfigError, match=r"stream insitu observes between cells through arctan; .* or scheme sda"):
+        setting(repository, monkeypatch, scheme, network, "observations.insitu.operator={kind: arctan, scale: 2.0e-6}")
+    assert setting(repository, monkeypatch, scheme, network).chains
+
+
+def test_what_files_will_say_is_left_to_the_analysis(repository, monkeypatch, weights):
+    scheme = f"{{kind: soad, weights: {weights}}}"
+    changes = ("observations.insitu.draw=null", "observations.insitu.operator={kind: arctan, scale: 2.0e-6}")
+    assert setting(repository, monkeypatch, scheme, *changes).chains
 
 
 @pytest.mark.parametrize("kind", ["sda", "pdediff", "soad"])

@@ -100,6 +100,20 @@ def same_operator(one: object, other: object) -> bool:
     return all(_same(getattr(one, f.name), getattr(other, f.name)) for f in fields(one))
 
 
+def operator_words(operator: ObservationOperator) -> str:
+    """Name and the numbers of an operator's settings, as `arctan (scale 2.7333e-06)`."""
+    settings = [f"{name} {value:g}" for name, value in _numbers(operator)]
+    return f"{operator.name} ({', '.join(settings)})" if settings else operator.name
+
+
+def _numbers(part: Any) -> list[tuple[str, float]]:
+    found: list[tuple[str, float]] = []
+    for f in fields(part) if is_dataclass(part) and not isinstance(part, type) else ():
+        value = getattr(part, f.name)
+        found += [(f.name, value)] if isinstance(value, float) else _numbers(value)
+    return found
+
+
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return torch.equal(one, other)

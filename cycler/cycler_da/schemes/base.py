@@ -16,6 +16,7 @@ from cycler_da.generative.climatology import StateCovariance
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObservationOperator, Observations
+from cycler_da.obs.seen_stream import SeenStream
 from cycler_da.schemes.ensemble.mapper import Mapper, one_by_one
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class SchemeContext:
     read_covariance: Callable[[str, Layout, str | None], tuple[StateCovariance, str]] | None = None
     #: Of every stream of the experiment; empty where streams are not known.
     operators: tuple[ObservationOperator, ...] = ()
+    #: The same streams with what is known of their sites and errors; empty where streams are not known.
+    streams: tuple[SeenStream, ...] = ()
 
 
 @runtime_checkable

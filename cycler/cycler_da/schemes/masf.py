@@ -56,6 +56,7 @@ from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.frame.settings import require
+from cycler_da.schemes.frame.stream_checks import require_at_cells, require_error
 from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:
@@ -114,14 +115,19 @@ class MasfSpec(Spec):
     def build(self, context: SchemeContext) -> Masf:
         """Build the scheme.
 
-        Raises ConfigError for operators that are no masks and scales of other variables, WeightsMismatch for weights
-        of another kind, LayoutMismatch for those of other states.
+        Raises ConfigError for operators that are no masks, drawn observations between cells or with another error than
+        that of the weights, and scales of other variables; WeightsMismatch for weights of another kind, LayoutMismatch
+        for those of other states.
         """
         layout = context.layout
         for operator in context.operators:
             require_mask(operator, layout, scheme="masf")
+        for stream in context.streams:
+            require_at_cells(stream, layout, scheme="masf", other="operator cell")
         if self.weights is not None:
             weights = load_bridge(Path(self.weights), layout=layout, sha256=self.sha256)
+            std = weights.scaling.std
+            require_error(context.streams, weights.error, std, layout, scheme="masf", weights=self.weights)
             return Masf(self, layout, field_scaling(weights.scaling.mean, weights.scaling.std, layout), weights)
         names = layout.channels
         expected = f"one number, or one for each of {', '.join(names)}"

@@ -42,7 +42,7 @@ from cycler_da.generative.two_head_weights import TwoHeadWeights, load_heads
 from cycler_da.generative.two_heads import Augmented, GaussianHeads, Heads, Mixed, PairProcess, pair_of_members
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
-from cycler_da.obs.fields import ObservedField, observed_fields, same_operator
+from cycler_da.obs.fields import ObservedField, observed_fields, operator_words, same_operator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
@@ -50,6 +50,7 @@ from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.frame.scaled_pairs import PairFields, fields_by_cell, fields_by_observation
 from cycler_da.schemes.frame.settings import require
+from cycler_da.schemes.frame.stream_checks import field_names, require_error, require_known_fields
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.masf import CARRIED, FineTuneSpec
 
@@ -86,8 +87,8 @@ class MasfTwoHeadsSpec(Spec):
     def build(self, context: SchemeContext) -> MasfTwoHeads:
         """Build the scheme.
 
-        Raises ConfigError for operators that the weights do not know, WeightsMismatch for weights of another kind or
-        form, LayoutMismatch for those of other states.
+        Raises ConfigError for operators, fields and drawn errors that the weights do not know, WeightsMismatch for
+        weights of another kind or form, LayoutMismatch for those of other states.
         """
         if self.weights is None:
             return MasfTwoHeads(self, None, ())
@@ -95,11 +96,14 @@ class MasfTwoHeadsSpec(Spec):
         fields = observed_fields(weights.observed, context.layout)
         for operator in context.operators:
             if not any(same_operator(field.operator, operator) for field in fields):
-                names = ", ".join(f"{dict(block['operator'])} of {block['variable']}" for block in weights.observed)
                 raise ConfigError(
-                    f"scheme {NAME}: weights {self.weights} were not made for the operator {operator.name} with these "
-                    f"settings; they know {names}. Train weights with it (data.observed), or leave weights out"
+                    f"scheme {NAME}: weights {self.weights} were not made for the operator {operator_words(operator)}; "
+                    f"they know {field_names(fields)}. Train weights with it (data.observed), or leave weights out"
                 )
+        layout, seen = context.layout, context.streams
+        require_known_fields(seen, fields, layout, scheme=NAME, other=f"{NAME} without weights")
+        ones = [1.0] * len(layout.channels)
+        require_error(seen, weights.error, ones, layout, scheme=NAME, weights=self.weights)
         return MasfTwoHeads(self, weights, fields)
 
 

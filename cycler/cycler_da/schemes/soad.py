@@ -34,10 +34,11 @@ from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
 from cycler_da.obs.base import ObsBatch, Observations
-from cycler_da.obs.fields import ObservedField, observed_fields, same_operator, scaled_fields
+from cycler_da.obs.fields import ObservedField, observed_fields, operator_words, same_operator, scaled_fields
 from cycler_da.obs.points import PointOperator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.frame.stream_checks import field_names, require_known_fields
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.measurement import (
@@ -291,8 +292,10 @@ class Soad:
                 found.append(entry_part(frame, self.known.n_states + place, cells[here], values, variance, shape))
         if bool(rest.any()):
             raise AnalysisFailed(
-                f"soad: {int(rest.sum())} observations of stream {batch.stream} through {batch.operator.name} are of "
-                f"no field that the weights know ({_names(self.fields)}); take those weights' operators, or scheme sda"
+                f"soad: {int(rest.sum())} observations of stream {batch.stream} through "
+                f"{operator_words(batch.operator)} are of "
+                f"no field that the weights know ({field_names(self.fields)}); take those weights' operators and "
+                "variables, or scheme sda"
             )
         return found
 
@@ -339,11 +342,8 @@ def _require_known(context: SchemeContext, fields: tuple[ObservedField, ...], we
         if not operator.is_linear and not any(same_operator(field.operator, operator) for field in fields):
             raise ConfigError(
                 f"scheme soad: weights {weights or '(none: a Gaussian)'} were not made for the operator "
-                f"{operator.name} with these settings; they know {_names(fields)}. Train weights with it "
-                "(data.observed), or take scheme sda, which needs none"
+                f"{operator_words(operator)}; they know {field_names(fields)}. Set the operator's options to these, "
+                "train weights with it (data.observed), or take scheme sda, which needs none"
             )
-
-
-def _names(fields: tuple[ObservedField, ...]) -> str:
-    names = [f"{field.kind} of {field.layout.channels[field.channel]}" for field in fields]
-    return ", ".join(names) or "linear operators alone"
+    curved = [stream for stream in context.streams if not stream.operator.is_linear]
+    require_known_fields(curved, fields, context.layout, scheme="soad", other="scheme sda")
