@@ -110,6 +110,9 @@ def _start(n: int) -> torch.Tensor:
     [
         pytest.param(OptimalParticleSpec(), id="weights"),
         pytest.param(OptimalParticleSpec(tau_points=3, tau_max=20.0), id="weights, three tau points"),
+        pytest.param(
+            OptimalParticleSpec(tau_points=3, tau_max=20.0, resample_below=0.9), id="weights, resampled along tau"
+        ),
         pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.0), id="diagonal weights"),
         pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.25), id="a quarter to the transform"),
         pytest.param(InterpolantFilterSpec(inflation=1.0, gamma=0.5, passes=2), id="half, in two passes"),

@@ -4,7 +4,7 @@
 
 Exact for large ensembles whatever the dynamics: the oracle beside which `interpolant_filter` is tested. With a Gaussian
 residual one tau point samples the last factor exactly; with more points (or a denoiser) the exact path weights that the
-first weights leave over are resampled once more.
+first weights leave over are resampled once more, or along the way (`resample_below`, `generative.twisted`).
 Sources: Doucet, Godsill, Andrieu (2000), Stat. Comput. 10, 197-208; Pitt, Shephard (1999) for the two stages.
 
 Known limits: weights collapse as the number of observations grows (one member is left of any ensemble that can be run);
@@ -23,10 +23,18 @@ import torch
 
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.guidance import ConjugateDraw
-from cycler_da.generative.localisation import TAU_MAX, MemberNoise, localise, require_tau_options, tau_grid
+from cycler_da.generative.localisation import (
+    TAU_MAX,
+    EndpointModel,
+    MemberNoise,
+    localise,
+    require_tau_options,
+    tau_grid,
+)
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights, log_normal
-from cycler_da.generative.prediction import Prediction, ResidualObservation, StateObservation
+from cycler_da.generative.prediction import LearnedTransition, Prediction, ResidualObservation, StateObservation
 from cycler_da.generative.resampling import effective_share, log_evidence, n_ancestors, systematic_resampling
+from cycler_da.generative.twisted import localise_twisted
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
@@ -61,9 +69,19 @@ class OptimalParticleSpec(Spec):
 
     tau_points: int = 1  # more only where the residual is not Gaussian
     tau_max: float = TAU_MAX
+    resample_below: float | None = None  # effective share at which chains are resampled along tau; None: at their end
 
     def __post_init__(self) -> None:
         require_tau_options(self.tau_points, self.tau_max, where="scheme optimal_particle")
+        if self.resample_below is not None and not 0 < self.resample_below <= 1:
+            raise ConfigError(
+                f"scheme optimal_particle: resample_below is {self.resample_below}; expected above 0 and at most 1"
+            )
+        if self.resample_below is not None and self.tau_points == 1:
+            raise ConfigError(
+                "scheme optimal_particle: resample_below is not used with one tau point; leave it out, or raise "
+                "tau_points"
+            )
 
     def build(self, context: SchemeContext) -> OptimalParticle:
         """Build the scheme; raises ConfigError unless the forecast model has a transition with noise."""
@@ -79,7 +97,7 @@ class OptimalParticleSpec(Spec):
                 "member has one of its own. Use interpolant_filter (with gamma below 1 it weighs members, too), or "
                 "particle"
             )
-        return OptimalParticle(tau_grid(self.tau_points, self.tau_max))
+        return OptimalParticle(tau_grid(self.tau_points, self.tau_max), self.resample_below)
 
 
 @dataclass(frozen=True)
@@ -87,6 +105,7 @@ class OptimalParticle:
     """The filter on a fixed grid of tau."""
 
     taus: tuple[float, ...]
+    resample_below: float | None = None
     needs: Needs = NEEDS
 
     def analyse(
@@ -107,7 +126,10 @@ class OptimalParticle:
         report["log_evidence"] = log_evidence(weights)
         kept = systematic_resampling(weights, uniform=float(noise.generator("resampling").random()))
         members = MemberNoise(noise, background.members, "guided", device=background.values.device)
-        analysed, again = self._sample(model.transition.predict(frames[kept]), observations, members)
+        if self.resample_below is None:
+            analysed, again = self._sample(model.transition.predict(frames[kept]), observations, members)
+        else:
+            analysed, again = self._sample_twisted(model.transition, frames[kept], observations, members)
         report["ancestors"] = n_ancestors(kept if again is None else kept[again])
         require_finite(analysed, layout=background.layout, scheme=name)
         report["dof_signal"] = dof_signal(observations.hx(analysed.to(torch.float64)), observations.error_variance)
@@ -127,6 +149,28 @@ class OptimalParticle:
         uniform = float(noise.noise.generator("resampling", step=1).random())
         again = systematic_resampling(total - first, uniform=uniform)
         return states[again], again
+
+    def _sample_twisted(
+        self, transition: LearnedTransition, frames: Tensor, observations: Observations, noise: MemberNoise
+    ) -> tuple[Tensor, Tensor]:
+        """Guided draws, resampled along tau and at the end; with the positions that this kept."""
+
+        def bind(which: Tensor) -> tuple[EndpointModel, ResidualObservation]:
+            prediction = transition.predict(frames[which])
+            return prediction.endpoint, ResidualObservation(prediction, observations)
+
+        def uniform(step: int) -> float:
+            return float(noise.noise.generator("resampling", step=1 + step).random())
+
+        # Ancestors have been drawn by the first weights: what they are must not be weighed again.
+        blank, share = transition.predict(frames).blank(torch.float64), self.resample_below
+        assert share is not None
+        chains = localise_twisted(
+            bind, self.taus, like=blank, noise=noise, share=share, uniform=uniform, has_first_weights=False
+        )
+        last = systematic_resampling(chains.log_weights, uniform=uniform(len(self.taus)))
+        ancestors = chains.ancestors[last]
+        return transition.predict(frames[ancestors]).to_state(chains.endpoint[last]), ancestors
 
 
 def log_predictive(prediction: Prediction, observations: Observations) -> Tensor:
