@@ -15,13 +15,13 @@ or from climatology (II, III) with the same transition, and know only past obser
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows: 20, but for Algorithm 1 and the SDA with velocities, which have fewer. Window schemes draw
+Intervals are over windows: 20, but for Algorithm 1 and the cases with velocities, which have fewer. Window schemes draw
 one member for every window and a second for some, so that what needs two has fewer windows (n of the table); their mean
-is that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`ancestral`). In setting III
+is that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`redrawn`). In setting III
 velocities are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no
 field for it and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations.
 Algorithm 1 is run in setting I. Passes are steps of the transition for one window and member (a backward pass is
-counted as two more); seconds are of this process for one window and member, windows together. Costs about two hours of
+counted as two more); seconds are of this process for one window and member, windows together. Costs about 75 minutes of
 processor time, which the cores share; `--quick` has two windows, two steps and one case, and nothing tuned.
 """
 
@@ -52,7 +52,7 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
 )
 from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Tuned, Window, filtered, start, tune
 from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of
-from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, Drawn, Seen, WindowMethods
+from cycler_da.bench.turbulence.soad_settings_windows import PLAIN, SAMPLER, Drawn, Seen, WindowMethods
 from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.noise import Noise
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
@@ -73,7 +73,7 @@ class Size:
     """How much is done; fewer windows than all are the first ones."""
 
     windows: int = 20
-    few_windows: int = 8  # of Algorithm 1, of the SDA with velocities, and those with a second member
+    few_windows: int = 8  # of Algorithm 1, of cases with velocities, and those with a second member
     n_steps: int = 8
     published_steps: int = 256
     years: float = 1.5
@@ -120,7 +120,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     config = {
         "windows": f"{size.windows}, of some rows {size.few_windows}: n; second members of {size.few_windows}",
         "n_steps": size.n_steps,
-        "sampler": f"{SAMPLER} for SDA, SOAD and PDEDiff alike",
+        "sampler": f"{SAMPLER} for SDA, SOAD and PDEDiff alike; {PLAIN} in {2 * size.n_steps} steps for gamma .1",
         "Algorithm 1": f"{size.published_steps} steps",
         "members of filters": f"{MEMBERS[True]} in setting I, {MEMBERS[False]} in II and III",
         "weights": str(WEIGHTS),
@@ -164,8 +164,9 @@ def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], 
         found[name] = partial(answered, answer, each)
     for name, (draw, n_first, n_second) in window_methods(case, size, windows).items():
         found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_first]), n_second)
+    n_filters = size.few_windows if case.sees_velocity else len(each)
     for name, (spec, model) in filters(tuned).items():
-        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each)
+        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each[:n_filters])
     return found
 
 
@@ -180,8 +181,9 @@ def filters(tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, 
 
 def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
     """Window schemes of a case, each with its numbers of windows with one member and with two."""
-    n, few = size.windows, size.few_windows
-    n_sda, second_sda = (few, 0) if case.sees_velocity else (n, few)
+    few = size.few_windows
+    n = few if case.sees_velocity else size.windows
+    n_sda, second_sda = (n // 2, 0) if case.sees_velocity else (n, few)
     found: dict[str, tuple[Drawn, int, int]] = {
         "SOAD, corrected": (windows.soad, n, few),
         "SDA, C_t of every wave": (windows.sda, n_sda, second_sda),

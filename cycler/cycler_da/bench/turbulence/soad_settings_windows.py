@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 SHAPE = (FRAMES, *LAYOUT.state_shape)
 #: Frames of PDEDiff's first window, with a background and without; the others go on from its last frame.
 FIRST = (1, 5)
-#: The reverse chain forgets what early steps got wrong; the ordinary differential equation does not.
-SAMPLER = "ancestral"
+#: Of SDA, SOAD and PDEDiff with the covariance of every wave: the reverse chain, right for Gaussians in any number of
+#: steps (`generative.diffusion.sampler`).
+SAMPLER = "redrawn"
+#: Of likelihoods that know no such covariance, in twice as many steps.
+PLAIN = "second_order"
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,9 @@ class WindowMethods:
 
     def sda_gamma(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with the published likelihood, on our grid of times."""
-        return self._states(replace(self._sda_spec, likelihood="sda", gamma=0.1), seen, noise)
+        return self._states(
+            replace(self._sda_spec, likelihood="sda", gamma=0.1, sampler=PLAIN, n_steps=2 * self.n_steps), seen, noise
+        )
 
     def sda_gaussian(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with the Gaussian of the weights alone."""
