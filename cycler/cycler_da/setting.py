@@ -260,6 +260,9 @@ def _stream(block: StreamBlock, layout: Layout, every: np.timedelta64, window: n
         raise ConfigError(
             f"{where}.draw.error: unknown variable {', '.join(unknown)}; valid: {', '.join(layout.channels)}"
         )
+    for name, error in [*block.draw.error.items(), *(block.draw.error_at_zero or {}).items()]:
+        if not 0 < error < np.inf:
+            raise ConfigError(f"{where}.draw: the error of {name} is {error}; expected a standard deviation above 0")
     built: SiteNetwork = network.build(layout)  # type: ignore[attr-defined]
     return Stream(
         name=block.stream,

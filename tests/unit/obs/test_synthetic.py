@@ -175,6 +175,14 @@ def test_drawn_observations_have_the_law_and_the_deviation_that_are_asked_for(to
     assert torch.equal(batch.values, again.values)
 
 
+@pytest.mark.parametrize("error", ["0.0", "-0.1", ".nan", ".inf"])
+def test_a_drawn_error_that_is_no_deviation_is_refused_when_the_config_is_read(error):
+    path = "config/experiments/lorenz96_half_observed.yaml"
+    key = f"observations.{load_config(path).observations[0].stream}.draw.error"
+    with pytest.raises(ConfigError, match=r"draw: the error of u is .*; expected a standard deviation above 0"):
+        build_setting(load_config(path, [f"{key}={{u: {error}}}"]))
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "text"),
     [
