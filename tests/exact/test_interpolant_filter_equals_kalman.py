@@ -6,6 +6,8 @@ members guided one by one, without the lag-1 coupling, are the counter-example: 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,20 @@ def test_members_guided_one_by_one_stay_far_from_the_kalman_filter(cycled):
     distance, covariance = cycled[-1, 1]
     assert distance > 5 * cycled[-1, 0, 0]
     assert covariance > 1.0
+
+
+@pytest.mark.parametrize("coupling", ["transform", "square_root", "perturbed_observations"])
+@pytest.mark.parametrize(("early", "n_steps"), [(0.0, 1), (0.5, 2)])
+def test_observations_that_say_nothing_leave_the_background(coupling, early, n_steps):
+    model, noise = InterpolantForecast(LAYOUT, _transition(early), (0.0,), "toy"), Noise(3, 7)
+    values = torch.randn(6, 1, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    begin, times = np.datetime64("2020-01-01T00:00:00", "s"), LAYOUT.step * np.arange(n_steps + 1)
+    start = Ensemble(values, begin + times[:1], tuple(range(6)), LAYOUT)
+    background = model.forecast(start, begin + times[-1:], noise=noise)
+    told = _observe(np.zeros(N), np.array([1, 6]), np.random.default_rng(1), background.valid_time)
+    nothing = replace(told, batches=tuple(replace(batch, error=1e9 * batch.error) for batch in told.batches))
+    spec = InterpolantFilterSpec(coupling=coupling, inflation=1.0)
+    analysis = spec.build(SchemeContext(LAYOUT, model)).analyse(
+        Prior(background, start, model), nothing, noise=noise, carry={}
+    )
+    torch.testing.assert_close(analysis.ensemble.latest, background.latest, rtol=0, atol=1e-6)

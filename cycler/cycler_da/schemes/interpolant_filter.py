@@ -11,7 +11,8 @@ the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
     2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform), by a
        lag-1 smoother (square_root; perturbed_observations, in low dimension), or not at all, which hardly assimilates;
        with gamma < 1 in part by resampling, low dimension only, where weights do not collapse
-    3. one draw of x' from every moved member, guided by y (`guidance`)
+    3. one draw of x' from every moved member, guided by y (`guidance`), with the noise that drew its background: where
+       observations say nothing, the background is left as it is
 
 For linear-Gaussian systems it is the Kalman filter, exact for large ensembles. y enters both factors and
 is not counted twice, because C0 stands in the predictive likelihood. Nonlinear h is linearised where members are.
@@ -67,7 +68,7 @@ from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, Coupling
 from cycler_da.schemes.transition.filter_options import require_possible, require_used
-from cycler_da.schemes.transition.last_step import last_step
+from cycler_da.schemes.transition.last_step import last_draw, last_step
 from cycler_da.schemes.transition.predictive import Predictive
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class InterpolantFilter:
         known = self._known_inflation(carry, background.layout)
         inflation = self.settings.inflation if known is None else known.factor
         coupled = self.coupling.move(model, frames, observations, noise=members, inflation=inflation)
-        analysed = self.sample(model, coupled.frames, observations, members, gram=coupled.predictive.shared)
+        drawn = last_draw(prior, model, noise, device=frames.device)
+        analysed = self.sample(model, coupled.frames, observations, drawn, gram=coupled.predictive.shared)
         require_finite(analysed, layout=background.layout, scheme=name)
         report |= coupled.report
         if known is not None:

@@ -17,6 +17,7 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.forecast.base import ForecastModel, model_steps
+from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.prediction import MEMBERS_AT_ONCE
 from cycler_da.noise import Noise
 from cycler_da.schemes.base import Prior
@@ -43,6 +44,18 @@ def last_step(prior: Prior, noise: Noise, *, scheme: str) -> tuple[InterpolantFo
         between = start.valid_time + model.layout.step * np.arange(1, n_steps)
         frames = torch.cat([frames, _forecast(prior.model, start, between, noise).values], dim=1)
     return model, model.kicked(frames, noise, start.members, n_steps)
+
+
+def last_draw(prior: Prior, model: InterpolantForecast, noise: Noise, *, device: torch.device) -> MemberNoise:
+    """The noise with which the background's last step was drawn.
+
+    A guided draw that begins with it leaves the background where observations say nothing: what changes there is what
+    the members' frames changed.
+    """
+    start, background = prior.previous, prior.background
+    assert start is not None  # `last_step` saw to it
+    steps = model_steps(start.valid_time, np.array([background.valid_time]), model.layout.step)
+    return MemberNoise(noise, background.members, f"forecast.{steps[0]}", device=device)
 
 
 def _forecast(model: ForecastModel, start: Ensemble, times: np.ndarray, noise: Noise) -> Ensemble:
