@@ -122,7 +122,7 @@ def test_without_coupling_members_are_what_guidance_alone_makes_of_them():
     previous, seen = start(6), observations([0.7, -1.1])
     spec = InterpolantFilterSpec(coupling="none")
     alone = spec.build(SchemeContext(LAYOUT, MODEL))
-    noise = MemberNoise(Noise.of_cycle(3, TIME), previous.members, "guided")
+    noise = MemberNoise(Noise.of_cycle(3, TIME), previous.members, "forecast.1")
     expected = alone.sample(MODEL, previous.values, seen, noise)
     assert torch.equal(analyse(spec, seen, previous).ensemble.latest, expected)
 
