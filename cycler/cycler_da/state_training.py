@@ -9,7 +9,8 @@ first (white, up to `perturbation` of the scaling's standard deviation), for in 
 Scores of the card, on pairs of other trajectories, none of them moved: RMSE of the mean beside persistence,
 climatology and the ensemble mean of the true model (the least that any mean can have); the negative log likelihood of
 the residual beside that of one Gaussian for all states; and of the residual whitened by its own root the mean square
-(1: the spread is right), skewness and excess kurtosis (0: no denoiser could know more than the Gaussian).
+(1: the spread is right), skewness and excess kurtosis (0: no denoiser could know more than the Gaussian). Where they
+are not 0 a block `denoiser` has one fitted to the whitened residual (`generative.residual_training`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from cycler_da.errors import ConfigError
+from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.dense_training import DenseFit, ScaledPairs, residuals, root_loss, whiten, whiten_by_base
-from cycler_da.generative.networks.base import MeanAndRoot
+from cycler_da.generative.dense_transition import DenseTransition
+from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec
+from cycler_da.generative.residual_training import (
+    N_DRAWS,
+    N_SCORED,
+    ResidualFit,
+    energy_by_points,
+    energy_score,
+    held_out_loss,
+)
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
@@ -130,15 +141,21 @@ class StateSimulation:
     def pairs(self, starts: Float[Tensor, "sample channel *space"], *, stream: str) -> ScaledPairs:
         """Each start with the state one transition later, scaled."""
         ends = self.advance(starts, self.data.interval, stream=f"{stream}.transition")
-        return ScaledPairs(self._scaled(starts), self._scaled(ends))
+        return ScaledPairs(self.scaled(starts), self.scaled(ends))
 
     def true_means(self, starts: Float[Tensor, "sample channel *space"]) -> Float[Tensor, "sample channel *space"]:
         """Ensemble mean of the true model one transition later, scaled."""
-        copies = starts.repeat_interleave(_TRUE_MEMBERS, dim=0)
-        ends = self.advance(copies, self.data.interval, stream="true means")
-        return self._scaled(ends.unflatten(0, (-1, _TRUE_MEMBERS)).mean(dim=1))
+        return self.true_draws(starts, _TRUE_MEMBERS, stream="true means").mean(dim=1)
 
-    def _scaled(self, x: Tensor) -> Tensor:
+    def true_draws(
+        self, starts: Float[Tensor, "sample channel *space"], n: int, *, stream: str
+    ) -> Float[Tensor, "sample draw channel *space"]:
+        """Draws of the true model one transition later, scaled."""
+        ends = self.advance(starts.repeat_interleave(n, dim=0), self.data.interval, stream=stream)
+        return self.scaled(ends).unflatten(0, (-1, n))
+
+    def scaled(self, x: Float[Tensor, "sample channel *space"]) -> Float[Tensor, "sample channel *space"]:
+        """Physical to scaled, float32."""
         return ((x - self._centre(x)) / self._std(x)).to(torch.float32)
 
     def _centre(self, like: Tensor) -> Tensor:
@@ -154,6 +171,7 @@ def train_states(
     settings: TrainSettings,
     *,
     run_folder: Path,
+    denoiser: NetworkSpec | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_message: Callable[[str], None] = lambda text: None,
 ) -> TrainedTransition:
@@ -168,7 +186,7 @@ def train_states(
     network, seconds = DenseFit(training, held_out, settings, run_folder, on_progress).run()
     flat = states[-len(states) // 5 :].flatten(1)  # the latest, which have forgotten where they began
     on_message("score on held-out pairs")
-    return TrainedTransition(
+    trained = TrainedTransition(
         network=network,
         layout=data.layout(),
         transition={"kind": "dense"},
@@ -177,6 +195,40 @@ def train_states(
         facts={"n_pairs": len(training), "n_held_out": len(held_out), "seed": data.seed},
         seconds=seconds,
     )
+    if denoiser is None:
+        return trained
+    on_message(f"fit {denoiser.kind} to the whitened residual, {settings.steps} steps")
+    fitted, more = ResidualFit(network, denoiser, settings, run_folder, on_progress).run(training)
+    on_message("score draws")
+    return replace(
+        trained,
+        transition={"kind": "dense", "denoiser": {"kind": denoiser.kind, "arguments": dict(denoiser.arguments)}},
+        scores={**trained.scores, **score_denoiser(network, fitted, held_out, simulation, held_starts[:N_SCORED])},
+        seconds=seconds + more,
+        denoiser=fitted,
+    )
+
+
+@torch.no_grad()
+def score_denoiser(
+    network: MeanAndRoot,
+    denoiser: NetworkDenoiser,
+    held_out: ScaledPairs,
+    simulation: StateSimulation,
+    starts: Float[Tensor, "sample channel *space"],
+) -> dict[str, Any]:
+    """What a card says of a denoiser; `starts` are the first of the held-out ones, physical units."""
+    transition = DenseTransition(network, simulation.scaling, denoiser=denoiser)
+    ends = held_out.ends[: len(starts)]
+    energy = energy_by_points(transition, starts, ends, seed=simulation.data.seed, to_scaled=simulation.scaled)
+    true = simulation.true_draws(starts, N_DRAWS, stream="true draws")
+    return {
+        "denoising loss": {"Gaussian": 1.0, "denoiser": held_out_loss(network, denoiser, held_out)},
+        f"energy score of {N_DRAWS} draws, first {len(starts)} pairs": {
+            **energy,
+            "true model": energy_score(true, ends),
+        },
+    }
 
 
 @torch.no_grad()

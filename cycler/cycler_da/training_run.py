@@ -16,6 +16,7 @@ import torch
 from cycler_da.errors import ConfigError
 from cycler_da.field_training import SimulatedData, train_fields
 from cycler_da.generative.networks import NetworkSpec
+from cycler_da.generative.residual_training import require_residual_mlp
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
@@ -50,6 +51,7 @@ class TrainConfig:
     network: NetworkSpec
     fit: Mapping[str, Any]
     history: int = 1
+    denoiser: NetworkSpec | None = None  # of the residual, for data of kind simulated_states
     source: str = ""  # the config's own text, for the card
 
     def settings(self, device: str) -> TrainSettings:
@@ -71,16 +73,19 @@ def read_train_config(path: Path) -> TrainConfig:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"training config {path}: expected a mapping of keys, got {type(raw).__name__}")
     blocks = dict(raw)
-    network = dict(blocks.get("network", {}))
-    kind = network.pop("kind", "")
     scaling = {name: tuple(float(value) for value in values) for name, values in blocks.get("scaling", {}).items()}
-    blocks["network"] = NetworkSpec(kind, network)
+    blocks |= {name: _read_network(blocks.get(name, {})) for name in ("network", "denoiser") if name in blocks}
+    blocks.setdefault("network", NetworkSpec("", {}))
     blocks["scaling"] = read_strictly(Scaling, scaling, where="scaling")
     blocks["data"] = _read_data(blocks.get("data", {}))
     blocks["source"] = text
     config: TrainConfig = read_strictly(TrainConfig, blocks, where=str(path))
     if isinstance(config.data, SimulatedWindows):
         config.data.require_mirrored(config.scaling)
+    if config.denoiser is not None:
+        if not isinstance(config.data, SimulatedStates):
+            raise ConfigError("denoiser is for data of kind simulated_states; leave it out")
+        require_residual_mlp(config.denoiser)
     return config
 
 
@@ -106,11 +111,12 @@ def run_training(
     elif isinstance(data, ObservedStates):
         trained = train_observed(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
-        trained = train_states(data, scaling, settings, **told)
+        trained = train_states(data, scaling, settings, denoiser=config.denoiser, **told)
     elif isinstance(data, SimulatedWindows):
         trained = train_windows(data, scaling, settings, **told)
     else:
         trained = train_fields(data, scaling, settings, history=config.history, **told)
+    networks = [net for net in (trained.network, trained.denoiser) if net is not None]
     card = WeightCard(
         name=config.name,
         layout=trained.layout,
@@ -124,12 +130,15 @@ def run_training(
             "torch": torch.__version__,
             "device": device,
             "seconds": round(trained.seconds, 1),
-            "n_parameters": sum(p.numel() for p in trained.network.parameters()),
+            "n_parameters": sum(p.numel() for net in networks for p in net.parameters()),
             **trained.facts,
         },
         scores=trained.scores,
     )
-    return save_weights(Path(config.out), card, state=trained.network.state_dict(), measured=trained.measured)
+    states = {"state": trained.network.state_dict(), "measured": trained.measured}
+    if trained.denoiser is not None:
+        states["denoiser"] = trained.denoiser.state_dict()
+    return save_weights(Path(config.out), card, **states)
 
 
 def _require_device(data: TrainingData, device: str) -> None:
@@ -141,6 +150,11 @@ def _require_device(data: TrainingData, device: str) -> None:
         raise ConfigError(
             f"device is {device!r}; data of kind {kind} is trained on the processor alone, in minutes: leave it out"
         )
+
+
+def _read_network(block: Mapping[str, Any]) -> NetworkSpec:
+    options = dict(block)
+    return NetworkSpec(options.pop("kind", ""), options)
 
 
 def _read_data(block: Mapping[str, Any]) -> TrainingData:

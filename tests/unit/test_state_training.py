@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cycler_da.errors import ConfigError, LayoutMismatch
+from cycler_da.errors import ConfigError, LayoutMismatch, WeightsMismatch
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.weights import load_transition
 from cycler_da.systems.double_well import DoubleWellSpec
@@ -100,6 +100,43 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(tmp_path):
     with pytest.raises(Stopped):
         run_training(config, on_progress=stop)
     assert run_training(config).sha256 == expected.sha256
+
+
+LONG = {
+    "interval: 5": "interval: 50",
+    "pairs: 20000": "pairs: 4000",
+    "fit:": "denoiser: {kind: residual_mlp, size: 1, width: 16, depth: 2}\nfit:",
+}
+
+
+def test_a_denoiser_is_fitted_after_mean_and_root_scored_and_kept_with_the_weights(tmp_path):
+    card = run_training(read_train_config(write(tmp_path, steps=600, every=600, **LONG)))
+    assert card.scores["denoising loss"]["denoiser"] < 1.0
+    energy = next(scores for name, scores in card.scores.items() if name.startswith("energy score"))
+    assert energy["true model"] < energy["10 points to 60"] < energy["Gaussian, 1 point"]
+    transition = load_transition(tmp_path / "weights")
+    assert isinstance(transition, DenseTransition) and transition.denoiser is not None
+    assert card.training["n_parameters"] > sum(weight.numel() for weight in transition.network.parameters())
+    path = tmp_path / "weights" / "card.json"
+    path.write_text(path.read_text().replace('"width": 16', '"width": 17'))
+    with pytest.raises(WeightsMismatch, match="do not fit denoiser 'residual_mlp'"):
+        load_transition(tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [("{kind: mlp, size: 1}", "are fitted by: residual_mlp"), ("{kind: residual_mlp, size: 1, wide: 3}", "wide")],
+)
+def test_a_denoiser_that_cannot_be_fitted_is_refused_when_the_config_is_read(tmp_path, block, text):
+    with pytest.raises(ConfigError, match=text):
+        read_train_config(write(tmp_path, **{"fit:": f"denoiser: {block}\nfit:"}))
+
+
+def test_a_denoiser_for_other_data_is_refused(tmp_path):
+    path = tmp_path / "window.yaml"
+    path.write_text((CONFIGS / "lorenz63_window.yaml").read_text() + "\ndenoiser: {kind: residual_mlp, size: 3}\n")
+    with pytest.raises(ConfigError, match="denoiser is for data of kind simulated_states"):
+        read_train_config(path)
 
 
 @pytest.mark.parametrize(

@@ -61,10 +61,11 @@ def train(
 
             def show(progress) -> None:  # type: ignore[no-untyped-def]  # generative.training.Progress
                 bar.update(task, total=progress.steps, completed=progress.step)
-                console.print(
-                    f"step {progress.step}: held-out one-step RMSE {progress.validation_rmse:.5f} "
-                    f"(persistence {progress.persistence_rmse:.5f}), {progress.seconds:.0f} s"
-                )
+                scores = f"loss {progress.loss:.4f}"
+                if progress.validation_rmse is not None:
+                    scores = f"held-out one-step RMSE {progress.validation_rmse:.5f} "
+                    scores += f"(persistence {progress.persistence_rmse:.5f})"
+                console.print(f"step {progress.step}: {scores}, {progress.seconds:.0f} s")
 
             card = run_training(
                 read, device=device, code_version=code_version(), on_progress=show, on_message=console.print

@@ -9,7 +9,8 @@ advected   advected.AdvectedTransition: any patch of the same variable, spacing 
            Measured: correlation.parts, climatology.parts (weight, length in cells), climatology.moments
            (mean, standard deviation); settings: spread, limits, flow
 dense      dense_transition.DenseTransition: few variables; the layout must be the card's.
-           Measured: climatology.mean, climatology.covariance, physical units
+           Measured: climatology.mean, climatology.covariance, physical units; settings: denoiser, kind and arguments of
+           the network whose tensors stand under "denoiser."
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import torch
 from torch import nn
 
 from cycler_da.advection import FlowSettings
-from cycler_da.errors import WeightsMismatch
+from cycler_da.errors import ConfigError, WeightsMismatch
 from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.climatology import StateClimatology
 from cycler_da.generative.covariance import Covariance, FullCovariance, spectral_from_shells
+from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.local_covariance import (
     REACH,
@@ -33,6 +35,7 @@ from cycler_da.generative.local_covariance import (
     StationaryCorrelation,
     exponential_correlation,
 )
+from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
@@ -43,6 +46,8 @@ from cycler_da.layout import Layout
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Prefix of a denoiser's tensors.
+DENOISER = "denoiser."
 #: Climatological correlations are long, and known to a few per cent: exp(-8) = 3e-4 may wrap around.
 _CLIMATOLOGICAL_REACH = 8.0
 #: Covariances that are measured for a transition on a torus: of its residual and of its states.
@@ -94,7 +99,7 @@ def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> 
     return Transition(parts.network, parts.scaling, covariance, climatology=climatology, history=parts.history)
 
 
-def _dense(parts: Parts) -> DenseTransition:
+def _dense(parts: Parts, *, denoiser: Mapping[str, Any] | None = None) -> DenseTransition:
     parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
     channels = len(parts.layout.channels)
     mean = parts.measured["climatology.mean"].reshape(channels, -1).mean(dim=1)
@@ -103,7 +108,19 @@ def _dense(parts: Parts) -> DenseTransition:
         raise WeightsMismatch(
             f"weights {parts.source}: a dense transition has a network of kind mlp or quadratic_ring, got another"
         )
-    return DenseTransition(parts.network, parts.scaling, climatology, history=parts.history)
+    learned = None if denoiser is None else _denoiser(parts, NetworkSpec(denoiser["kind"], denoiser["arguments"]))
+    return DenseTransition(parts.network, parts.scaling, climatology, parts.history, learned)
+
+
+def _denoiser(parts: Parts, spec: NetworkSpec) -> NetworkDenoiser:
+    """The residual denoiser with its weights, on the device of the network."""
+    state = {name.removeprefix(DENOISER): x for name, x in parts.measured.items() if name.startswith(DENOISER)}
+    try:
+        denoiser = NetworkDenoiser(build_network(spec))
+        denoiser.load_state_dict(state, strict=True)
+    except (ConfigError, RuntimeError) as error:
+        raise WeightsMismatch(f"weights {parts.source} do not fit denoiser {spec.kind!r}: {error}") from error
+    return denoiser.to(next(parts.network.parameters()).device).eval().requires_grad_(False)
 
 
 def _advected(

@@ -6,19 +6,22 @@ In scaled units z = (x - mean) / std, with n values in a state,
 
 L0 is the root of the mean residual covariance, P(z0) a learned triangle. Whitened by a root of its own state, the
 residual of Lorenz-63 over 0.25 time units is nearly Gaussian (skewness and excess kurtosis below 0.1),
-so that nothing is left for a denoiser to learn and one step of tau is a draw of the transition.
+so that nothing is left for a denoiser to learn and one step of tau is a draw of the transition. Where the next state
+has several modes a `denoiser` knows them (`dense_denoiser`), and draws take several steps of tau; one is the Gaussian.
 
 Far from the attractor a network knows nothing and may say anything: states that it sees, and means, are held within
 `FARTHEST` climatological deviations in every variable, and residuals have at most the variance of the climate, for a
 step leaves no more open.
 
-Guidance is exact for linear observations: S_i = H L_i L_i^T H^T / (1 + tau) + R of every member, factorised densely.
-Limits: n^2 numbers for each member; one state of history; a transition with several modes needs a denoiser.
+Guidance of a Gaussian is exact for linear observations: S_i = H L_i Cov[r | U] L_i^T H^T + R of every member,
+factorised densely. With a denoiser every step is guided as if r given U were Gaussian, and what predicts observations
+before any step is taken (`root`) is the Gaussian with the mean and covariance of the transition.
+Limits: n^2 numbers for each member; one state of history.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,8 +29,11 @@ import torch
 from torch.nn import functional as F
 
 from cycler_da.generative.climatology import StateClimatology
+from cycler_da.generative.denoiser import NetworkDenoiser
+from cycler_da.generative.dense_denoiser import DenoisedEndpoint
 from cycler_da.generative.gauss_newton import GaussNewtonDraw
 from cycler_da.generative.gaussian_transition import WhiteEndpoint
+from cycler_da.generative.localisation import EndpointModel
 from cycler_da.generative.networks.base import MeanAndRoot
 from cycler_da.generative.prediction import ResidualObservation, StateObservation
 from cycler_da.generative.scaling import Scaling
@@ -53,6 +59,7 @@ class DenseTransition:
     scaling: Scaling
     state_climatology: StateClimatology | None = None
     history: int = 1
+    denoiser: NetworkDenoiser | None = None  # of the whitened residual, its parameters without gradients
 
     @property
     def predicts(self) -> type[DensePrediction]:
@@ -67,12 +74,13 @@ class DenseTransition:
         increment, root = (torch.cat(column) for column in zip(*parts, strict=True))
         mean = self._held(now + (increment.to(now.dtype) * self._std(now)))
         rows = self._std(now).to(torch.float64).expand(now.shape[1:]).reshape(-1, 1)
-        return DensePrediction(mean, rows * _no_wider_than_the_climate(root), self.scaling)
+        endpoint = WhiteEndpoint() if self.denoiser is None else DenoisedEndpoint(self.denoiser, scaled)
+        return DensePrediction(mean, rows * _no_wider_than_the_climate(root), self.scaling, endpoint)
 
     @property
     def has_state_path(self) -> bool:
-        """Always: the residual is Gaussian."""
-        return True
+        """True without a denoiser: the residual is Gaussian."""
+        return self.denoiser is None
 
     def _held(self, states: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch channel *space"]:
         """States within FARTHEST deviations of the climate; NaN stays NaN."""
@@ -110,11 +118,7 @@ class DensePrediction:
     mean: Float[Tensor, "batch channel *space"]
     root: Float[Tensor, "batch n n"]  # float64, physical units
     path_scaling: Scaling
-
-    @property
-    def endpoint(self) -> WhiteEndpoint:
-        """The whitened residual's endpoint model."""
-        return WhiteEndpoint()
+    endpoint: EndpointModel = field(default_factory=WhiteEndpoint)  # of the whitened residual
 
     @cached_property
     def covariance(self) -> Float[Tensor, "batch n n"]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 
 from cycler_da.generative.covariance import Covariance
-from cycler_da.generative.localisation import EndpointModel, MemberNoise
+from cycler_da.generative.localisation import EndpointModel, MemberNoise, moments
 from cycler_da.generative.path_weights import RecordedEndpoint
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class GaussNewtonDraw:
 
     def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
         """Draw from the linearised posterior of every member."""
-        covariance, mean = self.model.covariance(tau), self.model.mean(tau, u)
+        mean, covariance = moments(self.model, tau, u)
         z = self.noise.normal("endpoint", u.shape[1:], step=step)
         prior = mean + covariance.color(z)
         n_obs = self.observation.values.shape[0]

@@ -50,6 +50,22 @@ class EndpointModel(Protocol):
 
 
 @runtime_checkable
+class MatchedEndpointModel(EndpointModel, Protocol):
+    """An endpoint model that knows the covariance at a place of the path, not its mean over all of them alone."""
+
+    def moments(self, tau: float, u: Float[Tensor, "batch channel *space"]) -> tuple[Tensor, Covariance]:
+        """E and Cov[x1 | U_tau = u, x0] of every state."""
+        ...
+
+
+def moments(model: EndpointModel, tau: float, u: Float[Tensor, "batch channel *space"]) -> tuple[Tensor, Covariance]:
+    """Mean and covariance of the endpoints, as well as the model knows them."""
+    if isinstance(model, MatchedEndpointModel):
+        return model.moments(tau, u)
+    return model.mean(tau, u), model.covariance(tau)
+
+
+@runtime_checkable
 class EndpointDraw(Protocol):
     """Draws endpoints; guidance is a draw that wraps another."""
 
@@ -80,6 +96,16 @@ class MemberNoise:
         return draws.to(self.device)
 
 
+class SharedNoise(MemberNoise):
+    """One generator for all draws, where members are never split over batches: benchmarks and scores."""
+
+    def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
+        """Standard normal draws `(batch, *shape)`."""
+        whole = (len(self.members), *shape)
+        draws = self.noise.shared_normal(f"{self.stream}.{name}", whole, step=step, dtype=self.dtype)
+        return draws.to(self.device)
+
+
 @dataclass(frozen=True)
 class GaussianDraw:
     """Unguided endpoint e = m + C^1/2 z."""
@@ -90,7 +116,8 @@ class GaussianDraw:
     def __call__(self, tau: float, u: Tensor, *, step: int) -> Tensor:
         """Draw from N(m, C)."""
         z = self.noise.normal("endpoint", u.shape[1:], step=step)
-        return self.model.mean(tau, u) + self.model.covariance(tau).color(z)
+        mean, covariance = moments(self.model, tau, u)
+        return mean + covariance.color(z)
 
 
 def require_tau_options(n_points: int, tau_max: float, *, where: str) -> None:

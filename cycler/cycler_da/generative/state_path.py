@@ -57,7 +57,7 @@ class PathPrediction(Prediction, Protocol):
 
 @dataclass(frozen=True)
 class MemberCovariances:
-    """A dense covariance for each member, by its eigenvectors."""
+    """A dense covariance for each member, by its eigenvectors; states come as one row or several for each member."""
 
     values: Float[Tensor, "batch n"]
     vectors: Float[Tensor, "batch n n"]
@@ -81,8 +81,9 @@ class MemberCovariances:
         return MemberCovariances(values / (1.0 + precision * values), self.vectors)
 
     def _function(self, v: Tensor, values: Tensor) -> Tensor:
-        turned = torch.einsum("bij,bi->bj", self.vectors, v.flatten(1).to(self.vectors)) * values
-        return torch.einsum("bij,bj->bi", self.vectors, turned).reshape(v.shape).to(v.dtype)
+        rows = v.flatten(1).to(self.vectors).unflatten(0, (len(values), -1))
+        turned = torch.einsum("bij,bri->brj", self.vectors, rows) * values[:, None]
+        return torch.einsum("bij,brj->bri", self.vectors, turned).reshape(v.shape).to(v.dtype)
 
 
 @dataclass(frozen=True)

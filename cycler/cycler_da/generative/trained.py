@@ -25,3 +25,4 @@ class TrainedTransition:
     scores: Mapping[str, Any]
     facts: Mapping[str, Any]
     seconds: float
+    denoiser: nn.Module | None = None  # of a residual that is not Gaussian

@@ -1,7 +1,8 @@
 """Released weights: a safetensors file and a card, and nothing that can execute code.
 
-`<folder>/weights.safetensors` holds network tensors under "network." and what was measured with them
-(covariances of residual and climatology; which, depends on the kind of transition, see assembly.py).
+`<folder>/weights.safetensors` holds network tensors under "network.", those of a residual denoiser under "denoiser."
+where there is one, and what was measured with them (covariances of residual and climatology; which, depends on the kind
+of transition, see assembly.py).
 `<folder>/card.json` says which transition, network, layout, scaling and history they need, their sha256, how
 they were trained and how they scored on held-out data beside baselines.
 """
@@ -20,7 +21,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from cycler_da.errors import ConfigError, WeightsMismatch
-from cycler_da.generative.assembly import Parts, assemble
+from cycler_da.generative.assembly import DENOISER, Parts, assemble
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
@@ -79,10 +80,17 @@ class WeightCard:
 
 
 def save_weights(
-    folder: Path, card: WeightCard, *, state: Mapping[str, Tensor], measured: Mapping[str, Tensor]
+    folder: Path,
+    card: WeightCard,
+    *,
+    state: Mapping[str, Tensor],
+    measured: Mapping[str, Tensor],
+    denoiser: Mapping[str, Tensor] | None = None,
 ) -> WeightCard:
-    """Write network state, measured tensors (kept in float64) and card; returns the card with its sha256."""
-    tensors = {f"{_NETWORK}{name}": value.detach().cpu().contiguous() for name, value in state.items()}
+    """Write states of network and denoiser, measured tensors (kept in float64), card; the card with its sha256."""
+    states = {_NETWORK: state, DENOISER: denoiser or {}}
+    named = {f"{prefix}{name}": value for prefix, values in states.items() for name, value in values.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in named.items()}
     tensors |= {name: value.to(torch.float64).cpu().contiguous() for name, value in measured.items()}
     raw = save(tensors)
     digest = hashlib.sha256(raw).hexdigest()
@@ -124,7 +132,7 @@ def load_transition(
 
 
 def load_parts(folder: Path, *, sha256: str | None = None) -> tuple[WeightCard, nn.Module, dict[str, Tensor]]:
-    """Card, network with its weights, and what was measured with them; raises WeightsMismatch."""
+    """Card, network with its weights, and what else stands with them; raises WeightsMismatch."""
     card = read_card(folder)
     tensors = load(_read(folder, card, sha256))
     try:

@@ -158,7 +158,7 @@ def _lasting_passages(x: Float[Tensor, "cycle"]) -> list[tuple[int, int]]:
 
 def _rows(case: str, method: str, sums: list[ScoreSums], switches: Switches) -> list[Row]:
     rows = []
-    for heading, formula in _FORMULAS.items():
+    for heading, formula in FORMULAS.items():
         estimate = score_interval(sums, formula)
         rows.append(Row(case, method, heading, estimate.value, estimate.low, estimate.high, len(sums)))
     share = switches.n_recovered / switches.n if switches.n else float("nan")
@@ -175,7 +175,8 @@ def _reliability(sums: ScoreSums) -> float:
     return float(((mean - share) ** 2 / np.maximum(count, 1)).sum() / count.sum())
 
 
-_FORMULAS: dict[str, Any] = {
+#: Scores of the table, by heading.
+FORMULAS: dict[str, Any] = {
     "RMSE": lambda sums: score(sums, variable="state", metric="rmse"),
     "fair CRPS": lambda sums: score(sums, variable="state", metric="fair_crps"),
     "spread/skill": lambda sums: score(sums, variable="state", metric="spread_skill"),

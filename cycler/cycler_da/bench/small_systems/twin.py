@@ -26,6 +26,7 @@ import torch
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.localisation import GaussianDraw, SharedNoise, localise
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.state_path import has_state_path
 from cycler_da.layout import Layout
@@ -74,10 +75,15 @@ class LearnedTruth:
 
     transition: LearnedTransition
     layout: Layout
+    taus: tuple[float, ...] = (0.0,)
 
     def advance(self, states: Float[Tensor, "batch channel *space"], noise: Noise) -> Tensor:
         """States one cycle later."""
         prediction = self.transition.predict(states[:, None])
+        if len(self.taus) > 1:
+            keyed = SharedNoise(noise, range(len(states)), "window")
+            draw, blank = GaussianDraw(prediction.endpoint, keyed), prediction.blank(torch.float64)
+            return prediction.to_state(localise(draw, self.taus, like=blank, noise=keyed))
         z = noise.shared_normal("window", states.shape, step=0, dtype=torch.float64)
         return prediction.to_state(z)
 
@@ -198,6 +204,7 @@ class Method:
     n_members: int
     spec: Any = None
     learned: LearnedTransition | None = None  # of one cycle; None: the true model
+    taus: tuple[float, ...] = (0.0,)  # of the learned model's forecasts
     together: bool = False
     scale: float = 1.0  # of the observations, where members of all trials are analysed together
 
@@ -256,13 +263,13 @@ class Run:
     def _model(self) -> InterpolantForecast | None:
         if self.transition is None:
             return None
-        return InterpolantForecast(self.twin.layout, self.transition, (0.0,), self.method.name)
+        return InterpolantForecast(self.twin.layout, self.transition, self.method.taus, self.method.name)
 
     def _forecast(self, states: Tensor, noise: Noise) -> Tensor:
         batch = states.flatten(0, 1)
         model = self.twin.model
         if self.transition is not None:
-            model = LearnedTruth(self.transition, self.twin.layout)
+            model = LearnedTruth(self.transition, self.twin.layout, self.method.taus)
         return model.advance(batch, noise).reshape(states.shape)
 
     def _analyse(self, scheme: AnalysisScheme, previous: Tensor, background: Tensor, cycle: int) -> Tensor:

@@ -6,6 +6,7 @@ from cycler_da.generative.networks.fno import FourierNeuralOperator
 from cycler_da.generative.networks.incompressible import IncompressibleSpectralNet
 from cycler_da.generative.networks.mlp import Mlp
 from cycler_da.generative.networks.quadratic_ring import QuadraticRingNet
+from cycler_da.generative.networks.residual_mlp import ResidualMlp
 from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.networks.two_head_ring import TwoHeadRing
 from cycler_da.generative.networks.unet import UNet
@@ -21,6 +22,7 @@ __all__ = [
     "NetworkSpec",
     "QuadraticRingNet",
     "QuadraticSpectralNet",
+    "ResidualMlp",
     "TwoHeadRing",
     "UNet",
     "WindowTemporal",

@@ -33,8 +33,8 @@ class Mlp(MeanAndRoot):
     def __init__(self, *, size: int, width: int = 96, depth: int = 3) -> None:
         super().__init__()
         self.size = size
-        self.mean = _tower(size, size, width=width, depth=depth)
-        self.root = _tower(size, size * (size + 1) // 2, width=width, depth=depth)
+        self.mean = tower(size, size, width=width, depth=depth)
+        self.root = tower(size, size * (size + 1) // 2, width=width, depth=depth)
         self.register_buffer("increment_std", torch.ones(size))
         self.register_buffer("base_root", torch.eye(size))
 
@@ -58,7 +58,8 @@ class Mlp(MeanAndRoot):
         return root
 
 
-def _tower(n_inputs: int, n_outputs: int, *, width: int, depth: int) -> nn.Sequential:
+def tower(n_inputs: int, n_outputs: int, *, width: int, depth: int) -> nn.Sequential:
+    """Hidden layers with SiLU between, and a last layer that starts at zero."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Linear(n_inputs if i == 0 else width, width), nn.SiLU()]
