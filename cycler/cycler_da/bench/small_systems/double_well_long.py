@@ -54,7 +54,7 @@ LEARNED: dict[str, Callable[[int], EnkfSpec | ParticleSpec | InterpolantFilterSp
 @benchmark("double_well_long", summary="a residual that is not Gaussian, drawn in 1 to 10 points of tau")
 def double_well_long(quick: bool, progress: Progress) -> BenchResult:
     """Run every method on the same truths and observations."""
-    n_trials, n_cycles, spin_up = (4, 15, 5) if quick else (10, 160, 10)
+    n_trials, n_cycles, spin_up = (4, 15, 5) if quick else (8, 80, 10)
     transition = learned_transition()
     n_rows = len(ERRORS) * (3 + len(LEARNED) * len(GRIDS))
     rows: list[Row] = []
