@@ -134,7 +134,7 @@ def test_a_denoiser_that_cannot_be_fitted_is_refused_when_the_config_is_read(tmp
 
 def test_a_denoiser_for_other_data_is_refused(tmp_path):
     path = tmp_path / "window.yaml"
-    path.write_text((CONFIGS / "lorenz63_window.yaml").read_text() + "\ndenoiser: {kind: residual_mlp, size: 3}\n")
+    path.write_text((CONFIGS / "qg_window.yaml").read_text() + "\ndenoiser: {kind: residual_mlp, size: 3}\n")
     with pytest.raises(ConfigError, match="denoiser is for data of kind simulated_states"):
         read_train_config(path)
 
