@@ -86,7 +86,10 @@ def test_weights_without_a_path_are_refused_when_the_scheme_is_built(monkeypatch
     grid = Grid((Axis("x", 2, units="1"),))
     layout = Layout("toy", (Variable("a", "1", "toy"),), grid, np.timedelta64(3600, "s"))
     model = InterpolantForecast(layout, GaussianTransition(lambda x: x, covariance), (0.0,), "toy")
-    assert FlowdasSpec().build(SchemeContext(layout, model)).needs.linear_operators is False
+    built = FlowdasSpec().build(SchemeContext(layout, model))
+    assert built.needs.linear_operators is False
+    assert built.settings.order == 1 and FlowdasSpec(order=2).build(SchemeContext(layout, model)).settings.order == 2
+    assert FlowdasSpec(coordinates="residual").build(SchemeContext(layout, model)).settings.order == 2
     monkeypatch.setattr(GaussianTransition, "has_state_path", False)
     with pytest.raises(ConfigError, match="coordinates: residual"):
         FlowdasSpec().build(SchemeContext(layout, model))

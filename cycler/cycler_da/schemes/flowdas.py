@@ -18,6 +18,9 @@ Source: Chen et al. (2025), FlowDAS, arXiv:2501.16642, Algorithm 2, eqs. 7-10; s
 Departures: one sample of every member, not one for the whole state; misfits in units of the climatological deviation of
 each variable, as in the paper, when the weights know it and h is linear. The defaults take 100 steps where the paper
 takes 500, and five times the zeta of its Lorenz-63: the total pull grows with zeta n_steps.
+Second order asks for the drift at the end of the path of a state that white noise has moved; where the transition has
+next to no spread in most directions, as in fields, that is amplified without bound, and first order is taken there from
+state to state (decision 0039).
 Limits: step_size fits one network of observations, one error level and one number of steps; cost is n_steps passes of a
 denoiser with gradients (twice that in second order).
 """
@@ -80,7 +83,7 @@ class FlowdasSpec(Spec):
     step_size: float = 1e-3  # zeta; unused by moment_matching
     n_steps: int = 100
     n_endpoints: int = 25  # J
-    order: int = 2
+    order: int | None = None  # None: 2, but 1 from state to state where members share one covariance (fields)
     objective: str = "squared"
     endpoint_spread: str = "released"
     fallback_from: float = 0.9  # interpolant time after which collapsed weights are looked for; 1: never
@@ -97,7 +100,7 @@ class FlowdasSpec(Spec):
             "diffusion": (self.diffusion, DIFFUSIONS),
             "objective": (self.objective, OBJECTIVES),
             "endpoint_spread": (self.endpoint_spread, SPREADS),
-            "order": (self.order, (1, 2)),
+            "order": (self.order, (None, 1, 2)),
             "beta_power": (self.beta_power, (1, 2)),
         }
         for name, (value, valid) in choices.items():
@@ -124,7 +127,8 @@ class FlowdasSpec(Spec):
         if context.model is not None:
             self._require(context.model)
         linear = self.guidance == "moment_matching"
-        return Flowdas(self, replace(NEEDS, linear_operators=linear))
+        order = self.order or (1 if self.coordinates == "state" and _is_field(context.model) else 2)
+        return Flowdas(replace(self, order=order), replace(NEEDS, linear_operators=linear))
 
     def _require(self, model: ForecastModel) -> None:
         if not isinstance(model, InterpolantForecast):
@@ -272,11 +276,17 @@ class Flowdas:
             noise,
             options.step_size,
             n_endpoints=options.n_endpoints,
-            order=options.order,
+            order=options.order or 2,
             objective=options.objective,
             spread=options.endpoint_spread,
             fallback_from=options.fallback_from,
         )
+
+
+def _is_field(model: ForecastModel | None) -> bool:
+    """True where members share a covariance, which has no spread in most directions of a field."""
+    kind = kind_of_prediction(model)
+    return kind is not None and not has_own_covariances(kind)
 
 
 def observe_residual(
