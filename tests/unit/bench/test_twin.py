@@ -40,7 +40,7 @@ def rmse(run: Run, *, spin_up: int) -> float:
 
 
 def test_filters_follow_the_truth_and_members_guided_alone_hardly_do():
-    """Guided alone they have .48 to .66 of the free run's error over six seeds, filters less than .2."""
+    """Guided alone they have .48 to .66 of the free run's error over six seeds, filters less than .1."""
     experiment = twin()
     free = rmse(Run(experiment, Method("free", 60)), spin_up=15)
     alone = rmse(Run(experiment, Method("alone", 60, ALONE, EXACT, together=True)), spin_up=15)
