@@ -17,7 +17,7 @@ in the second always.
 Source: Chen et al. (2025), FlowDAS, arXiv:2501.16642, Algorithm 2, eqs. 7-10; settings of its table S.4.
 Departures: one sample of every member, not one for the whole state; misfits in units of the climatological deviation of
 each variable, as in the paper, when the weights know it and h is linear. The defaults take 100 steps where the paper
-takes 500, and five times the zeta of its Lorenz-63: the total pull grows with zeta n_steps.
+takes 500, and a zeta for that: the total pull grows with zeta n_steps, and it has to be tuned.
 Second order asks for the drift at the end of the path of a state that white noise has moved; where the transition has
 next to no spread in most directions, as in fields, that is amplified without bound, and first order is taken there from
 state to state (decision 0039).
@@ -80,7 +80,7 @@ class FlowdasSpec(Spec):
 
     guidance: str = "monte_carlo"
     coordinates: str = "state"
-    step_size: float = 1e-3  # zeta; unused by moment_matching
+    step_size: float = 5e-3  # zeta; unused by moment_matching
     n_steps: int = 100
     n_endpoints: int = 25  # J
     order: int | None = None  # None: 2, but 1 from state to state where members share one covariance (fields)
