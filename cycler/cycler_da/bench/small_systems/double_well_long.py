@@ -10,7 +10,7 @@ The learned model is the released transition of one time unit, with a denoiser o
 in guided analyses alike, take 1, 2, 5 or 10 points of tau; one point is the Gaussian, bit for bit, as if there were no
 denoiser. Filters of the true model stand beside it. RMSE and fair CRPS of the position; Brier score and reliability of
 the right well (`double_well`). Rows `minus Gaussian` are paired, truth by truth, with the same filter of one point.
-About five minutes of one core.
+About seven minutes of one core.
 """
 
 from __future__ import annotations
