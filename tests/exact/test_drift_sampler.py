@@ -12,7 +12,7 @@ from cycler_da.generative.covariance import FullCovariance
 from cycler_da.generative.drift_sampler import EndpointDrift, GuidePoint, sample_ode, sample_sde
 from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, PosteriorSamplingGuidance
 from cycler_da.generative.interpolant import Interpolant
-from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.localisation import SharedNoise
 from cycler_da.generative.monte_carlo_guidance import MonteCarloGuidance
 from cycler_da.noise import Noise
 
@@ -20,13 +20,6 @@ COVARIANCE = torch.tensor([[0.9, 0.4, 0.0], [0.4, 0.7, -0.2], [0.0, -0.2, 0.3]],
 MEAN = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
 START = torch.tensor([0.5, -1.0, 0.0], dtype=torch.float64)
 ONE = torch.ones(1, dtype=torch.float64)
-
-
-class BulkNoise(MemberNoise):
-    """One generator for all draws of a statistical test: keyed noise for each member would be slow."""
-
-    def normal(self, name, shape, *, step):
-        return self.noise.shared_normal(name, (len(self.members), *shape), step=step, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def _moment_errors(draws: torch.Tensor) -> tuple[float, float]:
 def test_the_sde_reproduces_a_gaussian_transition_as_steps_grow_small(steps, mean_error):
     """Discretisation error of the mean about .034 and .003; five standard errors of 20 000 draws are .034."""
     n = 20_000
-    mean, covariance = _moment_errors(sample_sde(_drift(n), n_steps=steps, noise=BulkNoise(Noise(1), range(n), "t")))
+    mean, covariance = _moment_errors(sample_sde(_drift(n), n_steps=steps, noise=SharedNoise(Noise(1), range(n), "t")))
     assert mean < mean_error
     assert covariance < (0.06 if steps == 50 else 0.035)
 
@@ -76,7 +69,7 @@ def test_the_sde_reproduces_a_gaussian_transition_as_steps_grow_small(steps, mea
 def test_the_foellmer_process_has_the_same_endpoints(beta_power):
     n, drift = 20_000, _drift(20_000, beta_power, "foellmer")
     assert drift.scale(0.3) == pytest.approx((0.7 * (2.7 if beta_power == 2 else 1.3)) ** 0.5)
-    mean, covariance = _moment_errors(sample_sde(drift, n_steps=400, noise=BulkNoise(Noise(8), range(n), "t")))
+    mean, covariance = _moment_errors(sample_sde(drift, n_steps=400, noise=SharedNoise(Noise(8), range(n), "t")))
     assert mean < 0.04
     assert covariance < 0.04
 
@@ -91,7 +84,7 @@ def test_the_drift_of_the_foellmer_process_goes_on_to_the_start():
 @pytest.mark.parametrize("beta_power", [1, 2])
 def test_the_probability_flow_reproduces_a_gaussian_transition(beta_power):
     n = 20_000
-    draws = sample_ode(_drift(n, beta_power), n_steps=100, noise=BulkNoise(Noise(2), range(n), "t"))
+    draws = sample_ode(_drift(n, beta_power), n_steps=100, noise=SharedNoise(Noise(2), range(n), "t"))
     mean, covariance = _moment_errors(draws)
     assert mean < 0.03
     assert covariance < 0.05
@@ -107,7 +100,7 @@ def _scalar_drift(n: int, diffusion: str = "sigma") -> EndpointDrift:
     ("variance", "diffusion"), [(0.05, "sigma"), (0.2, "sigma"), (1.0, "sigma"), (0.2, "foellmer")]
 )
 def test_moment_matching_is_the_exact_posterior_whatever_the_observation_error(variance, diffusion):
-    n, noise = 20_000, BulkNoise(Noise(3), range(20_000), "t")
+    n, noise = 20_000, SharedNoise(Noise(3), range(20_000), "t")
     draws = sample_sde(
         _scalar_drift(n, diffusion), n_steps=500, noise=noise, guide=MomentMatchingGuidance(Scalar(3.0, variance))
     ).flatten()
@@ -155,7 +148,7 @@ def test_monte_carlo_guidance_pulls_by_the_step_size_and_not_by_the_observation_
     n = 2000
 
     def mean(zeta: float, variance: float) -> float:
-        noise = BulkNoise(Noise(4), range(n), "t")
+        noise = SharedNoise(Noise(4), range(n), "t")
         guide = MonteCarloGuidance(
             Scalar(3.0, variance), noise, zeta, n_endpoints=1, order=order, objective=objective, fallback_from=1.0
         )
@@ -168,7 +161,7 @@ def test_monte_carlo_guidance_pulls_by_the_step_size_and_not_by_the_observation_
 
 
 def test_guides_without_strength_leave_the_forecast():
-    n, noise = 50, BulkNoise(Noise(5), range(50), "t")
+    n, noise = 50, SharedNoise(Noise(5), range(50), "t")
     free = sample_sde(_scalar_drift(n), n_steps=40, noise=noise)
     for guide in (MonteCarloGuidance(Scalar(3.0, 0.2), noise, 0.0), PosteriorSamplingGuidance(Scalar(3.0, 0.2), 0.0)):
         assert torch.equal(sample_sde(_scalar_drift(n), n_steps=40, noise=noise, guide=guide), free)
@@ -176,7 +169,7 @@ def test_guides_without_strength_leave_the_forecast():
 
 def test_posterior_sampling_is_over_confident():
     """Tuned to the exact posterior mean, its variance is below the exact one: V was left out."""
-    n, noise, variance = 4000, BulkNoise(Noise(6), range(4000), "t"), 0.2
+    n, noise, variance = 4000, SharedNoise(Noise(6), range(4000), "t"), 0.2
     exact = 2.0 + 0.5 / 0.7
     results = {
         zeta: sample_sde(
@@ -194,7 +187,7 @@ def test_collapsed_weights_are_drawn_again_and_then_replaced_by_the_mean_endpoin
     n = 64
     results = []
     for start in (0.5, 1.0):
-        noise = BulkNoise(Noise(7), range(n), "t")
+        noise = SharedNoise(Noise(7), range(n), "t")
         guide = MonteCarloGuidance(Scalar(3.0, 1e-8), noise, 1e-2, spread="exact", fallback_from=start)
         results.append(sample_sde(_scalar_drift(n), n_steps=50, noise=noise, guide=guide))
     assert not torch.equal(results[0], results[1])

@@ -17,7 +17,7 @@ from cycler_da.generative.analytic import GaussianEndpoint
 from cycler_da.generative.covariance import FullCovariance
 from cycler_da.generative.gauss_newton import GaussNewtonDraw
 from cycler_da.generative.guidance import ConjugateDraw
-from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
+from cycler_da.generative.localisation import SharedNoise, localise, tau_grid
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights, log_normal, path_weights
 from cycler_da.generative.resampling import (
     effective_share,
@@ -51,13 +51,6 @@ class MatrixObservation:
 
     def adjoint(self, v):
         return (v @ self.matrix)[:, None, :]
-
-
-class BulkNoise(MemberNoise):
-    """One generator for all draws of a statistical test: keyed noise for each member would be slow."""
-
-    def normal(self, name, shape, *, step):
-        return self.noise.shared_normal(name, (len(self.members), *shape), step=step, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -107,7 +100,7 @@ def _kalman(mean: torch.Tensor, cov: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def _weighted(kind: str, steps: int, *, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, tuple[float, ...]]:
-    noise, taus = BulkNoise(Noise(seed), range(n), "test"), tau_grid(steps, 20.0)
+    noise, taus = SharedNoise(Noise(seed), range(n), "test"), tau_grid(steps, 20.0)
     recorded = RecordedEndpoint(_model(kind, n))
     draw = ConjugateDraw(recorded, MatrixObservation(), noise)
     ends = localise(draw, taus, like=MEAN.expand(n, 1, 3), noise=noise)
@@ -141,7 +134,7 @@ def test_every_weight_is_the_evidence_when_the_covariance_is_exact(steps):
 
 
 def test_the_general_formula_equals_the_linear_one():
-    noise = BulkNoise(Noise(5), range(50), "test")
+    noise = SharedNoise(Noise(5), range(50), "test")
     recorded, observation = RecordedEndpoint(_model("scalar", 50)), MatrixObservation()
     draw = GaussNewtonDraw(recorded, observation, noise)
     ends = localise(draw, tau_grid(5, 20.0), like=MEAN.expand(50, 1, 3), noise=noise)
@@ -155,7 +148,7 @@ def test_the_general_formula_equals_the_linear_one():
 
 
 def test_gauss_newton_draws_of_linear_observations_are_the_conjugate_draws():
-    noise, like = BulkNoise(Noise(5), range(50), "test"), MEAN.expand(50, 1, 3)
+    noise, like = SharedNoise(Noise(5), range(50), "test"), MEAN.expand(50, 1, 3)
     one = localise(ConjugateDraw(_model("exact", 50), MatrixObservation(), noise), (0.0, 3.0), like=like, noise=noise)
     two = localise(GaussNewtonDraw(_model("exact", 50), MatrixObservation(), noise), (0.0, 3.0), like=like, noise=noise)
     assert torch.allclose(one, two, rtol=0, atol=1e-12)
@@ -187,7 +180,7 @@ def test_weighted_gauss_newton_draws_are_the_posterior_of_nonlinear_observations
             return h(x.flatten(1))
 
     one = torch.ones(1, dtype=torch.float64)
-    observation, noise = Nonlinear(y * one, error**2 * one), BulkNoise(Noise(14), range(N), "test")
+    observation, noise = Nonlinear(y * one, error**2 * one), SharedNoise(Noise(14), range(N), "test")
     start = (prior_mean * one).expand(N, 1, 1)
     recorded = RecordedEndpoint(GaussianEndpoint(start, FullCovariance(prior_std**2 * torch.eye(1).double())))
     ends = localise(

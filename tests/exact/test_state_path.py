@@ -13,7 +13,7 @@ from cycler_da.generative.dense_transition import DensePrediction
 from cycler_da.generative.drift_sampler import EndpointDrift, sample_sde
 from cycler_da.generative.gaussian_transition import GaussianTransition
 from cycler_da.generative.interpolant import Interpolant
-from cycler_da.generative.localisation import MemberNoise
+from cycler_da.generative.localisation import SharedNoise
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.state_path import MemberCovariances, state_path
 from cycler_da.layout import Axis, Grid, Layout, Variable
@@ -23,13 +23,6 @@ from cycler_da.schemes.flowdas import FlowdasSpec
 
 SCALING = Scaling((1.0, -2.0), (3.0, 0.5))
 STD = torch.tensor(SCALING.std, dtype=torch.float64)
-
-
-class BulkNoise(MemberNoise):
-    """One generator for all draws of a statistical test."""
-
-    def normal(self, name, shape, *, step):
-        return self.noise.shared_normal(name, (len(self.members), *shape), step=step, dtype=torch.float64)
 
 
 def roots(n: int) -> torch.Tensor:
@@ -55,7 +48,7 @@ def test_a_path_from_state_to_state_ends_in_the_transition_of_its_member():
     root, mean = roots(2).repeat_interleave(n, 0), torch.tensor([[1.5, -1.0], [-4.0, -3.0]], dtype=torch.float64)
     prediction = DensePrediction(mean.repeat_interleave(n, 0)[..., None], root, SCALING)
     path = state_path(prediction, torch.zeros(2 * n, 2, 1, dtype=torch.float64))
-    noise = BulkNoise(Noise(4), range(2 * n), "t")
+    noise = SharedNoise(Noise(4), range(2 * n), "t")
     z = sample_sde(EndpointDrift(path.endpoint, Interpolant(), path.start), n_steps=400, noise=noise)
     for i, drawn in enumerate(path.to_physical(z)[..., 0].split(n)):
         expected = roots(2)[i] @ roots(2)[i].T

@@ -11,7 +11,7 @@ import torch
 from cycler_da.errors import ConfigError
 from cycler_da.generative.covariance import WhiteCovariance
 from cycler_da.generative.guidance import ConjugateDraw
-from cycler_da.generative.localisation import MemberNoise, localise, tau_grid
+from cycler_da.generative.localisation import SharedNoise, localise, tau_grid
 from cycler_da.generative.path_weights import RecordedEndpoint, linear_path_weights
 from cycler_da.generative.resampling import effective_share, normalised, systematic_resampling
 from cycler_da.generative.twisted import localise_twisted
@@ -22,13 +22,6 @@ N = 20_000
 TAUS = tau_grid(12, 400.0)
 CENTRES, SHARES, VARIANCE = (-1.0, 1.5), (0.6, 0.4), 0.04
 Y, R = 0.5, 0.3
-
-
-class BulkNoise(MemberNoise):
-    """One generator for all draws of a statistical test."""
-
-    def normal(self, name, shape, *, step):
-        return self.noise.shared_normal(name, (len(self.members), *shape), step=step, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -72,15 +65,16 @@ LIKE = torch.zeros(N, 1, 1, dtype=torch.float64)
 
 def chain(seed: int):
     """Chains weighed at their end: endpoints and log weights."""
-    noise, recorded = BulkNoise(Noise(seed), range(N), "t"), RecordedEndpoint(TwoModes())
+    noise, recorded = SharedNoise(Noise(seed), range(N), "t"), RecordedEndpoint(TwoModes())
     ends = localise(ConjugateDraw(recorded, Seen(), noise), TAUS, like=LIKE, noise=noise)
     return ends.flatten(), linear_path_weights(recorded, Seen())[0]
 
 
 def twisted(seed: int, share: float):
-    noise = BulkNoise(Noise(seed), range(N), "t")
+    noise = SharedNoise(Noise(seed), range(N), "t")
+    bound = (TwoModes(), Seen())
     return localise_twisted(
-        lambda which: (TwoModes(), Seen()), TAUS, like=LIKE, noise=noise, share=share, uniform=lambda step: 0.3
+        bound, lambda which: bound, TAUS, like=LIKE, noise=noise, share=share, uniform=lambda step: 0.3
     )
 
 

@@ -24,7 +24,7 @@ from cycler_da.ensemble import Ensemble
 from cycler_da.errors import ConfigError
 from cycler_da.forecast.base import model_steps
 from cycler_da.generative.diffusion.sampler import draw_start, sample_redrawn
-from cycler_da.generative.diffusion.schedule import COSINE_SQUARED, ratio_times
+from cycler_da.generative.diffusion.schedule import COSINE_SQUARED, HIGH, LOW, ratio_times
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior, load_window
 from cycler_da.layout import Layout
@@ -34,9 +34,6 @@ from cycler_da.registry import Spec, register
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-#: Noise ratios at which a draw ends and begins.
-LOW, HIGH = 0.01, 30.0
 
 
 @register("forecast", "windows")

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: An endpoint model and observations of what it draws, bound to some of the members, in their order.
-Bind = Callable[["Int[Tensor, 'member']"], tuple[EndpointModel, LinearObservation]]
+Bound = tuple[EndpointModel, LinearObservation]
+Bind = Callable[["Int[Tensor, 'member']"], Bound]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class KnownMean:
 
 
 def localise_twisted(
+    bound: Bound,
     bind: Bind,
     taus: Sequence[float],
     *,
@@ -77,11 +79,12 @@ def localise_twisted(
 ) -> TwistedChains:
     """Guided chains of all members over a tau grid, resampled where their effective share is below `share`.
 
-    `like` gives shape, dtype and device; `uniform` the number in [0, 1) for the resampling at a step. Without first
-    weights members are taken as they are: they have been drawn by p(y | x0) before.
+    `bound` is of all members as they are, `bind` makes that of their ancestors; `like` gives shape, dtype and device,
+    `uniform` the number in [0, 1) for the resampling at a step. Without first weights members are taken as they are:
+    they have been drawn by p(y | x0) before.
     """
     ancestors, evidence, n_resampled = torch.arange(len(like), device=like.device), 0.0, 0
-    model, seen = bind(ancestors)
+    model, seen = bound
     u = endpoint = torch.zeros_like(like)
     weights = torch.zeros(len(like), dtype=torch.float64, device=like.device)
     left: tuple[Tensor, Covariance] | None = None  # m', C' of the step before

@@ -155,18 +155,24 @@ class OptimalParticle:
     ) -> tuple[Tensor, Tensor]:
         """Guided draws, resampled along tau and at the end; with the positions that this kept."""
 
-        def bind(which: Tensor) -> tuple[EndpointModel, ResidualObservation]:
-            prediction = transition.predict(frames[which])
+        def bound_to(prediction: Prediction) -> tuple[EndpointModel, ResidualObservation]:
             return prediction.endpoint, ResidualObservation(prediction, observations)
 
         def uniform(step: int) -> float:
             return float(noise.noise.generator("resampling", step=1 + step).random())
 
-        # Ancestors have been drawn by the first weights: what they are must not be weighed again.
-        blank, share = transition.predict(frames).blank(torch.float64), self.resample_below
+        prediction, share = transition.predict(frames), self.resample_below
         assert share is not None
+        # Ancestors have been drawn by the first weights: what they are must not be weighed again.
         chains = localise_twisted(
-            bind, self.taus, like=blank, noise=noise, share=share, uniform=uniform, has_first_weights=False
+            bound_to(prediction),
+            lambda which: bound_to(transition.predict(frames[which])),
+            self.taus,
+            like=prediction.blank(torch.float64),
+            noise=noise,
+            share=share,
+            uniform=uniform,
+            has_first_weights=False,
         )
         last = systematic_resampling(chains.log_weights, uniform=uniform(len(self.taus)))
         ancestors = chains.ancestors[last]

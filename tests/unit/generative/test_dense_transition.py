@@ -7,7 +7,7 @@ import torch
 
 from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.dense_transition import DenseTransition
-from cycler_da.generative.localisation import MemberNoise, localise
+from cycler_da.generative.localisation import MemberNoise, SharedNoise, localise
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.prediction import LearnedTransition, Prediction, ResidualObservation
 from cycler_da.generative.scaling import Scaling
@@ -104,20 +104,13 @@ def test_guided_draws_of_every_member_are_its_own_kalman_posterior(taus):
         assert float(((mine.T.cov() - left) / torch.outer(size, size)).abs().max()) < 0.09
 
 
-class BulkNoise(MemberNoise):
-    """One generator for all draws of a statistical test."""
-
-    def normal(self, name, shape, *, step):
-        return self.noise.shared_normal(name, (len(self.members), *shape), step=step, dtype=torch.float64)
-
-
 def test_moment_matching_by_derivatives_is_the_kalman_posterior_of_every_member():
     n, one = 4000, states(2)
     transition = DenseTransition(network(is_trained=True), SCALING)
     prediction = transition.predict(one.repeat_interleave(n, dim=0))
     seen = ScaledObservation(ResidualObservation(prediction, Sum()), torch.ones(2, dtype=torch.float64))
     scheme = Flowdas(FlowdasSpec(guidance="moment_matching", coordinates="residual", covariance="derivative"))
-    drawn = prediction.to_state(scheme.sample_residual(prediction, seen, BulkNoise(Noise(3), range(2 * n), "t")))
+    drawn = prediction.to_state(scheme.sample_residual(prediction, seen, SharedNoise(Noise(3), range(2 * n), "t")))
     both = transition.predict(one)
     for i in range(2):
         mean, covariance = both.mean[i].flatten(), both.covariance[i]

@@ -59,6 +59,9 @@ def _cosine(t: float) -> float:
     return math.cos(_W * t)
 
 
+#: Noise ratios between which windows are drawn: less than the error of any observation, more than any window's size.
+LOW, HIGH = 0.01, 30.0
+
 COSINE_SQUARED = Schedule("cosine_squared", _cosine_squared)
 COSINE = Schedule("cosine", _cosine)
 SCHEDULES = {schedule.name: schedule for schedule in (COSINE_SQUARED, COSINE)}

@@ -37,7 +37,7 @@ from cycler_da.generative.diffusion.sampler import (
     sample_redrawn,
     sample_second_order,
 )
-from cycler_da.generative.diffusion.schedule import Schedule, find_schedule, linear_times, ratio_times
+from cycler_da.generative.diffusion.schedule import HIGH, LOW, Schedule, find_schedule, linear_times, ratio_times
 from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.scaling import Scaling
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 SAMPLERS: Mapping[str, int] = {"redrawn": 8, "second_order": 16, "exponential": 16, "ancestral": 16}
 GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
-#: Ends of the grid `ratio`: less than the error of any observation, more than any window's size.
-LOW, HIGH = 0.01, 30.0
 #: Where the grid begins with a guess: several times the error of a forecast over a window, climatological deviations.
 GUESSED = 0.3
 #: Where windows may begin.
