@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cycler_da.bench.passes import Passes
 from cycler_da.bench.turbulence import guidance_cost as bench
+from cycler_da.bench.turbulence import guidance_cost_case as setting
+from cycler_da.bench.turbulence import guidance_cost_whole as whole
+from cycler_da.bench.turbulence.guidance_cost_draws import Draws
 from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.transition import Transition
@@ -15,26 +19,26 @@ from cycler_da.generative.wave_covariance import wave_blocks, wave_covariance
 @pytest.fixture(scope="module")
 def untrained():
     """Networks that say nothing yet, with all their passes counted."""
-    mean, denoiser = build_network(bench.MEAN), NetworkDenoiser(build_network(bench.DENOISER))
+    mean, denoiser = build_network(setting.MEAN), NetworkDenoiser(build_network(setting.DENOISER))
     torch.nn.init.normal_(denoiser.network.leave.weight, std=0.01)
-    passes = bench.Passes()
+    passes = Passes()
     for module in (mean, denoiser):
         passes.watch(module)
         module.requires_grad_(False)
-    white = torch.randn(50, 1, bench.SIZE, bench.SIZE, generator=torch.Generator().manual_seed(1))
+    white = torch.randn(50, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(1))
     covariance = wave_covariance(wave_blocks(0.3 * white))
-    return Transition(mean, bench.SCALING, covariance, denoiser=denoiser), passes
+    return Transition(mean, setting.SCALING, covariance, denoiser=denoiser), passes
 
 
 @pytest.fixture(scope="module")
 def case():
     generator = torch.Generator().manual_seed(2)
-    start, truth = torch.randn(2, 1, bench.SIZE, bench.SIZE, generator=generator)
-    return bench.make_case(0, start, truth)
+    start, truth = torch.randn(2, 1, setting.SIZE, setting.SIZE, generator=generator)
+    return setting.make_case(0, start, truth)
 
 
 def test_observations_are_the_truth_within_their_error(case):
-    departures = (case.observations.values - case.observations.hx(case.truth[None])[0]) / bench.ERROR / bench.STD
+    departures = (case.observations.values - case.observations.hx(case.truth[None])[0]) / setting.ERROR / setting.STD
     assert len(departures) == 51
     assert float(departures.std()) == pytest.approx(1.0, abs=0.3)  # three sigma of 51 draws
 
@@ -43,11 +47,42 @@ def test_observations_are_the_truth_within_their_error(case):
 def test_conjugate_guidance_passes_forward_once_a_point_and_never_back(untrained, case, points):
     transition, passes = untrained
     draws = bench.draw_all(transition, passes, [case], ({"kind": "conjugate"}, points))
-    assert (draws.passes.forward, draws.passes.backward) == (1 + points, 0)
+    assert (draws.forward, draws.backward) == (1 + points, 0)
 
 
 def test_flowdas_passes_twice_forward_and_twice_back_a_step(untrained, case):
     transition, passes = untrained
     draws = bench.draw_all(transition, passes, [case], ({"kind": "monte_carlo", "n_steps": 4, "step_size": 0.01}, 1))
     # Not back through the first drift: at s = 0 the endpoint's mean does not depend on the point.
-    assert (draws.passes.forward, draws.passes.backward) == (1 + 2 * 4, 2 * 4 - 1)
+    assert (draws.forward, draws.backward) == (1 + 2 * 4, 2 * 4 - 1)
+
+
+@pytest.mark.parametrize("points", [1, 2])
+def test_a_member_step_of_the_filter_counts_forecast_coupling_and_draw(untrained, case, points):
+    spec = whole.InterpolantFilterSpec(localization_radius_cells=6.0, tau_points=points)
+    # Mean and draw of the forecast, the mean where members were, mean and K draws where they have moved.
+    assert _passes_of_a_step(untrained, case, spec) == (2 + 1 + 1 + points, 0)
+
+
+def test_a_member_step_of_flowdas_counts_its_steps_beside_the_forecast(untrained, case):
+    spec = whole.FlowdasSpec(coordinates="residual", n_steps=4, step_size=0.01)
+    assert _passes_of_a_step(untrained, case, spec) == (2 + 1 + 2 * 4, 2 * 4 - 1)
+
+
+def _passes_of_a_step(untrained, case, spec):
+    transition, passes = untrained
+    starts = [case.start, *torch.randn(3, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(3))]
+    draws, passes.of_members = Draws(), True
+    draws.add(lambda: whole.member_step(transition, case, starts, spec), case.truth, passes)
+    passes.of_members = False
+    return draws.forward, draws.backward
+
+
+def test_members_about_a_state_are_off_by_differences_of_others(case):
+    others = torch.randn(3, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(3))
+    members = whole.members_about(case, [case.start, *others])
+    off = (members - case.start) / whole.OFF
+    assert members.shape == (whole.MEMBERS, 1, setting.SIZE, setting.SIZE)
+    differences = torch.stack([a - b for a in others for b in others if a is not b])
+    nearest = (off[:, None] - differences).abs().amax(dim=(2, 3, 4)).amin(dim=1)
+    assert float(nearest.max()) < 1e-5

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.turbulence.guidance_cost import Passes
+from cycler_da.bench.passes import Passes
 from cycler_da.bench.turbulence.soad_settings_cases import ERROR, FRAMES, LAYOUT, TIMES
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
