@@ -105,7 +105,7 @@ class SigmoidSpec(Spec):
 
     def build(self, layout: Layout) -> CurveOperator:
         """Make the operator; it suits every grid."""
-        return CurveOperator("sigmoid", PointsSpec().build(layout), torch.sigmoid, self.scale)
+        return CurveOperator("sigmoid", PointsSpec().build(layout), _logistic, self.scale)
 
 
 @register("operator", "sine")
@@ -158,6 +158,11 @@ class Above:
     def __call__(self, x: Tensor) -> Tensor:
         """Apply."""
         return torch.where(x.isnan(), x, (x > self.threshold).to(x.dtype))
+
+
+def _logistic(v: Tensor) -> Tensor:
+    """1 / (1 + exp(-v)), the same bits for a value wherever it stands in a batch (torch.sigmoid rounds some otherwise)."""
+    return 0.5 * (1.0 + torch.tanh(0.5 * v))
 
 
 def _cube(x: Tensor) -> Tensor:
