@@ -161,7 +161,7 @@ class Above:
 
 
 def _logistic(v: Tensor) -> Tensor:
-    """1 / (1 + exp(-v)), the same bits for a value wherever it stands in a batch (torch.sigmoid rounds some otherwise)."""
+    """1 / (1 + exp(-v)), with the same bits for a value wherever it stands in a batch, which torch.sigmoid has not."""
     return 0.5 * (1.0 + torch.tanh(0.5 * v))
 
 

@@ -73,7 +73,7 @@ def whole_steps(
     zetas = ", ".join(f"{pull:g} ({n} steps)" for n, pull in best.items())
     factors = ", ".join(f"{factor:g}" for factor in FACTORS)
     return rows, (
-        f"From an uncertain start: {MEMBERS} members, forecast and analysis; radius {RADIUS_CELLS:g} cells and inflation "
+        f"Uncertain start: {MEMBERS} members, forecast and analysis; radius {RADIUS_CELLS:g} cells and inflation "
         f"{INFLATION:g} of LETKF and interpolant filter not tuned; zeta N of FlowDAS {zetas}, the best of {factors} "
         "times that of known starts on the two other states."
     )

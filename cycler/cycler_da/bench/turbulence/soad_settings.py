@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.passes import Passes
+from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     FRAMES,

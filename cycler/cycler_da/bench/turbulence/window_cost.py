@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from cycler_da.bench.memory import added_at_peak
-from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.passes import Passes
+from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import WEIGHTS
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,

@@ -22,8 +22,8 @@ from functools import partial
 
 import torch
 
-from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.passes import Passes
+from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import WEIGHTS, seen_of
 from cycler_da.bench.turbulence.soad_settings_cases import CASES, FRAMES, LAYOUT, make_truths, observe
 from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of
