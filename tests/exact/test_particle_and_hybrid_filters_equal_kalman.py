@@ -125,6 +125,7 @@ def _start(n: int) -> torch.Tensor:
             InterpolantFilterSpec(inflation=1.0, coupling="perturbed_observations", gamma=0.5, passes=2),
             id="perturbed observations in two passes, and weights",
         ),
+        pytest.param(InterpolantFilterSpec(inflation=1.0, coupling="mixture"), id="mixture of members"),
         pytest.param(InterpolantFilterSpec(inflation=1.0, guidance={"kind": "gauss_newton"}), id="gauss_newton"),
     ],
 )

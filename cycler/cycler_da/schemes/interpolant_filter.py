@@ -9,8 +9,9 @@ the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
     1. h(mu(x_i)) of every member, mu the mean of the transition
     2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform), by a
-       lag-1 smoother (square_root; perturbed_observations, in low dimension), or not at all, which hardly assimilates;
-       with gamma < 1 in part by resampling, low dimension only, where weights do not collapse
+       lag-1 smoother (square_root; in low dimension perturbed_observations, or mixture, which is moved and weighed
+       kernel by kernel), or not at all, which hardly assimilates; with gamma < 1 in part by resampling, low dimension
+       only, where weights do not collapse
     3. one draw of x' from every moved member, guided by y (`guidance`), with the noise that drew its background: where
        observations say nothing, the background is left as it is
 
@@ -22,7 +23,7 @@ Sources: the optimal proposal and its weight, Doucet, Godsill, Andrieu (2000), S
 the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 
 `surprise` widens the spread where an observation lies far outside what was expected: around it (a storm is born; see
-`generative.surprise`), with perturbed observations that of the whole ensemble (a lost track; see
+`generative.surprise`), with perturbed observations and mixtures that of the whole ensemble (a lost track; see
 `schemes.transition.widening`).
 
 `linearisation: regression` gives curved observations the weight that they can bear in the transform
@@ -66,8 +67,8 @@ from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, Coupling
-from cycler_da.schemes.transition.filter_options import require_possible, require_used
+from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, OF_FEW_VARIABLES, Coupling
+from cycler_da.schemes.transition.filter_options import least_members, require_possible, require_used
 from cycler_da.schemes.transition.last_step import last_draw, last_step
 from cycler_da.schemes.transition.predictive import Predictive
 
@@ -115,7 +116,7 @@ class InterpolantFilterSpec(Spec):
         is_share = self.least_share is None or 0.0 < self.least_share < 1.0
         require(is_share, "least_share", self.least_share, expected="between 0 and 1, or null", scheme=name)
         is_local = self.localization_radius_km is not None or self.localization_radius_cells is not None
-        is_global = self.coupling != "perturbed_observations" or not is_local
+        is_global = self.coupling not in OF_FEW_VARIABLES or not is_local
         expected = "no localization radius with it, or coupling transform"
         require(is_global, "coupling", self.coupling, expected=expected, scheme=name)
         require_used(self, self.make_guidance())
@@ -140,6 +141,8 @@ class InterpolantFilterSpec(Spec):
         guidance = self.make_guidance()
         require_possible(self, guidance, context)
         least = 2 if self.linearisation == "members" else 3
+        if self.coupling == "mixture":
+            least = least_members(context)
         needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=least)
         coupling = Coupling(
             self.coupling,
@@ -219,12 +222,12 @@ class InterpolantFilter:
 
     def _widened(self, prediction: Prediction, observations: Observations) -> Prediction:
         """The prediction, with more spread where observations lie far outside what it expects."""
-        if self.settings.surprise is None or self.coupling.kind == "perturbed_observations":
+        if self.settings.surprise is None or self.coupling.kind in OF_FEW_VARIABLES:
             return prediction
         if not isinstance(prediction, WidenedPrediction) or not observations.is_linear:
             raise AnalysisFailed(
                 "interpolant_filter: surprise needs linear operators and a transition whose spread differs from place "
-                "to place (weights of kind advected), or coupling perturbed_observations; leave it out"
+                "to place (weights of kind advected), or a coupling for few variables; leave it out"
             )
         hx = observations.hx(prediction.mean.to(torch.float64))
         variance = prediction.observed_variance(observations)

@@ -28,6 +28,8 @@ DENSE, FIELD = "lorenz96_half_observed", "qg_default"
         ({"coupling": "none", "gamma": 0.5}, "gamma is 0.5 and not used with coupling none; .* take another coupling"),
         ({"coupling": "none", "passes": 2}, "passes is 2 and not used with coupling none"),
         ({"coupling": "none", "inflation": 1.1}, "inflation is 1.1 and not used with coupling none"),
+        ({"coupling": "mixture", "gamma": 0.5}, "gamma is 0.5 and not used with coupling mixture"),
+        ({"coupling": "mixture", "passes": 2}, "passes is 2 and not used with coupling mixture"),
         ({"guidance": {"kind": "red"}, "tau_points": 2}, "tau_points is 2 and not used with guidance red; .*conjugate"),
         ({"guidance": {"kind": "dps"}, "tau_points": 2}, "tau_points is 2 and not used with guidance dps"),
     ],

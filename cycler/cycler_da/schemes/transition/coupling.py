@@ -7,9 +7,10 @@ The factor p(y | x_i) of the filter (`predictive`), given to the members in two 
         square_root             lag-1 square-root smoother with the whole S, localization of P (`root_smoother`)
         perturbed_observations  lag-1 smoother with the whole S, no localization (`lag_smoother`)
         none                    nothing moves, nothing is weighed
+        mixture                 all of p(y | x_i) at once, kernel by kernel (`mixture_smoother`): no gamma, no passes
     p(y | x_i)^(1 - gamma)   resamples them, systematically, after they moved
 
-With perturbed observations members that lost their track are widened first (`surprise`, see `widening`).
+With perturbed observations and mixtures, members that lost their track are widened first (`surprise`, see `widening`).
 `least_share` raises gamma in a cycle to 1 - a, a the largest exponent that leaves the weights p(y | x_i)^a of the
 members where they stood that effective share.
 Sources: Hunt et al. (2007), Physica D 230 (transform); Frei, Kuensch (2013), Biometrika 100, 781-800, who give the
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.resampling import (
@@ -38,6 +40,7 @@ from cycler_da.obs.curves import uncurved
 from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
+from cycler_da.schemes.ensemble.mixture_smoother import mixture_of
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
 from cycler_da.schemes.ensemble.root_smoother import smooth_by_roots
 from cycler_da.schemes.ensemble.statistical_linearisation import linear_part
@@ -48,9 +51,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-COUPLINGS = ("transform", "square_root", "perturbed_observations", "none")
+COUPLINGS = ("transform", "square_root", "perturbed_observations", "mixture", "none")
 #: Those whose members are inflated everywhere, before they predict; the transform inflates where it moves.
-INFLATED_FIRST = ("square_root", "perturbed_observations")
+INFLATED_FIRST = ("square_root", "perturbed_observations", "mixture")
+#: Those without localization, for few variables; `surprise` widens their whole ensemble.
+OF_FEW_VARIABLES = ("perturbed_observations", "mixture")
+#: Share of the members that are near a member of a mixture, and how many more than variables they are at least.
+NEAR, MORE_NEAR = 1 / 3, 2
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Coupling:
     least_share: float | None
     radius: float | None  # Gaspari-Cohn half-width, axis units
     weight_stride: int
-    surprise: float | None = None  # expected deviations, of perturbed_observations
+    surprise: float | None = None  # expected deviations, of OF_FEW_VARIABLES
     linearisation: str = "members"  # of `statistical_linearisation`, of transform
 
     def move(
@@ -90,7 +97,7 @@ class Coupling:
         predictive = predict_observations(model.transition.predict(frames), observations)
         values, variance = observations.values, observations.error_variance
         report: dict[str, float] = {}
-        if self.kind == "perturbed_observations" and self.surprise is not None:
+        if self.kind in OF_FEW_VARIABLES and self.surprise is not None:
             covariance = predictive.mean_covariance(variance)
             report["widening"] = factor = widening(predictive.hx, values, covariance, deviations=self.surprise)
             if factor > 1.0:
@@ -99,6 +106,9 @@ class Coupling:
         if predictive.is_full:
             report["log_evidence"] = log_evidence(predictive.log_density(values, variance))
         if self.kind == "none":
+            return Coupled(frames, predictive, report)
+        if self.kind == "mixture":
+            frames = self._mixed(frames[:, -model.history :], predictive, observations, noise, report)
             return Coupled(frames, predictive, report)
         report["gamma"] = gamma = self._gamma(predictive, observations)
         if gamma > 0.0:
@@ -114,6 +124,32 @@ class Coupling:
         kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
         report["ancestors"] = n_ancestors(kept)
         return Coupled(frames[kept], predictive, report)
+
+    def _mixed(
+        self,
+        frames: Tensor,
+        predictive: Predictive,
+        observations: Observations,
+        noise: MemberNoise,
+        report: dict[str, float],
+    ) -> Tensor:
+        """Frames moved and weighed kernel by kernel."""
+        values, members, n = observations.values, tuple(noise.members), len(frames)
+        n_near = neighbours(n, frames[0].numel())
+        covariance = predictive.covariances(observations.error_variance)
+        mixture = mixture_of(frames, predictive.hx, covariance=covariance, n_neighbours=n_near)
+        weights = mixture.log_weights(values)
+        report["effective_share"] = effective_share(weights)
+        kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
+        report["ancestors"] = n_ancestors(kept)
+        ones = torch.ones_like(values)
+        moved = mixture.moved(
+            values,
+            kept,
+            perturbations=perturbations(ones, members=members, noise=noise.noise, stream="coupling.0"),
+            dressing=noise.noise.normal("dressing", (n_near,), members=members, dtype=torch.float64).to(values.device),
+        )
+        return moved.view(frames.shape).to(frames.dtype)
 
     def _gamma(self, predictive: Predictive, observations: Observations) -> float:
         """The fraction of the log-evidence that moves members in this cycle."""
@@ -159,6 +195,17 @@ class Coupling:
             inflation=inflation,
         )
         return transform.apply(frames)
+
+
+def neighbours(n_members: int, n_variables: int) -> int:
+    """How many members are near a member of a mixture; raises AnalysisFailed where they are too few."""
+    least = n_variables + MORE_NEAR
+    if n_members < least:
+        raise AnalysisFailed(
+            f"interpolant_filter: coupling mixture needs {least} members for {n_variables} variables, and there are "
+            f"{n_members}; take more members or another coupling"
+        )
+    return max(least, round(NEAR * n_members))
 
 
 @dataclass(frozen=True)

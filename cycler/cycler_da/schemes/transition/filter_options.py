@@ -6,6 +6,7 @@ read. Options at their defaults are never refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -14,12 +15,15 @@ from cycler_da.errors import ConfigError
 from cycler_da.schemes.guidance import Guidance
 from cycler_da.schemes.guidance.drift import DriftGuidance
 from cycler_da.schemes.guidance.red import Red
+from cycler_da.schemes.transition.coupling import MORE_NEAR, OF_FEW_VARIABLES
 from cycler_da.schemes.transition.kinds import has_fixed_spread, has_own_covariances, kind_of_prediction
 
 if TYPE_CHECKING:
     from cycler_da.schemes.base import SchemeContext
     from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 
+#: Variables of a state up to which a mixture of members may describe it.
+MOST_VARIABLES = 10
 _WHERE = "scheme interpolant_filter"
 
 
@@ -38,6 +42,8 @@ def _unused(spec: InterpolantFilterSpec, guidance: Guidance) -> Iterator[tuple[t
     """Names of options that are not used, with what, and what would use them."""
     if spec.coupling == "none":
         yield ("gamma", "least_share", "passes", "inflation"), "coupling none", "take another coupling"
+    if spec.coupling == "mixture":
+        yield ("gamma", "least_share", "passes"), "coupling mixture", "take coupling perturbed_observations"
     if spec.gamma == 1.0:
         yield ("least_share",), "gamma 1", "set gamma below 1"
     if spec.gamma == 0.0 and spec.least_share is None:
@@ -62,9 +68,15 @@ def require_possible(spec: InterpolantFilterSpec, guidance: Guidance, context: S
             f"{_WHERE}: guidance moment_matching needs a covariance that all members share, and with these weights "
             "every member has one of its own; give the guidance covariance: derivative, or use conjugate"
         )
-    if spec.surprise is None or spec.coupling == "perturbed_observations":
+    n_variables = _n_variables(context)
+    if spec.coupling == "mixture" and n_variables > MOST_VARIABLES:
+        raise ConfigError(
+            f"{_WHERE}: coupling mixture is for at most {MOST_VARIABLES} variables, and {context.layout.system} has "
+            f"{n_variables}: weights of whole members collapse there; take coupling transform or square_root"
+        )
+    if spec.surprise is None or spec.coupling in OF_FEW_VARIABLES:
         return
-    way_out = "leave surprise out, or set coupling: perturbed_observations (few variables, no localization)"
+    way_out = f"leave surprise out, or take coupling {' or '.join(OF_FEW_VARIABLES)} (few variables, no localization)"
     if has_fixed_spread(kind):
         raise ConfigError(
             f"{_WHERE}: surprise with coupling {spec.coupling} needs a transition whose spread differs from place to "
@@ -75,3 +87,14 @@ def require_possible(spec: InterpolantFilterSpec, guidance: Guidance, context: S
             f"{_WHERE}: surprise with coupling {spec.coupling} needs linear operators, and a stream is seen through "
             f"{curved}; {way_out}"
         )
+
+
+def least_members(context: SchemeContext) -> int:
+    """Members that a mixture needs for the covariance of those near one."""
+    return _n_variables(context) + MORE_NEAR
+
+
+def _n_variables(context: SchemeContext) -> int:
+    """Numbers of a state and its history."""
+    history = 1 if context.model is None else context.model.history
+    return math.prod(context.layout.state_shape) * history

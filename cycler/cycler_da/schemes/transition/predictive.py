@@ -54,12 +54,18 @@ class Predictive:
         signal = torch.diag(self.variance) if self.shared is None else self.shared
         return signal + torch.diag(error_variance)
 
+    def covariances(self, error_variance: Float[Tensor, "obs"]) -> Float[Tensor, "member obs obs"]:
+        """S of every member."""
+        if self.of_member is not None:
+            return self.of_member + torch.diag(error_variance)
+        return self.mean_covariance(error_variance).expand(len(self.hx), -1, -1)
+
     def log_density(
         self, values: Float[Tensor, "obs"], error_variance: Float[Tensor, "obs"]
     ) -> Float[Tensor, "member"]:
         """log p(y | x_i)."""
         if self.of_member is not None:
-            return log_normal(values - self.hx, self.of_member + torch.diag(error_variance))
+            return log_normal(values - self.hx, self.covariances(error_variance))
         return log_normal(values - self.hx, self.mean_covariance(error_variance))
 
 
