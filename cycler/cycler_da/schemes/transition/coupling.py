@@ -57,7 +57,7 @@ INFLATED_FIRST = ("square_root", "perturbed_observations", "mixture")
 #: Those without localization, for few variables; `surprise` widens their whole ensemble.
 OF_FEW_VARIABLES = ("perturbed_observations", "mixture")
 #: Share of the members that are near a member of a mixture, and how many more than variables they are at least.
-NEAR, MORE_NEAR = 1 / 3, 2
+NEAR, MORE_NEAR = 1 / 4, 2
 
 
 @dataclass(frozen=True)
