@@ -10,9 +10,9 @@ The learned model is the released transition of one cycle: one step in a and b, 
 particle filter of 10 000 members knows the true model and is close to the answer; what a method costs against it
 stands in the columns "against", paired by blocks of 100 cycles. "lost" are blocks with more than twice its RMSE;
 "diverged" counts how often a trial of it left the attractor for good and was started afresh (its scores go on).
-Members guided one by one have the factor p(x' | x, y) alone; the interpolant filter has p(y | x) too: as a lag-1 smoother
-of the ensemble in a and b, as one of a mixture (`coupling: mixture`) in c to e, where a row has the earlier form, a
-quarter of the evidence to the smoother of the ensemble and the rest to weights.
+Members guided one by one have the factor p(x' | x, y) alone; the interpolant filter has p(y | x) too: as a lag-1
+smoother of the ensemble in a and b, as one of a mixture (`coupling: mixture`) in c to e, where a row has the earlier
+form, a quarter of the evidence to the smoother of the ensemble and the rest to weights.
 
 RMSE is of the ensemble mean, over trials, cycles and components; fair CRPS; spread/skill is 1 for a reliable ensemble,
 and so is rank chi2 (chi-square of the rank histogram by its degrees of freedom; ranks of following cycles are not
@@ -137,7 +137,11 @@ def methods(case: Case, pull: float | None = None) -> list[Method]:
         Method("EnKF, 128, learned", 128, enkf, learned),
         Method("interpolant filter, 128, learned", 128, case.filter, learned),
         Method("interpolant filter, 40, learned", 40, case.filter, learned),
-        *([] if case.other is None else [Method("interpolant filter, gamma 0.25, 128, learned", 128, case.other, learned)]),
+        *(
+            []
+            if case.other is None
+            else [Method("interpolant filter, gamma 0.25, 128, learned", 128, case.other, learned)]
+        ),
         Method("guided one by one, 128, learned", 128, alone, learned, together=True),
         *([] if pull is None else [flowdas(case, pull)]),
         Method("free run, 128, true model", 128),
@@ -242,8 +246,8 @@ def _notes(amount: Amount) -> tuple[str, ...]:
     half = amount.n_flowdas // 2
     return (
         "Settings are not tuned on these truths: inflation of the EnKF 1.00 (a, b) and 1.05; of the interpolant filter "
-        "1.00; its mixture was chosen among couplings on truths of other seeds (decision 0040); the form with gamma 0.25 "
-        "has perturbed observations and surprise 3; zeta N of "
+        "1.00; its mixture was chosen among couplings on truths of other seeds (decision 0040); the form with gamma "
+        "0.25 has perturbed observations and surprise 3; zeta N of "
         f"FlowDAS of {', '.join(f'{pull:g}' for pull in PULLS)} on the truths of seed {SEED + 1}.",
         "Guided one by one: exact guidance of every member with the learned model, without p(y | x), at which FlowDAS "
         "aims.",

@@ -7,12 +7,12 @@ variables. With S_i the covariance of y given x_i,
     w_i = N(y; h_i, B_hh,i + S_i)                         resample systematically
     x_i + K_i (y + e_i - h_i),   K_i = B_xh,i (B_hh,i + S_i)^-1,   e_i ~ N(0, S_i), of zero mean over members
 and copies of a member beyond its first are parted by a draw of B_i before they move. So an ensemble on two branches is
-moved along the branches, not between them, and where observations say nothing members stay as they are. As N grows b
-goes to 0 and the smoother to the particle smoother; the kernel is what keeps few members from ending as copies of one.
-Sources: Anderson, Anderson (1999), Mon. Wea. Rev. 127, 2741-2758 (kernel filter); Stordal et al. (2011), Comput. Geosci.
-15, 293-305 (members moved with the kernel's gain, weighed with its evidence); Silverman (1986), Density estimation,
-eq. 4.14 (b for a Gaussian of n variables). Departures: covariances of the nearest, as mixtures of several members have
-them; the centres are not drawn towards the mean.
+moved along the branches, not between them, and where observations say nothing members stay as they are. As N grows, b
+goes to 0 and the smoother to the particle smoother; the kernel keeps few members from ending as copies of one.
+Sources: Anderson, Anderson (1999), Mon. Wea. Rev. 127, 2741-2758 (kernel filter); Stordal et al. (2011),
+Comput. Geosci. 15, 293-305 (members moved with the kernel's gain, weighed with its evidence); Silverman (1986), Density
+estimation, eq. 4.14 (b for a Gaussian of n variables). Departures: covariances of the nearest, as mixtures of several
+members have them; the centres are not drawn towards the mean.
 Limits: for few variables, as everything with weights; members cost N^2 distances and N covariances of n + p numbers.
 """
 
@@ -41,7 +41,7 @@ class Mixture:
 
     states: Float[Tensor, "member state"]  # centres, float64
     hx: Float[Tensor, "member obs"]
-    near: Float[Tensor, "member neighbour both"]  # b times anomalies of the nearest, states and predictions, / sqrt(k-1)
+    near: Float[Tensor, "member neighbour both"]  # b anomalies of the nearest / sqrt(k - 1)
     covariance: Float[Tensor, "member obs obs"]  # S_i
 
     @property
