@@ -87,6 +87,15 @@ class Prediction(Protocol):
 
 
 @runtime_checkable
+class SharedCovariancePrediction(Prediction, Protocol):
+    """A prediction whose residual covariance all members share."""
+
+    def observed_covariance(self, observations: StateObservation) -> Float[Tensor, "obs obs"]:
+        """H L L^T H^T, for linear observations."""
+        ...
+
+
+@runtime_checkable
 class SlopedPrediction(Prediction, Protocol):
     """A prediction of few values, whose members' roots are matrices."""
 

@@ -43,7 +43,7 @@ from cycler_da.generative.endpoint_guidance import MomentMatchingGuidance, Poste
 from cycler_da.generative.interpolant import Interpolant
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.monte_carlo_guidance import OBJECTIVES, SPREADS, MonteCarloGuidance
-from cycler_da.generative.prediction import Prediction, ResidualObservation
+from cycler_da.generative.prediction import Prediction, ResidualObservation, SharedCovariancePrediction
 from cycler_da.generative.state_path import (
     LinearPathObservation,
     PathObservation,
@@ -59,7 +59,6 @@ from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import used_share
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
 from cycler_da.schemes.transition.kinds import has_own_covariances, kind_of_prediction
 from cycler_da.schemes.transition.last_step import last_step
 

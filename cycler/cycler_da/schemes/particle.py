@@ -11,6 +11,8 @@ Source: Gordon, Salmond and Smith (1993), IEE Proc. F 140; regularisation: Musso
 `regularise: all`, and Raanes et al. (2024), JOSS 9 (DAPPER), whose rule that only copies are moved is the default.
 Where one member carries all weight, C is the unweighted covariance.
 
+Errors are Gaussian, or of another law of `obs.error_laws` (`error_law`): log p(y - H(x_i)) in the place of the square.
+
 The log weights are carried from cycle to cycle. With the default threshold of 1 every cycle ends with equal weights,
 and the members can be used as any ensemble. Below 1 the members of products are to be read with the carried weights.
 Limits: the ensemble collapses unless N grows as exp(tau^2 / 2), tau^2 the variance of the log likelihood over
@@ -31,6 +33,7 @@ from cycler_da.generative.resampling import RESAMPLING, resample
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
+from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
@@ -60,14 +63,21 @@ class ParticleSpec(Spec):
     regularisation: float = 1.0  # factor on the bandwidth; 0 for models with noise of their own
     regularise: str = "copies"  # or all, the regularised particle filter
     resampling: str = "systematic"  # or stratified, residual
+    error_law: str = "gaussian"  # of `obs.error_laws`, of all observations
+    law_shape: float | None = None  # of the log-normal
 
     def __post_init__(self) -> None:
+        self.law()
         require_share("resample_threshold", self.resample_threshold, scheme="particle")
         name, got = "regularisation", self.regularisation
         require(got >= 0, name, got, expected="a factor of 0 or more", scheme="particle")
         for name, choices in (("regularise", REGULARISED), ("resampling", tuple(RESAMPLING))):
             got_name = getattr(self, name)
             require(got_name in choices, name, got_name, expected=" or ".join(choices), scheme="particle")
+
+    def law(self) -> ErrorLaw:
+        """Law of the observation errors; raises ConfigError for one that does not exist."""
+        return ErrorLaw(self.error_law, self.law_shape)
 
     def build(self, context: SchemeContext) -> ParticleFilter:
         """Build the scheme for a layout."""
@@ -94,7 +104,7 @@ class ParticleFilter:
         background = prior.background
         hx = finite_hx(background.latest, observations, scheme="particle")
         before = carried_log_weights(carry, n_members=background.n_members).to(hx.device)
-        log_joint = before + log_likelihood(hx, observations)
+        log_joint = before + log_likelihood(hx, observations, self.settings.law())
         log_weights = log_joint.log_softmax(dim=0)
         weights = log_weights.exp()
         report = self._report(hx, before, weights, observations=observations)
@@ -158,11 +168,21 @@ def weighted_mean(
     return torch.tensordot(weights, background.to(torch.float64), dims=1)
 
 
-def log_likelihood(hx: Float[Tensor, "member obs"], observations: Observations) -> Float[Tensor, "member"]:
-    """log p(y | x_i) of every member, Gaussian errors, constants included."""
-    r = observations.error_variance.to(hx.device)
-    square = ((observations.values.to(hx.device) - hx) ** 2 / r).sum(dim=1)
-    return -0.5 * (square + torch.log(2 * math.pi * r).sum())
+def log_likelihood(
+    hx: Float[Tensor, "member obs"], observations: Observations, law: ErrorLaw = GAUSSIAN
+) -> Float[Tensor, "member"]:
+    """log p(y | x_i) of every member, constants included; errors are independent, of one law.
+
+    Raises AnalysisFailed when no member could have been seen like this, which laws without tails allow.
+    """
+    std = observations.error_variance.to(hx.device).sqrt()
+    found = (law.log_density((observations.values.to(hx.device) - hx) / std) - std.log()).sum(dim=1)
+    if not torch.isfinite(found).any():
+        raise AnalysisFailed(
+            f"errors of law {law.words}: no member of {len(hx)} can have been seen like these {len(std)} observations; "
+            "take larger errors, more members, or a law with tails"
+        )
+    return found
 
 
 def weighted_moments(

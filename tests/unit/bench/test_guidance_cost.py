@@ -69,6 +69,15 @@ def test_a_member_step_of_flowdas_counts_its_steps_beside_the_forecast(untrained
     assert _passes_of_a_step(untrained, case, spec) == (2 + 1 + 2 * 4, 2 * 4 - 1)
 
 
+def test_an_analysis_that_fails_has_no_scores_and_is_never_the_best(untrained, case):
+    transition, passes = untrained
+    starts = [case.start, *torch.randn(3, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(3))]
+    far = whole.FlowdasSpec(coordinates="residual", n_steps=4, step_size=1e30)
+    draws = Draws()
+    draws.add(lambda: whole.member_step(transition, case, starts, far), case.truth, passes)
+    assert draws.crps == float("inf")
+
+
 def _passes_of_a_step(untrained, case, spec):
     transition, passes = untrained
     starts = [case.start, *torch.randn(3, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(3))]

@@ -63,7 +63,11 @@ def test_options_that_are_used_at_times_or_say_what_is_done_are_taken(options):
         (DENSE, ["scheme.surprise=3"], "surprise with coupling transform needs a transition .* leave surprise out"),
         (DENSE, ["scheme.surprise=3", "scheme.coupling=square_root"], "surprise with coupling square_root needs"),
         (FIELD, ["scheme.surprise=3"], "needs a transition whose spread differs from place"),
-        (DENSE, ["scheme={kind: optimal_particle}"], "one of its own. Use interpolant_filter"),
+        (
+            DENSE,
+            ["scheme={kind: optimal_particle, tau_points: 3, resample_below: 0.5}"],
+            "every member has one of its own; leave it out",
+        ),
     ],
 )
 def test_weights_that_a_scheme_cannot_use_are_refused_when_the_experiment_is_read(config, changes, message):
@@ -76,6 +80,7 @@ def test_weights_that_a_scheme_cannot_use_are_refused_when_the_experiment_is_rea
     [
         (FIELD, ["scheme.guidance={kind: moment_matching}"]),
         (FIELD, ["scheme={kind: optimal_particle}"]),
+        (DENSE, ["scheme={kind: optimal_particle, error_law: laplace}"]),
         (DENSE, ["scheme={kind: interpolant_filter, coupling: perturbed_observations, surprise: 3}"]),
     ],
 )

@@ -25,6 +25,7 @@ from cycler_da.bench.passes import Passes
 from cycler_da.bench.turbulence.guidance_cost_case import SEED, Case
 from cycler_da.bench.turbulence.guidance_cost_draws import Draws, rows_of
 from cycler_da.ensemble import Ensemble
+from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.transition import Transition
 from cycler_da.noise import Noise
@@ -75,19 +76,22 @@ def whole_steps(
     return rows, (
         f"Uncertain start: {MEMBERS} members, forecast and analysis; radius {RADIUS_CELLS:g} cells and inflation "
         f"{INFLATION:g} of LETKF and interpolant filter not tuned; zeta N of FlowDAS {zetas}, the best of {factors} "
-        "times that of known starts on the two other states."
+        "times that of known starts on the two other states. An analysis that is not finite has no scores (n)."
     )
 
 
 def member_step(transition: Transition, case: Case, starts: Sequence[torch.Tensor], spec: Any) -> torch.Tensor:
-    """Forecast and analysis of all members, physical units."""
+    """Forecast and analysis of all members, physical units; NaN where the analysis failed."""
     layout, noise, ids = case.observations.layout, Noise(SEED, case.index), tuple(range(MEMBERS))
     model = InterpolantForecast(layout, transition, (0.0,), "cost")
     when = case.observations.batches[0].times[0]
     before = Ensemble(members_about(case, starts)[:, None], np.array([when - layout.step]), ids, layout)
     background = model.forecast(before, np.array([when]), noise=noise)
     scheme = spec.build(SchemeContext(layout, model))
-    analysis = scheme.analyse(Prior(background, before, model), case.observations, noise=noise, carry={})
+    try:
+        analysis = scheme.analyse(Prior(background, before, model), case.observations, noise=noise, carry={})
+    except AnalysisFailed:
+        return torch.full_like(background.latest, torch.nan)
     latest: torch.Tensor = analysis.ensemble.latest
     return latest
 

@@ -20,10 +20,14 @@ import torch
 
 from cycler_da.generative.gauss_newton import linearise
 from cycler_da.generative.path_weights import log_normal
-from cycler_da.generative.prediction import Prediction, ResidualObservation, SlopedPrediction
+from cycler_da.generative.prediction import (
+    Prediction,
+    ResidualObservation,
+    SharedCovariancePrediction,
+    SlopedPrediction,
+)
 from cycler_da.obs.base import Observations
 from cycler_da.obs.curves import CurvedObservations, is_curved
-from cycler_da.schemes.optimal_particle import SharedCovariancePrediction
 
 if TYPE_CHECKING:
     from jaxtyping import Float
