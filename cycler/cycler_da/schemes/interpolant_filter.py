@@ -8,10 +8,10 @@ and guided sampling gives the second alone. Members at the previous time must fi
 the predictive likelihood N(y; h(mu(x_i)), S), S = R + J C0 J^T (`predictive`):
 
     1. h(mu(x_i)) of every member, mu the mean of the transition
-    2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform), by a
-       lag-1 smoother (square_root; in low dimension perturbed_observations, or mixture, which is moved and weighed
-       kernel by kernel), or not at all, which hardly assimilates; with gamma < 1 in part by resampling, low dimension
-       only, where weights do not collapse
+    2. the members x_i (and their history) are moved by p(y | x_i), see `coupling`: by a lag-1 LETKF (transform) or by
+       local weights in its place (local_weights), by a lag-1 smoother (square_root; in low dimension
+       perturbed_observations, or mixture, which is moved and weighed kernel by kernel), or not at all, which hardly
+       assimilates; with gamma < 1 in part by resampling, low dimension only, where weights do not collapse
     3. one draw of x' from every moved member, guided by y (`guidance`), with the noise that drew its background: where
        observations say nothing, the background is left as it is
 
@@ -88,7 +88,7 @@ class InterpolantFilterSpec(Spec):
     coupling: str = "transform"
     passes: int = 1  # 2 where the step is strongly nonlinear
     gamma: float = 1.0  # fraction of the log-evidence given to the coupling; less in low dimension
-    least_share: float | None = None  # effective share of the weights below which gamma is raised; None: never
+    least_share: float | None = None  # effective share of weights below which gamma is raised, or local ones tempered
     guidance: Mapping[str, Any] = field(default_factory=lambda: {"kind": "conjugate"})
     tau_points: int = 1
     tau_max: float = TAU_MAX

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cycler_da.bench.small_systems.rings import START, RingModel, RingTransition, make_ring_twin
 from cycler_da.ensemble import Ensemble
+from cycler_da.errors import WeightsMismatch
 from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.localisation import MemberNoise, localise
 from cycler_da.generative.networks import NetworkSpec, build_network
@@ -88,3 +92,9 @@ def test_the_interpolant_filter_counts_a_forecast_a_prediction_and_a_draw(twin, 
     background = model.forecast(previous, np.array([time]), noise=Noise(1))
     scheme.analyse(Prior(background, previous, model), twin.observations(1), noise=Noise(1), carry={})
     assert counted.n_passes == 3 * 6
+
+
+def test_a_transition_with_a_denoiser_is_refused(transition):
+    denoiser = NetworkDenoiser(torch.nn.Identity())
+    with pytest.raises(WeightsMismatch, match="has a denoiser"):
+        RingTransition(replace(transition, denoiser=denoiser))

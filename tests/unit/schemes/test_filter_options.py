@@ -12,6 +12,7 @@ from cycler_da.generative.advected import AdvectedTransition
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.gaussian_transition import GaussianTransition
 from cycler_da.generative.transition import Transition
+from cycler_da.schemes.ensemble.adaptive_inflation import AdaptiveInflationSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.setting import build_setting
 
@@ -28,6 +29,10 @@ DENSE, FIELD = "lorenz96_half_observed", "qg_default"
         ({"coupling": "none", "gamma": 0.5}, "gamma is 0.5 and not used with coupling none; .* take another coupling"),
         ({"coupling": "none", "passes": 2}, "passes is 2 and not used with coupling none"),
         ({"coupling": "none", "inflation": 1.1}, "inflation is 1.1 and not used with coupling none"),
+        ({"coupling": "none", "localization_radius_km": 5.0}, "localization_radius_km is 5.0 and not used"),
+        ({"coupling": "none", "localization_radius_cells": 5.0}, "localization_radius_cells is 5.0 and not used"),
+        ({"coupling": "none", "adaptive_inflation": AdaptiveInflationSpec()}, "adaptive_inflation is A.* not used"),
+        ({"coupling": "local_weights", "gamma": 0.5}, "gamma is 0.5 and not used with coupling local_weights"),
         ({"coupling": "mixture", "gamma": 0.5}, "gamma is 0.5 and not used with coupling mixture"),
         ({"coupling": "mixture", "passes": 2}, "passes is 2 and not used with coupling mixture"),
         ({"guidance": {"kind": "red"}, "tau_points": 2}, "tau_points is 2 and not used with guidance red; .*conjugate"),
@@ -44,6 +49,7 @@ def test_an_option_that_no_analysis_looks_at_is_refused(options, message):
     [
         {"coupling": "none", "inflation": 1.0},  # which is what is done
         {"coupling": "none", "guidance": {"kind": "red"}},
+        {"coupling": "local_weights", "least_share": 0.5},
         {"gamma": 0.0, "least_share": 0.5, "passes": 2},  # gamma is raised in some cycles
         {"gamma": 0.5, "least_share": 0.5, "tau_points": 5, "tau_max": 20.0},
     ],

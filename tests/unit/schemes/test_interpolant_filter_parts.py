@@ -14,7 +14,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.gaussian_transition import GaussianTransition
 from cycler_da.generative.localisation import MemberNoise
-from cycler_da.generative.resampling import effective_share
+from cycler_da.generative.resampling import effective_share, tempering_exponent
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
@@ -166,6 +166,26 @@ def test_members_that_weights_alone_choose_among_are_inflated_with_every_couplin
     assert not torch.equal(found, coupling.move(MODEL, frames, seen, noise=noise, inflation=1.0).frames)
 
 
+@pytest.mark.parametrize("share", [None, 0.7])
+def test_local_weights_give_the_weighted_mean_and_covariance_of_the_members(share):
+    n, seen, frames = 40, observations([0.7, -1.1]), start(40).values
+    coupling = Coupling("local_weights", 1, 1.0, share, None, 1)
+    moved = coupling.move(MODEL, frames, seen, noise=MemberNoise(Noise(5), tuple(range(n)), "guided")).frames
+    predictive = predict_observations(MODEL.transition.predict(frames), seen)
+    variance = predictive.variance + seen.error_variance  # of S the diagonal
+    log_weights = -0.5 * ((seen.values - predictive.hx).square() / variance).sum(dim=1)
+    if share is not None:
+        assert effective_share(log_weights) < share
+        log_weights = tempering_exponent(log_weights, share=share) * log_weights
+    w, before, after = log_weights.softmax(dim=0), frames.flatten(1), moved.flatten(1)
+    mean = w @ before
+    covariance = (w[:, None] * (before - mean)).mT @ (before - mean) * n / (n - 1)
+    # Exponents are halved to about 1e-6.
+    tolerance = 1e-10 if share is None else 1e-5
+    assert torch.allclose(after.mean(dim=0), mean, rtol=0, atol=tolerance)
+    assert torch.allclose(after.mT.cov(), covariance, rtol=0, atol=tolerance)
+
+
 WEIGHING = [
     InterpolantFilterSpec(gamma=0.0),
     InterpolantFilterSpec(coupling="perturbed_observations", gamma=0.0),
@@ -252,7 +272,7 @@ def test_every_guidance_pulls_the_members_towards_the_observations(kind):
 ADAPTIVE = AdaptiveInflationSpec(std=0.1, start_std=1.0)
 
 
-@pytest.mark.parametrize("coupling", ["transform", "perturbed_observations"])
+@pytest.mark.parametrize("coupling", ["transform", "local_weights", "perturbed_observations"])
 def test_the_first_cycle_uses_the_inflation_of_the_settings_and_learns_for_the_next(coupling):
     previous, seen = start(30), observations([3.0, -3.0])
     fixed = analyse(InterpolantFilterSpec(inflation=1.2, coupling=coupling), seen, previous)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cycler_da.bench.ranks.size import OURS, SPIN_UP, Ranked, Size, ranks_of
 from cycler_da.bench.small_systems import double_well as well
-from cycler_da.bench.small_systems import lorenz63_cycled, lorenz96_cases, lorenz96_filters
+from cycler_da.bench.small_systems import lorenz63_cycled, lorenz96_cases, lorenz96_cycles
 
 #: Lorenz-96 case -> radius and inflation of the LETKF with the true model and of the interpolant filter, as the
 #: benchmark `lorenz96_filters` has found them.
@@ -57,22 +57,17 @@ def lorenz63(size: Size) -> Iterator[Ranked]:
 
 def lorenz96(size: Size) -> Iterator[Ranked]:
     """All settings."""
-    amount = lorenz96_filters.Size(size.trials, SPIN_UP, size.cycles)
+    amount = lorenz96_cycles.Size(size.trials, SPIN_UP, size.cycles)
     candidates = {one.name: one for one in lorenz96_cases.CANDIDATES}
     for case in lorenz96_cases.CASES:
-        transition = lorenz96_filters.load_ring_transition(case.weights)
+        transition = lorenz96_cycles.load_ring_transition(case.weights)
         counts = {}
         for name, (radius, inflation) in zip(
             (lorenz96_cases.REFERENCE, lorenz96_cases.OURS), CHOSEN[case.name], strict=True
         ):
-            outcome = lorenz96_filters.run(
-                case,
-                candidates[name],
-                transition,
-                amount,
-                seed=lorenz96_cases.SEED,
-                radius=radius,
-                inflations=[inflation] * size.trials,
+            numbers = [lorenz96_cases.Numbers(radius, inflation)] * size.trials
+            outcome = lorenz96_cycles.run(
+                case, candidates[name], transition, amount, seed=lorenz96_cases.SEED, numbers=numbers
             )
             shown = OURS if name == lorenz96_cases.OURS else name
             counts[shown] = [ranks_of([sums]) for sums in outcome.sums]

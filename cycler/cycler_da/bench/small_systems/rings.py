@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.dense_transition import DensePrediction, DenseTransition
 from cycler_da.generative.gaussian_transition import WhiteEndpoint
 from cycler_da.generative.guidance import MemberConjugateDraw
@@ -63,12 +64,22 @@ class RingModel:
 
 @dataclass
 class RingTransition:
-    """A learned transition of one ring for all rings; counts the members it was run for."""
+    """A learned transition of one ring for all rings; counts the members it was run for.
+
+    Raises WeightsMismatch for a transition with a denoiser.
+    """
 
     inner: DenseTransition
     n_passes: int = 0
     history: int = 1
     state_climatology: None = None
+
+    def __post_init__(self) -> None:
+        if self.inner.denoiser is not None:
+            raise WeightsMismatch(
+                "rings side by side: the transition has a denoiser, and rings are drawn from Gaussians alone; use "
+                "weights without a denoiser"
+            )
 
     def predict(self, frames: Float[Tensor, "batch time 1 ring x"]) -> RingPrediction:
         """Bind the transition to the last states of a batch."""

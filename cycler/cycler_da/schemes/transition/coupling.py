@@ -4,6 +4,7 @@ The factor p(y | x_i) of the filter (`predictive`), given to the members in two 
 
     p(y | x_i)^gamma         moves them, in n passes with covariance n S / gamma each
         transform               lag-1 LETKF with localization; of S the diagonal
+        local_weights           weights of every grid point, as a transform (LNETF); of S the diagonal
         square_root             lag-1 square-root smoother with the whole S, localization of P (`root_smoother`)
         perturbed_observations  lag-1 smoother with the whole S, no localization (`lag_smoother`)
         none                    nothing moves, nothing is weighed
@@ -12,15 +13,18 @@ The factor p(y | x_i) of the filter (`predictive`), given to the members in two 
 
 With perturbed observations and mixtures, members that lost their track are widened first (`surprise`, see `widening`).
 `least_share` raises gamma in a cycle to 1 - a, a the largest exponent that leaves the weights p(y | x_i)^a of the
-members where they stood that effective share.
-Sources: Hunt et al. (2007), Physica D 230 (transform); Frei, Kuensch (2013), Biometrika 100, 781-800, who give the
-part gamma of a likelihood to an EnKF and the rest to weights, and choose gamma by the share of effective members.
+members where they stood that effective share; local weights it tempers point by point (`schemes.local_particle`).
+A random rotation, the same everywhere, follows local weights: members move also where nothing is observed.
+Sources: Hunt et al. (2007), Physica D 230 (transform); Toedter, Ahrens (2015), Mon. Wea. Rev. 143, 1347-1367 (local
+weights); Frei, Kuensch (2013), Biometrika 100, 781-800, who give the part gamma of a likelihood to an EnKF and the rest
+to weights, and choose gamma by the share of effective members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,10 +44,13 @@ from cycler_da.obs.curves import uncurved
 from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
+from cycler_da.schemes.ensemble.local_weights import DenseUpdate
 from cycler_da.schemes.ensemble.mixture_smoother import mixture_of
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
 from cycler_da.schemes.ensemble.root_smoother import smooth_by_roots
+from cycler_da.schemes.ensemble.rotation import rotate
 from cycler_da.schemes.ensemble.statistical_linearisation import linear_part
+from cycler_da.schemes.local_particle import square_root_update
 from cycler_da.schemes.transition.predictive import Predictive, predict_observations
 from cycler_da.schemes.transition.widening import widening
 
@@ -51,7 +58,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-COUPLINGS = ("transform", "square_root", "perturbed_observations", "mixture", "none")
+COUPLINGS = ("transform", "local_weights", "square_root", "perturbed_observations", "mixture", "none")
 #: Those whose members are inflated everywhere, before they predict; the transform inflates where it moves.
 INFLATED_FIRST = ("square_root", "perturbed_observations", "mixture")
 #: Those without localization, for few variables; `surprise` widens their whole ensemble.
@@ -76,7 +83,7 @@ class Coupling:
     kind: str  # of COUPLINGS
     passes: int
     gamma: float
-    least_share: float | None
+    least_share: float | None  # of all members, or of local_weights at every point
     radius: float | None  # Gaspari-Cohn half-width, axis units
     weight_stride: int
     surprise: float | None = None  # expected deviations, of OF_FEW_VARIABLES
@@ -164,7 +171,10 @@ class Coupling:
             if i_pass > 0:
                 hx = passes.observations.hx(passes.model.transition.predict(frames).mean.to(torch.float64))
                 predictive, inflation = replace(predictive, hx=hx), 1.0
-            if self.kind == "transform":
+            if self.kind == "local_weights":
+                frames = self._transform(passes, frames, predictive, inflation)
+                frames = rotate(frames, noise=passes.noise.noise, stream=f"coupling.rotation.{i_pass}")
+            elif self.kind == "transform":
                 signal = self._signal(passes, frames, predictive)
                 frames = self._transform(passes, frames, signal, inflation)
             elif self.kind == "square_root":
@@ -193,8 +203,13 @@ class Coupling:
             radius=self.radius,
             weight_stride=self.weight_stride,
             inflation=inflation,
+            update=self._update(),
         )
         return transform.apply(frames)
+
+    def _update(self) -> DenseUpdate | None:
+        """What takes the place of the Kalman weights."""
+        return partial(square_root_update, share=self.least_share or 0.0) if self.kind == "local_weights" else None
 
 
 def neighbours(n_members: int, n_variables: int) -> int:

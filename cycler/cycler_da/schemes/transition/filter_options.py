@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: Variables of a state up to which a mixture of members may describe it.
 MOST_VARIABLES = 10
 _WHERE = "scheme interpolant_filter"
+_OF_COUPLING = (
+    *("gamma", "least_share", "passes", "inflation", "adaptive_inflation"),
+    *("localization_radius_km", "localization_radius_cells"),
+)
 
 
 def require_used(spec: InterpolantFilterSpec, guidance: Guidance) -> None:
@@ -41,10 +45,12 @@ def require_used(spec: InterpolantFilterSpec, guidance: Guidance) -> None:
 def _unused(spec: InterpolantFilterSpec, guidance: Guidance) -> Iterator[tuple[tuple[str, ...], str, str]]:
     """Names of options that are not used, with what, and what would use them."""
     if spec.coupling == "none":
-        yield ("gamma", "least_share", "passes", "inflation"), "coupling none", "take another coupling"
+        yield _OF_COUPLING, "coupling none", "take another coupling"
     if spec.coupling == "mixture":
         yield ("gamma", "least_share", "passes"), "coupling mixture", "take coupling perturbed_observations"
-    if spec.gamma == 1.0:
+    if spec.coupling == "local_weights":
+        yield ("gamma",), "coupling local_weights", "take coupling transform"
+    elif spec.gamma == 1.0:
         yield ("least_share",), "gamma 1", "set gamma below 1"
     if spec.gamma == 0.0 and spec.least_share is None:
         yield ("passes", "linearisation"), "gamma 0", "set gamma above 0"
