@@ -25,30 +25,31 @@ FORWARD = DAMP * torch.tensor([[C, -S, 0.0], [S, C, 0.2], [0.0, -0.2, 1.0]], dty
 NOISE = torch.tensor([[0.04, 0.01, 0.0], [0.01, 0.02, 0.0], [0.0, 0.0, 0.03]], dtype=torch.float64)
 
 
-def transition() -> GaussianTransition:
-    return GaussianTransition(lambda x: torch.einsum("ij,bjk->bik", FORWARD.to(x.dtype), x), NOISE)
+#: For the transform, which has the diagonal of S: noise that observations do not share.
+APART = torch.diag(NOISE.diagonal())
 
 
-def kalman(values: torch.Tensor, mean: torch.Tensor):
+def kalman(values: torch.Tensor, mean: torch.Tensor, noise: torch.Tensor):
     """Mean and covariance of every analysis."""
     h, covariance = torch.eye(3, dtype=torch.float64)[:2], torch.eye(3, dtype=torch.float64)
     for y in values:
-        mean, covariance = FORWARD @ mean, FORWARD @ covariance @ FORWARD.T + NOISE
+        mean, covariance = FORWARD @ mean, FORWARD @ covariance @ FORWARD.T + noise
         gain = torch.linalg.solve(h @ covariance @ h.T + ERROR**2 * torch.eye(2), h @ covariance).T
         mean, covariance = mean + gain @ (y - h @ mean), covariance - gain @ h @ covariance
         yield mean, covariance
 
 
-def errors(**options) -> np.ndarray:
+def errors(noise: torch.Tensor = NOISE, **options) -> np.ndarray:
     """Errors of the mean (posterior deviations) and of the covariance (relative) in every cycle."""
     centre = torch.zeros((1, 3, 1), dtype=torch.float64)
-    model = LearnedTruth(transition(), SYSTEM.layout())
+    transition = GaussianTransition(lambda x: torch.einsum("ij,bjk->bik", FORWARD.to(x.dtype), x), noise)
+    model = LearnedTruth(transition, SYSTEM.layout())
     twin = make_twin(
         model, linear_network((0, 1), ERROR), centre, n_cycles=CYCLES, start_std=1.0, seed=5, centre=centre
     )
     run = Run(twin, Method("filter", MEMBERS, InterpolantFilterSpec(inflation=1.0, **options), model.transition))
     rows = []
-    for states, (mean, covariance) in zip(run, kalman(twin.values[0], centre[0, :, 0]), strict=True):
+    for states, (mean, covariance) in zip(run, kalman(twin.values[0], centre[0, :, 0], noise), strict=True):
         x = states[0, :, :, 0]
         distance = ((x.mean(dim=0) - mean).square() / covariance.diagonal()).mean().sqrt()
         rows.append((float(distance), float((x.T.cov() - covariance).norm() / covariance.norm())))
@@ -61,8 +62,16 @@ def errors(**options) -> np.ndarray:
         {"coupling": "perturbed_observations"},
         {"coupling": "square_root"},
         {"coupling": "perturbed_observations", "gamma": 0.25},
+        {"coupling": "transform", "noise": APART},
+        {"coupling": "mixture"},
     ],
-    ids=["perturbed observations", "square roots", "a quarter by the coupling, the rest by weights"],
+    ids=[
+        "perturbed observations",
+        "square roots",
+        "a quarter by coupling, the rest by weights",
+        "transform",
+        "mixture",
+    ],
 )
 def test_the_filter_is_the_kalman_filter_over_a_hundred_cycles(options):
     found = errors(**options)
