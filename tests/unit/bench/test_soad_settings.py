@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cycler_da.bench.turbulence.soad_grid import PRINTED, cells_of
 from cycler_da.bench.turbulence.soad_settings import FULL, WEIGHTS, methods, trivial
 from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
@@ -125,3 +126,14 @@ def test_every_case_has_its_methods():
         assert {"SOAD, corrected", "PDEDiff", "LETKF, learned model", "interpolant filter, learned model"} <= names
         assert ("SDA, from the background" in names) == case.has_background
         assert ("zero" in names) != case.has_background
+
+
+def test_cells_of_the_grid_are_all_parts_and_intervals_with_what_is_printed_of_them():
+    cells = [cell for kind in PRINTED for cell in cells_of(*kind)]
+    assert len({case.label for case, _ in cells}) == len(cells) == 2 * (2 * 3 + 2) * 2
+    by_label = {case.label: printed for case, printed in cells}
+    assert by_label["II: sine, 25 % of cells, every 8 days"] == 1.137
+    assert by_label["I: velocity, 6.25 % of cells, every day"] == 0.1414
+    for case, printed in cells:  # more cells, or more days, are never worse in print
+        more = [p for other, p in cells if other == Case(case.setting, case.sensors, 4 * case.part, case.interval)]
+        assert all(p < printed for p in more)

@@ -58,7 +58,8 @@ class Case:
     @property
     def label(self) -> str:
         """Name in the table."""
-        return f"{self.setting}: {' + '.join(self.sensors)}, {100 * self.part:g} % of cells, every {self.interval} days"
+        often = "every day" if self.interval == 1 else f"every {self.interval} days"
+        return f"{self.setting}: {' + '.join(self.sensors)}, {100 * self.part:g} % of cells, {often}"
 
 
 CASES = (

@@ -3,9 +3,9 @@
 They begin with members about the background (setting I) or with draws from climatology (II and III); the first frame is
 analysed by the LETKF, for there is no forecast before it. The LETKF is searched with the true model and cycled with
 both. Its best options make the first analysis of the interpolant filter, whose search (radius, inflation, passes)
-begins there; with velocities it has them as they are, in two passes. Scored in the search is the fair CRPS of the first
-five frames of two windows of another seed (one for the interpolant filter): it asks for small errors and an honest
-spread at once. Members are not searched: more are better, and cost as much more.
+begins there; with velocities, and in every cell of `soad_grid`, it has them as they are, in two passes. Scored in the
+search is the fair CRPS of the first five frames of two windows of another seed (one for the interpolant filter): it
+asks for small errors and an honest spread at once. Members are not searched: more are better, and cost as much more.
 """
 
 from __future__ import annotations
@@ -116,8 +116,12 @@ def interpolant_spec(point: Point) -> InterpolantFilterSpec:
     )
 
 
-def tune(case: Case, *, years: float, is_searched: bool) -> Tuned:
-    """Search the options of a case's filters, on windows that are not reported."""
+def tune(case: Case, *, years: float, is_searched: bool, searches_interpolant: bool | None = None) -> Tuned:
+    """Search the options of a case's filters, on windows that are not reported.
+
+    The interpolant filter has those of the LETKF, and two passes, where it is not searched (None: with velocities).
+    """
+    searches_interpolant = not case.sees_velocity if searches_interpolant is None else searches_interpolant
     begin = BEGIN[case.has_background]
     if not is_searched:
         return Tuned(Found(begin, float("nan"), 0, ()), Found((*begin, 1), float("nan"), 0, ()))
@@ -128,7 +132,7 @@ def tune(case: Case, *, years: float, is_searched: bool) -> Tuned:
     ]
     letkf = pattern_search(AXES, begin, lambda point: _crps(letkf_spec(point), letkf_spec(point), "true", case, each))
     first, like = letkf_spec(letkf.point), (*letkf.point, 2)
-    if case.sees_velocity:
+    if not searches_interpolant:
         return Tuned(letkf, Found(like, float("nan"), 0, ()))
     interpolant = pattern_search(
         {**AXES, "linearisation": like[2:3], "passes": PASSES},
