@@ -16,13 +16,14 @@ There is no noise of sampling anywhere. A minute of one core.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.unit_draws import UnitDraws, moments
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import (
     PUBLISHED_GUIDANCE,
@@ -82,25 +83,10 @@ class Gaussian:
         return gain, self.covariance - gain[:, seen] @ cross.mT
 
 
-class UnitNoise:
-    """Noise of member 0 is zero; every other member has a 1 in one place of the noise of one step, and no other."""
-
-    def __init__(self, slots: Sequence[tuple[str, int]], n: int, n_members: int) -> None:
-        self.first = {slot: 1 + i * n for i, slot in enumerate(slots)}
-        self.n, self.n_members = n, n_members
-
-    def normal(self, name: str, shape: Sequence[int], *, step: int) -> Tensor:
-        """The draws of one step, `(member, *shape)`."""
-        draws = torch.zeros(self.n_members, self.n, dtype=torch.float64)
-        begin = self.first[name, step]
-        draws[begin : begin + self.n] = torch.eye(self.n, dtype=torch.float64)
-        return draws.view(self.n_members, *shape)
-
-
 def bridge_moments(problem: Gaussian, n_steps: int, z: Float[Tensor, "n"]) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the draws of `sample_bridge`."""
     slots = [("bridge.end", 0), *(("bridge", step) for step in range(n_steps - 1))]
-    noise = UnitNoise(slots, len(z), 1 + len(z) * len(slots))
+    noise = UnitDraws({slot: len(z) for slot in slots})
     signals = bridge_signals(n_steps, noise_std=problem.error_variance**0.5)
     drawn = sample_bridge(
         problem.bridge,
@@ -110,7 +96,7 @@ def bridge_moments(problem: Gaussian, n_steps: int, z: Float[Tensor, "n"]) -> tu
         prior_variance=problem.covariance.diagonal()[None],
         noise=cast(MemberNoise, noise),
     )
-    return _moments(drawn)
+    return moments(drawn)
 
 
 def guided_moments(
@@ -118,7 +104,7 @@ def guided_moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and covariance of the draws of `sample_guided` from members of the prior; blank cells of z are z's own."""
     slots = [("members", 0), ("guided.start", 0), *(("guided", step) for step in range(n_steps))]
-    noise = UnitNoise(slots, len(z), 1 + len(z) * len(slots))
+    noise = UnitDraws({slot: len(z) for slot in slots})
     values, vectors = torch.linalg.eigh(problem.covariance)
     root = vectors * values.clamp(min=0.0).sqrt()
     members = problem.mean + noise.normal("members", (len(z),), step=0) @ root.mT
@@ -132,13 +118,7 @@ def guided_moments(
         prior=prior,
         guidance=guidance,
     )
-    return _moments(drawn)
-
-
-def _moments(drawn: Float[Tensor, "member 1 n"]) -> tuple[Tensor, Tensor]:
-    mean = drawn[0, 0]
-    response = drawn[1:, 0] - mean
-    return mean, response.mT @ response
+    return moments(drawn)
 
 
 Sampler = Callable[[Gaussian, "Tensor"], tuple["Tensor", "Tensor"]]

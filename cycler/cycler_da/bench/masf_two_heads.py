@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from cycler_da.bench.masf_exact import UnitNoise
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.unit_draws import UnitDraws, every_step, moments
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import Multiplier, bridge_signals
 from cycler_da.generative.two_head_sampling import (
@@ -90,12 +90,10 @@ def augmented_moments(problem: LinearPair, n_steps: int, y: Float[Tensor, "n"]) 
     """Mean and covariance of the draws of `sample_augmented`."""
     n, pair = len(y), problem.pair()
     process = Augmented(problem.mask, torch.full((2 * n,), problem.error_variance, dtype=torch.float64))
-    steps = range(n_steps)
-    slots = [("augmented.end", 0, n), *(("draw", i, len(pair.root)) for i in steps)]
-    slots += [("augmented", i, 2 * n) for i in steps]
-    noise, signals = Slots(slots), bridge_signals(n_steps, noise_std=problem.error_variance**0.5)
+    slots = {("augmented.end", 0): n} | every_step({"draw": len(pair.root), "augmented": 2 * n}, n_steps)
+    noise, signals = UnitDraws(slots), bridge_signals(n_steps, noise_std=problem.error_variance**0.5)
     drawn = sample_augmented(process, GaussianHeads(pair, process), y, signals, noise=cast(MemberNoise, noise))
-    return _moments(drawn)
+    return moments(drawn)
 
 
 def dual_head_moments(
@@ -105,7 +103,7 @@ def dual_head_moments(
     n, pair = len(y), problem.pair()
     process = Mixed(problem.mask, torch.full((n,), problem.error_variance, dtype=torch.float64))
     slots = [("members", 0), ("dual_head.start", 0), *(("dual_head", i) for i in range(n_steps))]
-    noise = UnitNoise(slots, n, 1 + n * len(slots))
+    noise = UnitDraws({slot: n for slot in slots})
     states = noise.normal("members", (n,), step=0) @ torch.linalg.cholesky(problem.covariance).mT
     drawn = sample_dual_head(
         process,
@@ -117,31 +115,7 @@ def dual_head_moments(
         prior=prior,
         guidance=guidance,
     )
-    return _moments(drawn)
-
-
-class Slots:
-    """`UnitNoise` for streams of several lengths: member 0 has none, every other member a 1 in one place."""
-
-    def __init__(self, slots: list[tuple[str, int, int]]) -> None:
-        self.first, count = dict[tuple[str, int], int](), 1
-        for name, step, length in slots:
-            self.first[name, step] = count
-            count += length
-        self.n_members = count
-
-    def normal(self, name: str, shape: tuple[int, ...], *, step: int) -> Tensor:
-        """The draws of one step, `(member, length)`."""
-        (length,) = shape
-        draws = torch.zeros(self.n_members, length, dtype=torch.float64)
-        begin = self.first[name, step]
-        draws[begin : begin + length] = torch.eye(length, dtype=torch.float64)
-        return draws
-
-
-def _moments(drawn: Float[Tensor, "member n"]) -> tuple[Tensor, Tensor]:
-    response = drawn[1:] - drawn[0]
-    return drawn[0], response.mT @ response
+    return moments(drawn)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.prediction import LearnedTransition, Prediction, ResidualObservation
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
-from cycler_da.schemes.flowdas import Flowdas, FlowdasSpec, ScaledObservation
+from cycler_da.schemes.flowdas import Flowdas, FlowdasSpec
+from cycler_da.schemes.transition.scaled_observation import ScaledObservation
 
 SCALING = Scaling((0.0, 1.0, -2.0), (1.0, 2.0, 0.5))
 

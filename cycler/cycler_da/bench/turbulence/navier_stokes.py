@@ -54,10 +54,11 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.registry import spec_of_block
 from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.flowdas import FlowdasSpec, climatological_scale, observe_residual
+from cycler_da.schemes.flowdas import FlowdasSpec
 from cycler_da.schemes.guidance import Guided
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.transition.scaled_observation import climatological_scale, observe_residual
 from cycler_da.tables.report import BenchResult, Row
 
 #: Name -> published RMSE of FlowDAS: in the authors' reply to reviewers, and in print.

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cycler_da.registry import Spec, register
-from cycler_da.schemes.flowdas import Flowdas, FlowdasSpec, climatological_scale, observe_residual
+from cycler_da.schemes.flowdas import Flowdas, FlowdasSpec
 from cycler_da.schemes.guidance.base import Guided
+from cycler_da.schemes.transition.scaled_observation import climatological_scale, observe_residual
 
 if TYPE_CHECKING:
     from torch import Tensor
