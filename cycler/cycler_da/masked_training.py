@@ -30,6 +30,7 @@ from cycler_da.systems.base import ClimateSpec, noisy_step
 from cycler_da.systems.climate import climate_system
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor
 
 
@@ -68,7 +69,7 @@ def train_masked(
     on_message: Callable[[str], None],
 ) -> TrainedTransition:
     """Make the states, fit and score; continues what an earlier call left."""
-    states = scaling.to_scaled(_states(data, run_folder, on_message)).to(torch.float32)
+    states = scaling.to_scaled(climate_states(data, run_folder, on_message)).to(torch.float32)
     split = data.held_out * data.states
     blocks = blocks_from_residuals(states[split:])
     masks = tuple(stride_interpolation(blocks, stride, data.error) for stride in data.strides)
@@ -91,29 +92,33 @@ def train_masked(
     )
 
 
-def stride_interpolation(blocks: Tensor, stride: int, error: float) -> CellInterpolation:
-    """Where every n-th cell along both axes is observed, all variables; `blocks` of the scaled climate."""
+def stride_interpolation(blocks: Tensor, stride: int, error: float, *, first: int = 0) -> CellInterpolation:
+    """Where every n-th cell along both axes is observed, all channels from `first` on; `blocks` of the scaled climate."""
     size, channels = blocks.shape[0], blocks.shape[-1]
     mask = torch.zeros(channels, size, size, dtype=torch.float64)
-    mask[:, ::stride, ::stride] = 1.0
+    mask[first:, ::stride, ::stride] = 1.0
     return cell_interpolation(spectral_from_blocks(blocks), mask, noise_std=error)
 
 
 def rmse_given_observations(
-    model: NetworkDenoiser, held_out: MaskedStates, strides: tuple[int, ...]
+    model: NetworkDenoiser, held_out: MaskedStates, strides: tuple[int, ...], *, n_scored: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """RMSE of E[x_0 | y] at once for every stride, by the network and by interpolation alone."""
+    """RMSE of E[x_0 | y] for every stride, by the network and by interpolation alone; of the first channels, or all."""
     rows: dict[str, dict[str, float]] = {}
     for stride, seen in zip(strides, held_out.masks, strict=True):
         states = held_out.states
         xi = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
         x = seen.mask.to(states) * states + seen.noise_std * xi
         answers = {"network": bound_denoiser(model, seen)(x, 0.0), "interpolation": seen.mean(x)}
-        rows[str(stride)] = {name: float((answer - states).square().mean().sqrt()) for name, answer in answers.items()}
+        misses = {name: (answer - states)[:, :n_scored] for name, answer in answers.items()}
+        rows[str(stride)] = {name: float(miss.square().mean().sqrt()) for name, miss in misses.items()}
     return rows
 
 
-def _states(data: MaskedClimate, folder: Path, on_message: Callable[[str], None]) -> Tensor:
+def climate_states(
+    data: MaskedClimate, folder: Path, on_message: Callable[[str], None]
+) -> Float[Tensor, "sample channel y x"]:
+    """The states in their own units, held-out trajectories first; kept in the folder."""
     path, wanted = folder / "states.safetensors", json.dumps([repr(data.system_spec()), repr(data)])
     note = path.with_suffix(".json")
     if path.is_file() and note.is_file() and note.read_text() == wanted:

@@ -21,6 +21,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.generative.weights import WeightCard, save_weights
 from cycler_da.masked_training import MaskedClimate, train_masked
+from cycler_da.observed_climate_training import ObservedClimate, train_observed_climate
 from cycler_da.observed_training import ObservedStates, train_observed
 from cycler_da.radar_training import RadarProxies, train_radar
 from cycler_da.registry import read_strictly
@@ -28,7 +29,9 @@ from cycler_da.state_training import SimulatedStates, train_states
 from cycler_da.window_training import SimulatedWindows, train_windows
 
 #: What a config may train on, by `data.kind`.
-TrainingData = SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows | MaskedClimate | ObservedStates
+TrainingData = (
+    SimulatedData | RadarProxies | SimulatedStates | SimulatedWindows | MaskedClimate | ObservedStates | ObservedClimate
+)
 
 
 class Told(TypedDict):
@@ -108,6 +111,8 @@ def run_training(
         trained = train_radar(data, scaling, settings, **told)
     elif isinstance(data, MaskedClimate):
         trained = train_masked(data, scaling, settings, **told)
+    elif isinstance(data, ObservedClimate):
+        trained = train_observed_climate(data, scaling, settings, **told)
     elif isinstance(data, ObservedStates):
         trained = train_observed(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
@@ -173,4 +178,5 @@ _DATA: Mapping[str, type] = {
     "simulated_windows": SimulatedWindows,
     "masked_climate": MaskedClimate,
     "observed_states": ObservedStates,
+    "observed_climate": ObservedClimate,
 }

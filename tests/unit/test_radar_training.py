@@ -114,7 +114,7 @@ def test_missing_proxies_and_unknown_names_are_said(folder, tmp_path, monkeypatc
             "kind: radar_proxies",
             "kind: proxies",
             ConfigError,
-            "valid: masked_climate, observed_states, radar_proxies, simulated, ",
+            "valid: masked_climate, observed_climate, observed_states, radar_proxies, simulated, ",
         ),
     ):
         path = tmp_path / "train.yaml"

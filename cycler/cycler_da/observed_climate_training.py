@@ -1,0 +1,140 @@
+"""Training of MASF's augmented form on large grids from a config: climate, what operators see of it, fit, scores.
+
+States are those of `masked_training`; what operators see at every cell are further channels, in one unit (the root mean
+square of their deviations), and masks are of these channels alone. The fit is that of a mask bridge.
+
+Scores of the card, on states of other trajectories: the root of the loss (1: nothing is known beyond the variance of
+every cell), and for every stride the RMSE of E[x | y], scaled: what observations of one time tell without any forecast,
+by the network, and by linear regression on h with the climate's covariances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.bridge_training import MaskedStates, held_out_loss, train_bridge
+from cycler_da.generative.covariance import blocks_from_residuals
+from cycler_da.generative.observed_bridge import FORM, TRANSITION, longer_states
+from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.trained import TrainedTransition
+from cycler_da.generative.training import Progress, TrainSettings
+from cycler_da.masked_training import MaskedClimate, climate_states, rmse_given_observations, stride_interpolation
+from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
+from cycler_da.obs.fields import ObservedField, observed_fields
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedClimate:
+    """States of a system's climate, what operators see of them, and the grids on which that is observed."""
+
+    system: Mapping[str, Any]  # kind and options of a numerical system
+    seed: int
+    observed: tuple[Mapping[str, Any], ...]  # variable and operator, one for each observed variable
+    error: float  # of an observation, units of the operators
+    strides: tuple[int, ...]
+    trajectories: int = 24
+    states: int = 40  # of one trajectory
+    spacing: int = 4  # model steps between them
+    held_out: int = 4  # trajectories
+
+    def __post_init__(self) -> None:
+        self.climate()
+        if not self.observed:
+            raise ConfigError("data.observed is empty; expected a variable and an operator")
+        self.fields()
+
+    def climate(self) -> MaskedClimate:
+        """The states; raises ConfigError as its options do."""
+        return MaskedClimate(
+            system=self.system,
+            seed=self.seed,
+            error=self.error,
+            strides=self.strides,
+            trajectories=self.trajectories,
+            states=self.states,
+            spacing=self.spacing,
+            held_out=self.held_out,
+        )
+
+    def fields(self) -> tuple[ObservedField, ...]:
+        """The observed fields; raises ConfigError for two of one variable."""
+        built = observed_fields(self.observed, self.climate().system_spec().layout())
+        channels = [field.channel for field in built]
+        if len(set(channels)) < len(channels):
+            raise ConfigError("data.observed names a variable twice; expected one operator for each variable")
+        return built
+
+
+def train_observed_climate(
+    data: ObservedClimate,
+    scaling: Scaling,
+    settings: TrainSettings,
+    *,
+    run_folder: Path,
+    on_progress: Callable[[Progress], None] | None,
+    on_message: Callable[[str], None],
+) -> TrainedTransition:
+    """Make the longer states, fit and score; continues what an earlier call left."""
+    climate, fields = data.climate(), data.fields()
+    layout, channels = climate.system_spec().layout(), [field.channel for field in fields]
+    physical, split = climate_states(climate, run_folder, on_message), data.held_out * data.states
+    h_scaling, unit = one_unit(fields, physical[split:])
+    z = longer_states(scaling.to_scaled(physical), h_scaling.to_scaled(seen_of(fields, physical)), channels)
+    z, error, n = z.to(torch.float32), data.error / unit, len(layout.channels)
+    blocks = blocks_from_residuals(z[split:])
+    masks = tuple(stride_interpolation(blocks, stride, error, first=n) for stride in data.strides)
+    training, held_out = (MaskedStates(part, masks) for part in (z[split:], z[:split]))
+    on_message(f"fit {settings.network.kind}: {len(training.states)} states, {settings.steps} steps")
+    model, seconds = train_bridge(training, held_out, settings, folder=run_folder, on_progress=on_progress)
+    return TrainedTransition(
+        network=model.network,
+        layout=layout,
+        transition={
+            "kind": TRANSITION,
+            "form": FORM,
+            "error": data.error,
+            "unit": unit,
+            "strides": list(data.strides),
+            "observed": [dict(block) for block in data.observed],
+            "observed_mean": list(h_scaling.mean),
+            "observed_std": list(h_scaling.std),
+        },
+        measured={"climatology.real": blocks.real, "climatology.imag": blocks.imag},
+        scores={
+            "loss_root": held_out_loss(model, held_out) ** 0.5,
+            "rmse_given_observations": rmse_given_observations(model, held_out, data.strides, n_scored=n),
+            "rmse_of_climatology": float(held_out.states[:, :n].square().mean().sqrt()),
+        },
+        facts={"n_states": len(training.states), "seed": data.seed},
+        seconds=seconds,
+    )
+
+
+def seen_of(
+    fields: tuple[ObservedField, ...], states: Float[Tensor, "sample channel y x"]
+) -> Float[Tensor, "sample channel y x"]:
+    """What is seen of every channel; 0 where nothing is."""
+    seen = torch.zeros_like(states)
+    for field in fields:
+        seen[:, field.channel] = field.of(states)[:, 0]
+    return seen
+
+
+def one_unit(fields: tuple[ObservedField, ...], states: Float[Tensor, "sample channel y x"]) -> tuple[Scaling, float]:
+    """Means of the observed channels and their common unit, as a scaling with 0 and 1 where nothing is observed."""
+    mean, std, seen = [0.0] * states.shape[1], [1.0] * states.shape[1], seen_of(fields, states)
+    parts = [seen[:, field.channel].to(torch.float64) for field in fields]
+    unit = float(torch.stack([part.var() for part in parts]).mean().sqrt())
+    for field, part in zip(fields, parts, strict=True):
+        mean[field.channel], std[field.channel] = float(part.mean()), unit
+    return Scaling(tuple(mean), tuple(std)), unit
