@@ -93,7 +93,7 @@ def train_masked(
 
 
 def stride_interpolation(blocks: Tensor, stride: int, error: float, *, first: int = 0) -> CellInterpolation:
-    """Where every n-th cell along both axes is observed, all channels from `first` on; `blocks` of the scaled climate."""
+    """Every n-th cell along both axes is observed, all channels from `first` on; `blocks` of the scaled climate."""
     size, channels = blocks.shape[0], blocks.shape[-1]
     mask = torch.zeros(channels, size, size, dtype=torch.float64)
     mask[first:, ::stride, ::stride] = 1.0

@@ -26,7 +26,7 @@ from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.masked_training import MaskedClimate, climate_states, rmse_given_observations, stride_interpolation
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
-from cycler_da.obs.fields import ObservedField, observed_fields
+from cycler_da.obs.fields import ObservedField, observed_fields, seen_everywhere
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -89,7 +89,7 @@ def train_observed_climate(
     layout, channels = climate.system_spec().layout(), [field.channel for field in fields]
     physical, split = climate_states(climate, run_folder, on_message), data.held_out * data.states
     h_scaling, unit = one_unit(fields, physical[split:])
-    z = longer_states(scaling.to_scaled(physical), h_scaling.to_scaled(seen_of(fields, physical)), channels)
+    z = longer_states(scaling.to_scaled(physical), h_scaling.to_scaled(seen_everywhere(fields, physical)), channels)
     z, error, n = z.to(torch.float32), data.error / unit, len(layout.channels)
     blocks = blocks_from_residuals(z[split:])
     masks = tuple(stride_interpolation(blocks, stride, error, first=n) for stride in data.strides)
@@ -120,19 +120,9 @@ def train_observed_climate(
     )
 
 
-def seen_of(
-    fields: tuple[ObservedField, ...], states: Float[Tensor, "sample channel y x"]
-) -> Float[Tensor, "sample channel y x"]:
-    """What is seen of every channel; 0 where nothing is."""
-    seen = torch.zeros_like(states)
-    for field in fields:
-        seen[:, field.channel] = field.of(states)[:, 0]
-    return seen
-
-
 def one_unit(fields: tuple[ObservedField, ...], states: Float[Tensor, "sample channel y x"]) -> tuple[Scaling, float]:
     """Means of the observed channels and their common unit, as a scaling with 0 and 1 where nothing is observed."""
-    mean, std, seen = [0.0] * states.shape[1], [1.0] * states.shape[1], seen_of(fields, states)
+    mean, std, seen = [0.0] * states.shape[1], [1.0] * states.shape[1], seen_everywhere(fields, states)
     parts = [seen[:, field.channel].to(torch.float64) for field in fields]
     unit = float(torch.stack([part.var() for part in parts]).mean().sqrt())
     for field, part in zip(fields, parts, strict=True):

@@ -45,3 +45,14 @@ def test_two_heads_refuse_drawn_errors_and_places_that_their_weights_do_not_know
         load_setting(CURVED, [TWO_HEADS, f"observations.{name}.draw.error={{u: {3 * known}}}"])
     with pytest.raises(ConfigError, match=r"observes between cells .* or masf_two_heads without weights"):
         load_setting(CURVED, [TWO_HEADS, f"observations.{name}.draw.network={{kind: stations, count: 20}}"])
+
+
+def test_fields_take_the_curve_and_the_error_of_their_weights_alone():
+    stem = f"observations.{stream(SPARSE)}"
+    fields = "chains=[{name: it, scheme: {kind: masf_two_heads, weights: data/weights/kolmogorov/masf_augmented}}]"
+    curved = [fields, f"{stem}.operator={{kind: sigmoid, scale: 0.5}}"]
+    assert load_setting(SPARSE, curved).chains
+    with pytest.raises(ConfigError, match=r"an error of 0.2 for v; weights .* know 0.1 alone"):
+        load_setting(SPARSE, [*curved, f"{stem}.draw.error.v=0.2"])
+    with pytest.raises(ConfigError, match=r"not made for the operator sigmoid \(scale 1\)"):
+        load_setting(SPARSE, [fields, f"{stem}.operator={{kind: sigmoid, scale: 1.0}}"])

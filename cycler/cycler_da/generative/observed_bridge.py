@@ -6,8 +6,8 @@ The observation is a selection of the longer state, so that this is `mask_bridge
 unguided reverse from the observation is Bayes whatever h is. The network stands on an interpolation of the observed
 values of h from the homogeneous covariance of z (`cell_interpolation`), in the place of the dense Gaussian of
 `two_heads`. Values of h that are not observed are diffused as x is, not left out: they are known from x anyway.
-Limits: the noise of a step takes entries as independent, x and h(x) of one cell too, an error that goes with the size of
-steps; one unit for all observed fields and one sigma; h is a field (a value at every cell, alike under shifts).
+Limits: the noise of a step takes entries as independent, x and h(x) of one cell too, an error that goes with the size
+of steps; one unit for all observed fields and one sigma; h is a field (a value at every cell, alike under shifts).
 """
 
 from __future__ import annotations

@@ -68,6 +68,16 @@ def observed_fields(blocks: Sequence[Mapping[str, Any]], layout: Layout) -> tupl
     return tuple(built)
 
 
+def seen_everywhere(
+    fields: Sequence[ObservedField], states: Float[Tensor, "... channel y x"]
+) -> Float[Tensor, "... channel y x"]:
+    """What the fields see of every channel; 0 where none does."""
+    seen = torch.zeros_like(states)
+    for field in fields:
+        seen[..., field.channel, :, :] = field.of(states)[..., 0, :, :]
+    return seen
+
+
 def scaled_fields(
     fields: Sequence[ObservedField],
     to_physical: Callable[[Tensor], Tensor],

@@ -52,6 +52,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.obs.observed_cells import ObservedCells, observed_cells, require_mask
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.frame.carried_network import network_in, network_to_carry
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
 NEEDS = Needs(couples_members=True, linear_operators=True, n_members=2)
 #: Steps of the samplers where none are given; those of the guided one are published.
 STEPS = {"bridge": 60, "guided": 150}
-CARRIED = "masf."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +234,12 @@ class Masf:
         if tuning is None:
             return _Prior(bound_denoiser(weights.model, seen), seen.variance, {})
         model = weights.model
-        earlier = {name.removeprefix(CARRIED): value for name, value in carry.items() if name.startswith(CARRIED)}
+        earlier = network_in(carry)
         if earlier:  # the first cycle uses the network as it is
             seed = int(noise.generator("masf.fine_tune").integers(2**31))
             steps, rate = tuning.steps, tuning.learning_rate
             model = fine_tuned(with_state(model, earlier), seen, members, steps=steps, learning_rate=rate, seed=seed)
-        carried = {f"{CARRIED}{name}": value.detach().clone() for name, value in model.state_dict().items()}
-        return _Prior(bound_denoiser(model, seen), seen.variance, carried)
+        return _Prior(bound_denoiser(model, seen), seen.variance, network_to_carry(model))
 
     def _sample(
         self,

@@ -8,9 +8,10 @@ and two priors of z = (x, h(x)), each with both heads E[x_0 | u], E[h_0 | u]:
 
     no weights   the Gaussian of the members and of what is seen of them, in closed form. Augmented it is the analysis
                  of a global ensemble Kalman filter with perturbed observations, exact for a Gaussian z in one step
-    weights      a network trained on the climate for these operators (`cycler train`, data.kind observed_states), used
-                 as it is (amortised) or, with `fine_tune`, going on in every cycle after the first from the network of
-                 the cycle before, on the members of this one
+    weights      a network trained on the climate for these operators, used as it is (amortised) or, with `fine_tune`,
+                 going on in every cycle after the first from the network of the cycle before, on the members of this
+                 one: `cycler train`, data.kind observed_states for up to a hundred values (dense Gaussian, both forms),
+                 observed_climate for fields of a torus (homogeneous Gaussian, augmented: `generative/observed_bridge`)
 
 Equations and what is wrong in `dual_head`: `generative/two_head_sampling`; numbers: `cycler bench masf_two_heads`.
 Source: arXiv:2604.02889 and its published code (dual_head, fine-tuning); augmented is ours (docs/decisions/0034).
@@ -30,6 +31,7 @@ import torch
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import Multiplier, bridge_signals
+from cycler_da.generative.observed_bridge import TRANSITION, ObservedBridgeWeights, load_observed_bridge
 from cycler_da.generative.two_head_denoiser import NetworkHeads, mean_error
 from cycler_da.generative.two_head_sampling import (
     DUAL_HEAD_GUIDANCE,
@@ -40,19 +42,23 @@ from cycler_da.generative.two_head_sampling import (
 from cycler_da.generative.two_head_training import tuned_on_members
 from cycler_da.generative.two_head_weights import TwoHeadWeights, load_heads
 from cycler_da.generative.two_heads import Augmented, GaussianHeads, Heads, Mixed, PairProcess, pair_of_members
+from cycler_da.generative.weights import read_card
+from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.obs.fields import ObservedField, observed_fields, operator_words, same_operator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
+from cycler_da.schemes.frame.carried_network import network_in, network_to_carry
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.field_bridge import draw_fields
 from cycler_da.schemes.frame.scaled_pairs import PairFields, fields_by_cell, fields_by_observation
 from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.frame.stream_checks import field_names, require_error, require_known_fields
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.masf import CARRIED, FineTuneSpec
+from cycler_da.schemes.masf import FineTuneSpec
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -92,7 +98,7 @@ class MasfTwoHeadsSpec(Spec):
         """
         if self.weights is None:
             return MasfTwoHeads(self, None, ())
-        weights = load_heads(Path(self.weights), form=self.form, layout=context.layout, sha256=self.sha256)
+        weights = load_weights(Path(self.weights), form=self.form, layout=context.layout, sha256=self.sha256)
         fields = observed_fields(weights.observed, context.layout)
         for operator in context.operators:
             if not any(same_operator(field.operator, operator) for field in fields):
@@ -107,12 +113,21 @@ class MasfTwoHeadsSpec(Spec):
         return MasfTwoHeads(self, weights, fields)
 
 
+def load_weights(
+    folder: Path, *, form: str, layout: Layout, sha256: str | None
+) -> TwoHeadWeights | ObservedBridgeWeights:
+    """Weights with a dense or a homogeneous Gaussian; raises WeightsMismatch, LayoutMismatch."""
+    is_bridge = read_card(folder).transition.get("kind") == TRANSITION
+    load = load_observed_bridge if is_bridge else load_heads
+    return load(folder, form=form, layout=layout, sha256=sha256)
+
+
 @dataclass(frozen=True, eq=False)
 class MasfTwoHeads:
     """The scheme with fixed settings."""
 
     settings: MasfTwoHeadsSpec
-    weights: TwoHeadWeights | None
+    weights: TwoHeadWeights | ObservedBridgeWeights | None
     fields: tuple[ObservedField, ...]
     needs: Needs = NEEDS
 
@@ -133,8 +148,22 @@ class MasfTwoHeads:
         # The guidance of dual_head and fine-tuning differentiate, whatever mode the cycle runs in.
         with torch.inference_mode(False), torch.no_grad():
             pairs = self._pairs(background.latest.clone(), hx.clone(), observations)
-            heads, process, carried = self._heads(pairs, background.members, noise, carry)
-            drawn = self._sample(pairs, heads, process, background.members, noise)
+            if isinstance(self.weights, ObservedBridgeWeights):
+                tuning = self.settings.fine_tune
+                drawn, carried = draw_fields(
+                    self.weights,
+                    self.fields,
+                    pairs,
+                    background,
+                    steps=self.settings.steps or STEPS["augmented"][1],
+                    fine_tune=None if tuning is None else (tuning.steps, tuning.learning_rate),
+                    noise=noise,
+                    carry=carry,
+                    scheme=NAME,
+                )
+            else:
+                heads, process, carried = self._heads(self.weights, pairs, background.members, noise, carry)
+                drawn = self._sample(pairs, heads, process, background.members, noise)
             sample = pairs.physical(drawn, background.latest.shape)
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=background.layout, scheme=NAME)
@@ -163,7 +192,12 @@ class MasfTwoHeads:
             )
 
     def _heads(
-        self, pairs: PairFields, members: tuple[int, ...], noise: Noise, carry: Mapping[str, Tensor]
+        self,
+        weights: TwoHeadWeights | None,
+        pairs: PairFields,
+        members: tuple[int, ...],
+        noise: Noise,
+        carry: Mapping[str, Tensor],
     ) -> tuple[Heads, PairProcess, Mapping[str, Tensor]]:
         """Both heads of this cycle, the process, and the network to be carried on."""
         process: PairProcess = (
@@ -171,19 +205,19 @@ class MasfTwoHeads:
             if self.settings.form == "dual_head"
             else Augmented(pairs.mask[None], torch.cat([pairs.common.expand(pairs.n), pairs.variance]))
         )
-        if self.weights is None:
+        if weights is None:
             return GaussianHeads(pair_of_members(pairs.z, members), process), process, {}
-        model, tuning = self.weights.model, self.settings.fine_tune
+        model, tuning = weights.model, self.settings.fine_tune
         carried: dict[str, Tensor] = {}
         if tuning is not None:
-            earlier = {name.removeprefix(CARRIED): value for name, value in carry.items() if name.startswith(CARRIED)}
+            earlier = network_in(carry)
             if earlier:  # the first cycle uses the network as it is
                 model = model.with_state(earlier)
                 seed = int(noise.generator(f"{NAME}.fine_tune").integers(2**31))
                 steps, rate = tuning.steps, tuning.learning_rate
                 model = tuned_on_members(model, process, pairs.z, steps=steps, learning_rate=rate, seed=seed)
-            carried = {f"{CARRIED}{name}": value.detach().clone() for name, value in model.state_dict().items()}
-        return NetworkHeads(model, process, self.weights.unexplained), process, carried
+            carried = network_to_carry(model)
+        return NetworkHeads(model, process, weights.unexplained), process, carried
 
     def _sample(
         self, pairs: PairFields, heads: Heads, process: PairProcess, members: tuple[int, ...], noise: Noise
