@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from cycler_da.bench.turbulence.kolmogorov_masf import DENSEST, SEARCHED, SETTINGS, methods
+from cycler_da.bench.turbulence.kolmogorov_masf import setting_rows
 from cycler_da.bench.turbulence.kolmogorov_masf_case import (
     ERROR,
     LAYOUT,
@@ -16,6 +18,8 @@ from cycler_da.bench.turbulence.kolmogorov_masf_case import (
     cycle,
     observe,
 )
+from cycler_da.bench.turbulence.kolmogorov_masf_methods import DENSEST, REFERENCE, SEARCHED, SETTINGS, Method, methods
+from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
 from cycler_da.schemes.free_run import FreeRunSpec
@@ -60,10 +64,47 @@ def test_an_analysis_is_scored_at_its_own_step_and_the_forecast_after_it():
     assert free.scores[0]["rmse"] == pytest.approx(float(first.square().mean().sqrt()), rel=1e-6)
 
 
-def test_masf_is_not_asked_for_what_it_cannot_observe():
+def test_masf_is_asked_for_the_form_that_the_observations_need():
     chosen = {name: searched.make(*searched.start) for name, searched in SEARCHED.items()}
     true = NumericalSpec().build(LAYOUT)
     names = {setting: methods(setting, chosen, true, true) for setting in SETTINGS}
     assert all(("MASF, amortised, bridge" in found) != setting.is_curved for setting, found in names.items())
+    assert all(("MASF, amortised, augmented" in found) == setting.is_curved for setting, found in names.items())
     assert all("interpolant filter, learned model" in found for found in names.values())
     assert "free run" in names[DENSEST]
+    for form in ("bridge", "as published"):
+        amortised, tuned = (names[DENSEST][f"MASF, {way}, {form}"].spec for way in ("amortised", "fine-tuned"))
+        assert amortised.fine_tune is None and (tuned.fine_tune.steps, tuned.sampler) == (120, amortised.sampler)
+
+
+class Failing:
+    """A scheme that never has an analysis."""
+
+    def build(self, context):
+        return self
+
+    def analyse(self, prior, observations, *, noise, carry):
+        raise AnalysisFailed("cannot")
+
+
+def test_differences_are_to_the_reference_on_the_same_truth_and_what_fails_says_so():
+    case, true = make_case(), NumericalSpec().build(LAYOUT)
+    other = replace(case, members=case.members.flip(3), seed=6)
+    listed = {
+        REFERENCE: Method(FreeRunSpec(), true),
+        "MASF": Method(MasfSpec(steps=5), true),
+        "no scheme": Method(Failing(), true),
+    }
+    notes: list[str] = []
+    rows = {(row.method, row.metric): row for row in setting_rows(Setting(5), listed, [case, other], notes)}
+    found = [
+        [cycle(one, listed[name].spec, true, Setting(5)).mean("rmse") for one in (case, other)]
+        for name in ("MASF", REFERENCE)
+    ]
+    pairs = [a - b for a, b in zip(*found, strict=True)]
+    row = rows["MASF", f"RMSE minus {REFERENCE}"]
+    assert row.value == pytest.approx(sum(pairs) / 2) and row.n == 2
+    # Student's t of two values: half their difference times 12.706.
+    assert row.high - row.value == pytest.approx(12.706 * abs(pairs[0] - pairs[1]) / 2, rel=1e-4)
+    assert (REFERENCE, f"RMSE minus {REFERENCE}") not in rows
+    assert rows["no scheme", "failed"].value == 1.0 and "no scheme: cannot" in notes[0]

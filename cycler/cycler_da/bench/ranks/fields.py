@@ -12,6 +12,7 @@ from cycler_da.bench.ranks.size import OURS, Ranked, Size, ranks_of, sums_of_fie
 from cycler_da.bench.turbulence import (
     kolmogorov_masf,
     kolmogorov_masf_case,
+    kolmogorov_masf_methods,
     navier_stokes,
     navier_stokes_cycled,
     qg_default,
@@ -81,9 +82,9 @@ def driven_turbulence_cycled(size: Size) -> Iterator[Ranked]:
 
 def kolmogorov(size: Size) -> Iterator[Ranked]:
     """Every tenth point, six analyses; the first is not counted."""
-    layout, setting = kolmogorov_masf_case.LAYOUT, kolmogorov_masf.DENSEST
+    layout, setting = kolmogorov_masf_case.LAYOUT, kolmogorov_masf_methods.DENSEST
     true = NumericalSpec(system={"kind": "kolmogorov"}).build(layout)
-    learned = InterpolantSpec(weights=kolmogorov_masf.LEARNED).build(layout)
+    learned = InterpolantSpec(weights=kolmogorov_masf_methods.LEARNED).build(layout)
     cases = [kolmogorov_masf_case.make_case(kolmogorov_masf.SEED + 1 + i, 6) for i in range(size.truths)]
     counts: dict[str, list[np.ndarray]] = {OURS: [], TRUE: []}
     for case in cases:
