@@ -19,6 +19,7 @@ from cycler_da.obs.error_laws import ErrorLaw
 from cycler_da.obs.nonlinear import ArctanSpec
 from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.optimal_particle import OptimalParticleSpec
 from cycler_da.schemes.particle import ParticleSpec
 
@@ -101,6 +102,23 @@ def test_the_optimal_proposal_is_the_posterior_of_any_law_and_curve(law, curve, 
     assert abs(float(x.mean()) - mean) < tolerance * std
     assert float(x.std()) == pytest.approx(std, rel=2 * tolerance)
     assert report["log_evidence"] == pytest.approx(evidence, abs=2 * tolerance)
+
+
+@pytest.mark.parametrize("curve", CURVES)
+def test_the_interpolant_filter_with_path_weights_is_the_posterior_of_a_curve(curve):
+    operator, h = CURVES[curve]
+    spec = InterpolantFilterSpec(coupling="mixture", inflation=1.0, path_weights=True)
+    analysis = analysed(spec, observed(operator.build(LAYOUT)), n=4000)
+    mean, std, _ = posterior(LAWS[0], h)
+    x, report = analysis.ensemble.latest.flatten(), analysis.diagnostics
+    tolerance = 5 / (report["effective_share"] * report["second_effective_share"] * 4000) ** 0.5
+    assert tolerance < 0.15
+    assert abs(float(x.mean()) - mean) < tolerance * std
+    assert float(x.std()) == pytest.approx(std, rel=2 * tolerance)
+    if curve == "cell":  # linear and Gaussian: nothing is left to weigh
+        assert report["second_effective_share"] == pytest.approx(1.0, abs=1e-12)
+    else:
+        assert report["second_effective_share"] < 0.999
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)

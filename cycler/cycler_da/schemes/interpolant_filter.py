@@ -29,6 +29,9 @@ the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 `linearisation: regression` gives curved observations the weight that they can bear in the transform
 (`schemes.ensemble.statistical_linearisation`), and with it every pass what the spread then left can tell.
 
+`path_weights` resamples the draws by what their own guidance and the Gaussian p(y | x_i) got wrong, which is exact: for
+curves and for residuals that are not Gaussian, in few variables (`schemes.transition.weighted_draws`).
+
 Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R); `coupling: square_root` has
 it, which is worth much where the residual is wide: noise in a few waves of the whole domain is told from errors of
 states. Limits: keep inflation at 1.05 or less, for the lag lets it grow through the forecast.
@@ -46,10 +49,12 @@ from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.forecast import InterpolantForecast
 from cycler_da.generative.localisation import TAU_MAX, MemberNoise, require_tau_options, tau_grid
 from cycler_da.generative.prediction import Prediction, WidenedPrediction
+from cycler_da.generative.resampling import effective_share, systematic_resampling
 from cycler_da.generative.surprise import Surprise
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
+from cycler_da.obs.error_laws import GAUSSIAN
 from cycler_da.registry import Spec, register, spec_of_block
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.ensemble.adaptive_inflation import (
@@ -66,11 +71,13 @@ from cycler_da.schemes.frame.diagnostics import dof_signal, innovation_diagnosti
 from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
+from cycler_da.schemes.guidance.conjugate import linearised_guidance
 from cycler_da.schemes.letkf import LetkfSpec
 from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, OF_FEW_VARIABLES, Coupling
 from cycler_da.schemes.transition.filter_options import least_members, require_possible, require_used
 from cycler_da.schemes.transition.last_step import last_draw, last_step
-from cycler_da.schemes.transition.predictive import Predictive
+from cycler_da.schemes.transition.predictive import Predictive, predict_observations
+from cycler_da.schemes.transition.weighted_draws import WeightedDraws
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +101,7 @@ class InterpolantFilterSpec(Spec):
     tau_max: float = TAU_MAX
     weight_stride: int = 1
     surprise: float | None = None  # innovation, in expected deviations, that widens the spread; None: never
+    path_weights: bool = False  # draws are resampled by their exact weights; few variables
     linearisation: str = "members"  # or regression, with coupling transform: what of h is not linear counts as error
     max_observations: int = 4000  # the dense S of 4000 observations takes 0.13 GB
 
@@ -143,7 +151,13 @@ class InterpolantFilterSpec(Spec):
         least = 2 if self.linearisation == "members" else 3
         if self.coupling == "mixture":
             least = least_members(context)
-        needs = Needs(couples_members=True, previous=True, linear_operators=guidance.linear_only, n_members=least)
+        needs = Needs(
+            couples_members=True,
+            previous=True,
+            linear_operators=guidance.linear_only,
+            gradient=self.path_weights,
+            n_members=least,
+        )
         coupling = Coupling(
             self.coupling,
             self.passes,
@@ -196,9 +210,13 @@ class InterpolantFilter:
         inflation = self.settings.inflation if known is None else known.factor
         coupled = self.coupling.move(model, frames, observations, noise=members, inflation=inflation)
         drawn = last_draw(prior, model, noise, device=frames.device)
-        analysed = self.sample(model, coupled.frames, observations, drawn, gram=coupled.predictive.shared)
-        require_finite(analysed, layout=background.layout, scheme=name)
         report |= coupled.report
+        if self.settings.path_weights:
+            analysed, told = self._weighed(model, coupled.frames, observations, drawn)
+            report |= told
+        else:
+            analysed = self.sample(model, coupled.frames, observations, drawn, gram=coupled.predictive.shared)
+        require_finite(analysed, layout=background.layout, scheme=name)
         if known is not None:
             report |= known.diagnostics()
             carry = {**carry, **self._learn(known, coupled.predictive, observations).carried()}
@@ -219,6 +237,20 @@ class InterpolantFilter:
         noise = replace(noise, device=prediction.mean.device)
         guided = Guided(prediction, observations, noise, self.taus, gram, model.climatology)
         return prediction.to_state(self.guidance.residual(guided))
+
+    def _weighed(
+        self, model: InterpolantForecast, frames: Tensor, observations: Observations, noise: MemberNoise
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        """Guided draws, resampled by their exact weights; and the effective share of these."""
+        prediction = self._widened(model.transition.predict(frames), observations)
+        predictive = predict_observations(prediction, observations)
+        linearised = linearised_guidance(self.guidance)
+        assert linearised is not None  # `require_possible` saw to it
+        draws = WeightedDraws(self.taus, GAUSSIAN, linearised.iterations, linearised.caution)
+        states, total = draws(prediction, observations, replace(noise, device=prediction.mean.device))
+        left = total - predictive.log_density(observations.values, observations.error_variance)
+        uniform = float(noise.noise.generator("resampling", step=1).random())
+        return states[systematic_resampling(left, uniform=uniform)], {"second_effective_share": effective_share(left)}
 
     def _widened(self, prediction: Prediction, observations: Observations) -> Prediction:
         """The prediction, with more spread where observations lie far outside what it expects."""

@@ -68,6 +68,12 @@ def test_options_that_are_used_at_times_or_say_what_is_done_are_taken(options):
         ),
         (DENSE, ["scheme.surprise=3"], "surprise with coupling transform needs a transition .* leave surprise out"),
         (DENSE, ["scheme.surprise=3", "scheme.coupling=square_root"], "surprise with coupling square_root needs"),
+        (FIELD, ["scheme.path_weights=true"], "path_weights needs guidance .* at most 10 variables, .* Leave it out"),
+        (
+            FIELD,
+            ["scheme.coupling=mixture"],
+            "coupling mixture is for at most 10 variables, .* take coupling transform",
+        ),
         (FIELD, ["scheme.surprise=3"], "needs a transition whose spread differs from place"),
         (
             DENSE,

@@ -137,3 +137,10 @@ def make_gauss_newton(iterations: int, caution: float) -> GaussNewton:
     if iterations < 1 or not 1.0 <= caution < math.inf:
         raise ConfigError(f"guidance: iterations is {iterations}, caution {caution}; both are 1 or more, and finite")
     return GaussNewton(iterations, caution)
+
+
+def linearised_guidance(guidance: object) -> GaussNewton | None:
+    """How a guidance linearises h; None for one that does not."""
+    if isinstance(guidance, Conjugate):
+        return guidance.nonlinear
+    return guidance if isinstance(guidance, GaussNewton) else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from cycler_da.errors import ConfigError
 from cycler_da.schemes.guidance import Guidance
+from cycler_da.schemes.guidance.conjugate import linearised_guidance
 from cycler_da.schemes.guidance.drift import DriftGuidance
 from cycler_da.schemes.guidance.red import Red
 from cycler_da.schemes.transition.coupling import MORE_NEAR, OF_FEW_VARIABLES
@@ -75,6 +76,12 @@ def require_possible(spec: InterpolantFilterSpec, guidance: Guidance, context: S
             "every member has one of its own; give the guidance covariance: derivative, or use conjugate"
         )
     n_variables = _n_variables(context)
+    if spec.path_weights and (n_variables > MOST_VARIABLES or linearised_guidance(guidance) is None):
+        raise ConfigError(
+            f"{_WHERE}: path_weights needs guidance conjugate or gauss_newton and at most {MOST_VARIABLES} variables, "
+            f"for weights of whole members collapse in more; got {spec.guidance['kind']} and {n_variables}. "
+            "Leave it out"
+        )
     if spec.coupling == "mixture" and n_variables > MOST_VARIABLES:
         raise ConfigError(
             f"{_WHERE}: coupling mixture is for at most {MOST_VARIABLES} variables, and {context.layout.system} has "
