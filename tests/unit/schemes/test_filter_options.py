@@ -71,7 +71,7 @@ def test_options_that_are_used_at_times_or_say_what_is_done_are_taken(options):
         (FIELD, ["scheme.path_weights=true"], "path_weights needs guidance .* at most 10 variables, .* Leave it out"),
         (
             FIELD,
-            ["scheme.coupling=mixture"],
+            ["scheme.weight_stride=1", "scheme.localization_radius_cells=null", "scheme.coupling=mixture"],
             "coupling mixture is for at most 10 variables, .* take coupling transform",
         ),
         (FIELD, ["scheme.surprise=3"], "needs a transition whose spread differs from place"),
