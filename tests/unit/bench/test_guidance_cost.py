@@ -87,11 +87,13 @@ def _passes_of_a_step(untrained, case, spec):
     return draws.forward, draws.backward
 
 
-def test_members_about_a_state_are_off_by_differences_of_others(case):
+def test_the_truth_is_off_the_centre_of_the_members_as_they_are(case):
     others = torch.randn(3, 1, setting.SIZE, setting.SIZE, generator=torch.Generator().manual_seed(3))
     members = whole.members_about(case, [case.start, *others])
-    off = (members - case.start) / whole.OFF
     assert members.shape == (whole.MEMBERS, 1, setting.SIZE, setting.SIZE)
-    differences = torch.stack([a - b for a in others for b in others if a is not b])
-    nearest = (off[:, None] - differences).abs().amax(dim=(2, 3, 4)).amin(dim=1)
-    assert float(nearest.max()) < 1e-5
+    # With three others there are six differences: members less a centre, and the centre less the truth, are among them.
+    differences = torch.stack([whole.OFF * (a - b) for a in others for b in others if a is not b])
+    centres = case.start + differences
+    left = (members - centres[:, None])[:, :, None] - differences
+    nearest = left.abs().amax(dim=(3, 4, 5)).amin(dim=2).amax(dim=1)  # of every possible centre
+    assert float(nearest.min()) < 1e-5

@@ -1,7 +1,8 @@
 """What a whole assimilated member-step costs, from members that do not know the state: part of `guidance_cost`.
 
-Members start about the true state, each off by `OFF` times the difference of two other states of the climate. A
-member-step is the forecast from there to the observations and the analysis, coupling included:
+Members start about a centre, each off by `OFF` times the difference of two other states of the climate, and the
+centre is off the true state by another such difference: the truth is where a member might be. A member-step is the
+forecast from there to the observations and the analysis, coupling included:
 
     forecast alone         one draw of the transition
     LETKF                  of that forecast
@@ -97,11 +98,12 @@ def member_step(transition: Transition, case: Case, starts: Sequence[torch.Tenso
 
 
 def members_about(case: Case, starts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Members about the true state of a case, `(member, channel, y, x)`."""
+    """Members that are off a centre as the true state of a case is, `(member, channel, y, x)`."""
     others = torch.stack([start for i, start in enumerate(starts) if i != case.index])
     generator = Noise(SEED, case.index).generator("members")
-    pairs = [generator.permutation(len(others))[:2] for _ in range(MEMBERS)]
-    return torch.stack([case.start + OFF * (others[i] - others[j]) for i, j in pairs])
+    pairs = [generator.permutation(len(others))[:2] for _ in range(MEMBERS + 1)]
+    centre, *off = (OFF * (others[i] - others[j]) for i, j in pairs)
+    return case.start + centre + torch.stack(off)
 
 
 def _flowdas(n_steps: int, pull: float) -> FlowdasSpec:
