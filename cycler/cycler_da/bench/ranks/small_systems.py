@@ -9,8 +9,9 @@ from cycler_da.bench.ranks.size import OURS, SPIN_UP, Ranked, Size, ranks_of
 from cycler_da.bench.small_systems import double_well as well
 from cycler_da.bench.small_systems import lorenz63_cycled, lorenz96_cases, lorenz96_cycles
 
-#: Lorenz-96 case -> radius and inflation of the LETKF with the true model and of the interpolant filter, as the
-#: benchmark `lorenz96_filters` has found them.
+#: Lorenz-96 case -> radius and inflation of the LETKF with the true model and of the interpolant filter, from a search
+#: like that of the benchmark `lorenz96_filters`; in its table those of the LETKF are the same, and those of the filter
+#: give an RMSE within 3 %.
 CHOSEN = {
     "no noise, 40 observed, 20 members": ((13.0, 1.0), (13.0, 1.0)),
     "no noise, 20 observed, 20 members": ((8.0, 1.0), (10.0, 1.0)),

@@ -8,7 +8,7 @@ Intervals are over trials (truths), Student's t. Rows `minus LETKF, true model` 
 method minus RMSE of the reference with as many members.
 
 What is learned here is learned from simulations of the true model with its process noise (`cycler train
-config/train/lorenz96_*.yaml`). About an hour of one core, shared by a process for each setting.
+config/train/lorenz96_*.yaml`). About 45 minutes of one core, shared by a process for each setting.
 """
 
 from __future__ import annotations
