@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cycler_da.errors import ConfigError
 from cycler_da.generative.bridge_training import MaskedStates, held_out_loss, train_bridge
 from cycler_da.generative.covariance import blocks_from_residuals
 from cycler_da.generative.observed_bridge import FORM, TRANSITION, longer_states
@@ -26,7 +25,7 @@ from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.masked_training import MaskedClimate, climate_states, rmse_given_observations, stride_interpolation
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
-from cycler_da.obs.fields import ObservedField, observed_fields, seen_everywhere
+from cycler_da.obs.fields import ObservedField, distinct_fields, seen_everywhere
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -49,8 +48,6 @@ class ObservedClimate:
 
     def __post_init__(self) -> None:
         self.climate()
-        if not self.observed:
-            raise ConfigError("data.observed is empty; expected a variable and an operator")
         self.fields()
 
     def climate(self) -> MaskedClimate:
@@ -67,12 +64,8 @@ class ObservedClimate:
         )
 
     def fields(self) -> tuple[ObservedField, ...]:
-        """The observed fields; raises ConfigError for two of one variable."""
-        built = observed_fields(self.observed, self.climate().system_spec().layout())
-        channels = [field.channel for field in built]
-        if len(set(channels)) < len(channels):
-            raise ConfigError("data.observed names a variable twice; expected one operator for each variable")
-        return built
+        """The observed fields; raises ConfigError without any, and for two of one variable."""
+        return distinct_fields(self.observed, self.climate().system_spec().layout())
 
 
 def train_observed_climate(

@@ -27,7 +27,7 @@ from cycler_da.generative.two_head_weights import COVARIANCE, LEVEL, MEAN, SHARE
 from cycler_da.generative.two_heads import Augmented, GaussianHeads, Mixed, PairProcess, forward, pair_of_covariance
 from cycler_da.layout import Layout
 from cycler_da.obs import catalogue as _obs  # noqa: F401  (registers the operators)
-from cycler_da.obs.fields import ObservedField, observed_fields
+from cycler_da.obs.fields import ObservedField, distinct_fields
 from cycler_da.state_training import SimulatedStates, StateSimulation
 
 if TYPE_CHECKING:
@@ -65,8 +65,6 @@ class ObservedStates:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; expected 100 or more")
         if self.together < 1:
             raise ConfigError(f"data.together is {self.together}; expected 1 or more")
-        if not self.observed:
-            raise ConfigError("data.observed is empty; expected a variable and an operator")
         self.fields()
 
     def simulated(self) -> SimulatedStates:
@@ -81,12 +79,8 @@ class ObservedStates:
         )
 
     def fields(self) -> tuple[ObservedField, ...]:
-        """The observed fields; raises ConfigError for two of one variable."""
-        built = observed_fields(self.observed, self.simulated().layout())
-        channels = [field.channel for field in built]
-        if len(set(channels)) < len(channels):
-            raise ConfigError("data.observed names a variable twice; expected one operator for each variable")
-        return built
+        """The observed fields; raises ConfigError without any, and for two of one variable."""
+        return distinct_fields(self.observed, self.simulated().layout())
 
 
 def train_observed(

@@ -68,6 +68,19 @@ def observed_fields(blocks: Sequence[Mapping[str, Any]], layout: Layout) -> tupl
     return tuple(built)
 
 
+def distinct_fields(described: Sequence[Mapping[str, Any]], layout: Layout) -> tuple[ObservedField, ...]:
+    """Observed fields of as many variables, as the data of a training names them.
+
+    Raises ConfigError as `observed_fields` does, without any, and for two of one variable.
+    """
+    if not described:
+        raise ConfigError("data.observed is empty; expected a variable and an operator")
+    built = observed_fields(described, layout)
+    if len({field.channel for field in built}) < len(built):
+        raise ConfigError("data.observed names a variable twice; expected one operator for each variable")
+    return built
+
+
 def seen_everywhere(
     fields: Sequence[ObservedField], states: Float[Tensor, "... channel y x"]
 ) -> Float[Tensor, "... channel y x"]:
