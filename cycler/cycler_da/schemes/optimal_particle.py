@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.errors import ConfigError
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.guidance import ConjugateDraw
 from cycler_da.generative.localisation import (
     TAU_MAX,
@@ -133,7 +133,8 @@ class OptimalParticle:
     ) -> Analysis:
         """Analyse the window; without observations return the background bit for bit.
 
-        Raises AnalysisFailed when H(x) or the result is not finite, or when no member can have been seen like this.
+        Raises AnalysisFailed when H(x) or the result is not finite, when no member can have been seen like this, or
+        when chains are to be resampled and members do not share their covariance.
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
@@ -150,6 +151,11 @@ class OptimalParticle:
         members = MemberNoise(noise, background.members, "guided", device=background.values.device)
         again: Tensor | None
         if self.resample_below is not None:
+            if not isinstance(prediction, SharedCovariancePrediction):
+                raise AnalysisFailed(
+                    f"optimal_particle: resample_below needs a covariance that members share, and that of "
+                    f"{type(prediction).__name__} differs between them; leave it out"
+                )
             analysed, again = self._sample_twisted(model.transition, frames[kept], observations, members)
         elif self._is_plain(prediction, observations):
             analysed, again = self._sample(model.transition.predict(frames[kept]), observations, members)

@@ -28,12 +28,19 @@ from multiprocessing import get_context
 import torch
 
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.turbulence.soad_settings import WEIGHTS, Method, answered, drawn, seen_of, trivial
+from cycler_da.bench.turbulence.soad_settings import (
+    WEIGHTS,
+    Method,
+    answered,
+    drawn,
+    require_weights,
+    rows_or_failure,
+    seen_of,
+    trivial,
+)
 from cycler_da.bench.turbulence.soad_settings_cases import Case, make_truths, observe
-from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Window, filtered, tune
-from cycler_da.bench.turbulence.soad_settings_scores import rows_of
+from cycler_da.bench.turbulence.soad_settings_filters import MEMBERS, Window, filtered, tune
 from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, WindowMethods
-from cycler_da.errors import AnalysisFailed, MissingInput
 from cycler_da.noise import Noise
 from cycler_da.tables.report import BenchResult, Row
 
@@ -67,9 +74,7 @@ FULL, QUICK = Size(), Size(windows=1, n_steps=2, years=0.1, kinds=(("I", "arctan
 def soad_grid(quick: bool, progress: Progress) -> BenchResult:
     """Run the methods in every cell; each sensor of a setting has a process."""
     size = QUICK if quick else FULL
-    for folder in (WEIGHTS, LEARNED):
-        if not folder.is_dir():
-            raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
+    require_weights()
     rows, notes = list[Row](), list[str]()
     n_workers = min(len(size.kinds), len(os.sched_getaffinity(0)))
     with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
@@ -117,11 +122,9 @@ def run_kind(setting: str, sensor: str, size: Size) -> tuple[list[Row], list[str
         found, words = methods(case, windows, each, size)
         notes.append(f"{case.label}: {words}")
         for name, method in found.items():
-            try:
-                rows += rows_of(case.label, name, method(), truths)
-            except AnalysisFailed as error:
-                rows.append(Row(case.label, name, "failed", 1.0))
-                notes.append(f"failed, {case.label}, {name}: {error}")
+            of_method, told = rows_or_failure(case.label, name, method, truths)
+            rows += of_method
+            notes += told
         rows.append(Row(case.label, "SOAD, printed, 256 x 256", "RMSE of a member", printed))
     return rows, notes
 

@@ -99,11 +99,7 @@ QUICK = Size(
 def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     """Run every method on all windows of every case; cases that share a search of options have a process."""
     size = QUICK if quick else FULL
-    for folder in (WEIGHTS, LEARNED):
-        if not folder.is_dir():
-            raise MissingInput(
-                f"no weights in {folder}; run from the repository root, or train them with `cycler train`"
-            )
+    require_weights()
     kinds: dict[tuple[str, bool], list[Case]] = {}
     for case in size.cases:
         kinds.setdefault((case.setting, case.sees_velocity), []).append(case)
@@ -140,12 +136,27 @@ def run_kind(cases: Sequence[Case], size: Size) -> tuple[list[Row], list[str]]:
     for case in cases:
         each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
         for name, method in methods(case, size, windows, each, tuned).items():
-            try:
-                rows += rows_of(case.label, name, method(), truths)
-            except AnalysisFailed as error:
-                rows.append(Row(case.label, name, "failed", 1.0))
-                notes.append(f"failed, {case.label}, {name}: {error}")
+            of_method, told = rows_or_failure(case.label, name, method, truths)
+            rows += of_method
+            notes += told
     return rows, notes
+
+
+def require_weights() -> None:
+    """Raise MissingInput outside a checkout."""
+    for folder in (WEIGHTS, LEARNED):
+        if not folder.is_dir():
+            raise MissingInput(
+                f"no weights in {folder}; run from the repository root, or train them with `cycler train`"
+            )
+
+
+def rows_or_failure(label: str, name: str, method: Method, truths: Tensor) -> tuple[list[Row], list[str]]:
+    """Rows of a method and nothing to tell, or a row that says that it failed and a note with the reason."""
+    try:
+        return rows_of(label, name, method(), truths), []
+    except AnalysisFailed as error:
+        return [Row(label, name, "failed", 1.0)], [f"failed, {label}, {name}: {error}"]
 
 
 NOTES = (

@@ -82,12 +82,8 @@ class GaussNewton:
         n_numbers = blank.numel() * len(guided.observations)
         if n_numbers > FEW_SLOPES and is_curved(guided.observations):
             return self._through_curves(guided, blank)
-        if n_numbers > MOST_SLOPES:
-            raise AnalysisFailed(
-                f"guidance gauss_newton: {len(guided.observations)} observations of {len(blank)} members of "
-                f"{blank[0].numel()} values need {n_numbers} numbers; expected at most {MOST_SLOPES}. Thin the "
-                "observations, or use an operator that is linear"
-            )
+        way_out = "Thin the observations, or use an operator that is linear"
+        require_room(blank, len(guided.observations), where="guidance gauss_newton", way_out=way_out)
         draw = GaussNewtonDraw(
             guided.prediction.endpoint,
             ResidualObservation(guided.prediction, guided.observations),
@@ -137,6 +133,16 @@ def make_gauss_newton(iterations: int, caution: float) -> GaussNewton:
     if iterations < 1 or not 1.0 <= caution < math.inf:
         raise ConfigError(f"guidance: iterations is {iterations}, caution {caution}; both are 1 or more, and finite")
     return GaussNewton(iterations, caution)
+
+
+def require_room(blank: Tensor, n_observations: int, *, where: str, way_out: str) -> None:
+    """Raise AnalysisFailed where dense slopes of so many observations would not fit into memory; `blank` as drawn."""
+    n_numbers = blank.numel() * n_observations
+    if n_numbers > MOST_SLOPES:
+        raise AnalysisFailed(
+            f"{where}: {n_observations} observations of {len(blank)} members of {blank[0].numel()} values need "
+            f"{n_numbers} numbers; expected at most {MOST_SLOPES}. {way_out}"
+        )
 
 
 def linearised_guidance(guidance: object) -> GaussNewton | None:

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.gauss_newton import GaussNewtonDraw
 from cycler_da.generative.localisation import MemberNoise, localise
 from cycler_da.generative.path_weights import RecordedEndpoint, path_weights
 from cycler_da.generative.prediction import Prediction, ResidualObservation
 from cycler_da.obs.base import Observations
 from cycler_da.obs.error_laws import ErrorLaw
-from cycler_da.schemes.guidance.conjugate import MOST_SLOPES
+from cycler_da.schemes.guidance.conjugate import require_room
 from cycler_da.schemes.particle import log_likelihood
 
 if TYPE_CHECKING:
@@ -44,12 +43,7 @@ class WeightedDraws:
     ) -> tuple[Float[Tensor, "member channel *space"], Float[Tensor, "member"]]:
         """Next states and their log weights; raises AnalysisFailed where slopes would not fit into memory."""
         blank, seen = prediction.blank(torch.float64), ResidualObservation(prediction, observations)
-        n_numbers = blank.numel() * len(observations)
-        if n_numbers > MOST_SLOPES:
-            raise AnalysisFailed(
-                f"optimal_particle: slopes of {len(observations)} observations of {len(blank)} members have "
-                f"{n_numbers} numbers; expected at most {MOST_SLOPES}. Thin the observations, or use interpolant_filter"
-            )
+        require_room(blank, len(observations), where="exact weights of draws", way_out="Thin the observations")
         recorded = RecordedEndpoint(prediction.endpoint)
         draw = GaussNewtonDraw(recorded, seen, noise, iterations=self.iterations, caution=self.caution)
         residual = localise(draw, self.taus, like=blank, noise=noise)
