@@ -11,11 +11,13 @@ climatology and the ensemble mean of the true model (the least that any mean can
 the residual beside that of one Gaussian for all states; and of the residual whitened by its own root the mean square
 (1: the spread is right), skewness and excess kurtosis (0: no denoiser could know more than the Gaussian). Where they
 are not 0 a block `denoiser` has one fitted to the whitened residual (`generative.residual_training`).
+
+With `conditioning` errors are known to the network and not taken for the start: `conditioned_states`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -27,7 +29,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.dense_training import DenseFit, ScaledPairs, residuals, root_loss, whiten, whiten_by_base
 from cycler_da.generative.dense_transition import DenseTransition
-from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec
+from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec, require_levels
 from cycler_da.generative.residual_training import (
     N_DRAWS,
     N_SCORED,
@@ -60,6 +62,13 @@ _TRUE_STARTS, _TRUE_MEMBERS = 2000, 256
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conditioning:
+    """Options of block `data.conditioning` (`conditioned_states`)."""
+
+    levels: Sequence[float]  # from 0 on
+
+
+@dataclass(frozen=True, kw_only=True)
 class SimulatedStates:
     """Pairs of a system of few variables."""
 
@@ -72,12 +81,27 @@ class SimulatedStates:
     spacing: int = 7  # model steps between starts
     perturbed_fraction: float = 0.5
     perturbation: float = 0.4  # of the scaling's standard deviation
+    conditioning: Mapping[str, Any] | None = None  # levels of errors of starts that the network is told
 
     def __post_init__(self) -> None:
         for name in ("interval", "pairs", "held_out", "spacing"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"data.{name} is {getattr(self, name)}; expected 1 or more")
+        if self.levels() is not None and self.perturbed_fraction != 0.0:
+            raise ConfigError(
+                f"data.perturbed_fraction is {self.perturbed_fraction}; with data.conditioning it is 0.0, for what "
+                "follows a start with an error is the next state of the clean one, and clean ones lie on the attractor"
+            )
         self.layout()
+
+    def levels(self) -> tuple[float, ...] | None:
+        """Levels of the errors of starts, standard deviations of the scaling; None where the network is told none."""
+        if self.conditioning is None:
+            return None
+        if not isinstance(self.conditioning, Mapping):
+            raise ConfigError(f"data.conditioning is {self.conditioning!r}; expected a block with levels")
+        known: Conditioning = read_strictly(Conditioning, self.conditioning, where="data.conditioning")
+        return require_levels(known.levels, where="data.conditioning.levels")
 
     def dynamics(self) -> Dynamics:
         """The true model."""

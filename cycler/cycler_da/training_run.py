@@ -7,14 +7,16 @@ is resumable: the pairs are kept in the run folder, the fit continues from its c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
 
+from cycler_da.conditioned_states import train_conditioned
 from cycler_da.errors import ConfigError
 from cycler_da.field_training import SimulatedData, train_fields
+from cycler_da.generative.conditioned_training import CONDITIONED_KINDS, with_levels
 from cycler_da.generative.networks import NetworkSpec
 from cycler_da.generative.residual_training import require_residual_mlp
 from cycler_da.generative.scaling import Scaling
@@ -85,10 +87,15 @@ def read_train_config(path: Path) -> TrainConfig:
     config: TrainConfig = read_strictly(TrainConfig, blocks, where=str(path))
     if isinstance(config.data, SimulatedWindows):
         config.data.require_mirrored(config.scaling)
+    levels = config.data.levels() if isinstance(config.data, SimulatedStates) else None
     if config.denoiser is not None:
-        if not isinstance(config.data, SimulatedStates):
-            raise ConfigError("denoiser is for data of kind simulated_states; leave it out")
+        if not isinstance(config.data, SimulatedStates) or levels is not None:
+            raise ConfigError("denoiser is for data of kind simulated_states without conditioning; leave it out")
         require_residual_mlp(config.denoiser)
+    if levels is not None:
+        return replace(config, network=with_levels(config.network, levels))
+    if config.network.kind in CONDITIONED_KINDS:
+        raise ConfigError(f"network.kind is {config.network.kind!r}, which is told levels; add data.conditioning")
     return config
 
 
@@ -115,6 +122,8 @@ def run_training(
         trained = train_observed_climate(data, scaling, settings, **told)
     elif isinstance(data, ObservedStates):
         trained = train_observed(data, scaling, settings, **told)
+    elif isinstance(data, SimulatedStates) and data.conditioning is not None:
+        trained = train_conditioned(data, scaling, settings, **told)
     elif isinstance(data, SimulatedStates):
         trained = train_states(data, scaling, settings, denoiser=config.denoiser, **told)
     elif isinstance(data, SimulatedWindows):

@@ -26,6 +26,7 @@ from cycler_da.advection import FlowSettings
 from cycler_da.errors import ConfigError, WeightsMismatch
 from cycler_da.generative.advected import AdvectedTransition, MeanAndSpread, SpreadHead, StateRange
 from cycler_da.generative.climatology import StateClimatology
+from cycler_da.generative.conditioned_transition import ConditionedTransition
 from cycler_da.generative.covariance import Covariance, FullCovariance, spectral_from_shells
 from cycler_da.generative.denoiser import NetworkDenoiser
 from cycler_da.generative.dense_transition import DenseTransition
@@ -36,7 +37,7 @@ from cycler_da.generative.local_covariance import (
     exponential_correlation,
 )
 from cycler_da.generative.networks import NetworkSpec, build_network
-from cycler_da.generative.networks.base import MeanAndRoot
+from cycler_da.generative.networks.base import ConditionedNetwork, MeanAndRoot
 from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
@@ -99,17 +100,34 @@ def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> 
     return Transition(parts.network, parts.scaling, covariance, climatology=climatology, history=parts.history)
 
 
-def _dense(parts: Parts, *, denoiser: Mapping[str, Any] | None = None) -> DenseTransition:
+def _dense(
+    parts: Parts, *, denoiser: Mapping[str, Any] | None = None, conditioning: Mapping[str, Any] | None = None
+) -> DenseTransition | ConditionedTransition:
     parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
     channels = len(parts.layout.channels)
     mean = parts.measured["climatology.mean"].reshape(channels, -1).mean(dim=1)
     climatology = StateClimatology(mean, FullCovariance(parts.measured["climatology.covariance"]))
     if not isinstance(parts.network, MeanAndRoot):
         raise WeightsMismatch(
-            f"weights {parts.source}: a dense transition has a network of kind mlp or quadratic_ring, got another"
+            f"weights {parts.source}: a dense transition has a network of kind mlp, quadratic_ring or "
+            "conditioned_ring, got another"
         )
+    _require_same_levels(parts, conditioning)
+    if isinstance(parts.network, ConditionedNetwork):
+        return ConditionedTransition(parts.network, parts.scaling, climatology, parts.history)
     learned = None if denoiser is None else _denoiser(parts, NetworkSpec(denoiser["kind"], denoiser["arguments"]))
     return DenseTransition(parts.network, parts.scaling, climatology, parts.history, learned)
+
+
+def _require_same_levels(parts: Parts, conditioning: Mapping[str, Any] | None) -> None:
+    """Raise WeightsMismatch unless the card names the levels that the network knows, or both none."""
+    known = getattr(parts.network, "levels", None)
+    told = None if conditioning is None else tuple(conditioning["levels"])
+    if told != known:
+        raise WeightsMismatch(
+            f"weights {parts.source}: levels of conditioning are {told} on the card's transition and {known} in its "
+            "network; one of the two was changed"
+        )
 
 
 def _denoiser(parts: Parts, spec: NetworkSpec) -> NetworkDenoiser:

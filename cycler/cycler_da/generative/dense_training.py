@@ -21,6 +21,7 @@ from torch import nn
 
 from cycler_da.errors import ConfigError
 from cycler_da.generative.checkpoint import Checkpoint
+from cycler_da.generative.conditioned_transition import with_level
 from cycler_da.generative.fitting import run_steps
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.networks.base import MeanAndRoot
@@ -33,19 +34,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScaledPairs:
-    """Starts and ends of transitions, float32, scaled units."""
+    """Starts and ends of transitions, float32, scaled units; starts that are known with errors have levels."""
 
     starts: Float[Tensor, "sample channel *space"]
     ends: Float[Tensor, "sample channel *space"]
+    levels: Float[Tensor, "sample"] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def __getitem__(self, picked: Tensor) -> ScaledPairs:
-        return ScaledPairs(self.starts[picked], self.ends[picked])
+        levels = None if self.levels is None else self.levels[picked]
+        return ScaledPairs(self.starts[picked], self.ends[picked], levels)
+
+    @property
+    def inputs(self) -> Float[Tensor, "sample inputs *space"]:
+        """What the network sees: starts, and their levels where they have some."""
+        return self.starts if self.levels is None else with_level(self.starts, self.levels)
 
 
 Loss = Callable[[MeanAndRoot, ScaledPairs], "Tensor"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the two parts are fitted by, and how the root between them is measured."""
+
+    mean_loss: Loss
+    residual_root: Loss
+    root_loss: Loss
 
 
 @dataclass(frozen=True)
@@ -57,14 +74,15 @@ class DenseFit:
     settings: TrainSettings
     folder: Path | None = None
     on_progress: Callable[[Progress], None] | None = None
+    recipe: Recipe | None = None  # None: the losses of this module
 
     def run(self) -> tuple[MeanAndRoot, float]:
         """Fit both parts; returns the averaged network and the seconds it took. Continues from checkpoints."""
-        average = _build(self.settings)
+        average, recipe = _build(self.settings), self.recipe or DENSE
         average.increment_std.copy_((self.training.ends - self.training.starts).std(dim=0).flatten())
-        seconds = self._fit("mean", average, mean_loss)
-        average.base_root.copy_(residual_root(average, self.training))
-        seconds += self._fit("root", average, root_loss)
+        seconds = self._fit("mean", average, recipe.mean_loss)
+        average.base_root.copy_(recipe.residual_root(average, self.training))
+        seconds += self._fit("root", average, recipe.root_loss)
         return average.eval(), seconds
 
     def _fit(self, part: str, average: MeanAndRoot, loss: Loss) -> float:
@@ -96,14 +114,18 @@ def mean_loss(network: MeanAndRoot, pairs: ScaledPairs) -> Tensor:
 
 def root_loss(network: MeanAndRoot, pairs: ScaledPairs) -> Tensor:
     """Negative log likelihood of the residual, without its constants; no gradient to the mean."""
-    whitener = network.whitener(pairs.starts)
-    white = _times(whitener, whiten_by_base(network, pairs))
+    return likelihood_loss(network.whitener(pairs.inputs), whiten_by_base(network, pairs))
+
+
+def likelihood_loss(whitener: Float[Tensor, "sample n n"], residual: Float[Tensor, "sample n"]) -> Tensor:
+    """Negative log likelihood of a residual that is whitened by its base, without constants."""
+    white = times(whitener, residual)
     return (0.5 * white.square().sum(dim=1) - whitener.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)).mean()
 
 
 def whiten(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample n"]:
     """P L0^-1 r of every pair."""
-    return _times(network.whitener(pairs.starts), whiten_by_base(network, pairs))
+    return times(network.whitener(pairs.inputs), whiten_by_base(network, pairs))
 
 
 @torch.no_grad()
@@ -124,7 +146,11 @@ def residual_root(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "n 
 
 def residuals(network: MeanAndRoot, pairs: ScaledPairs) -> Float[Tensor, "sample channel *space"]:
     """z1 - z0 - mu(z0)."""
-    return pairs.ends - pairs.starts - network(pairs.starts)
+    return pairs.ends - pairs.starts - network(pairs.inputs)
+
+
+#: The losses of this module.
+DENSE = Recipe(mean_loss, residual_root, root_loss)
 
 
 def _build(settings: TrainSettings) -> MeanAndRoot:
@@ -133,12 +159,14 @@ def _build(settings: TrainSettings) -> MeanAndRoot:
     network = build_network(settings.network, seed=settings.seed)
     if not isinstance(network, MeanAndRoot):
         raise ConfigError(
-            f"network.kind is {settings.network.kind!r}; simulated states are fitted by: mlp, quadratic_ring"
+            f"network.kind is {settings.network.kind!r}; simulated states are fitted by: mlp, quadratic_ring, "
+            "and with data.conditioning conditioned_ring"
         )
     return network
 
 
-def _times(matrix: Tensor, v: Tensor) -> Tensor:
+def times(matrix: Float[Tensor, "sample n n"], v: Float[Tensor, "sample n"]) -> Float[Tensor, "sample n"]:
+    """Each matrix times its vector."""
     return torch.einsum("bij,bj->bi", matrix, v)
 
 

@@ -135,6 +135,24 @@ class LearnedTransition(Protocol):
         ...
 
 
+@runtime_checkable
+class LeveledTransition(LearnedTransition, Protocol):
+    """A transition from starts with errors, whose size it can be told (`conditioned_transition`)."""
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels at which it was trained, from 0 on, in climatological standard deviations."""
+        ...
+
+    def at_level(self, level: float) -> LearnedTransition:
+        """The transition of starts with errors of one level."""
+        ...
+
+    def spread_level(self, states: Float[Tensor, "member channel *space"]) -> float:
+        """The spread of an ensemble as a level."""
+        ...
+
+
 @dataclass(frozen=True)
 class ResidualObservation:
     """Linear observations of the state seen as observations of the whitened residual, for guidance."""

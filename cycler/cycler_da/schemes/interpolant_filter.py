@@ -32,6 +32,9 @@ the transform, Hunt et al. (2007), Physica D 230; guidance, `schemes.guidance`.
 `path_weights` resamples the draws by what their own guidance and the Gaussian p(y | x_i) got wrong, which is exact: for
 curves and for residuals that are not Gaussian, in few variables (`schemes.transition.weighted_draws`).
 
+`conditioning_level`, with coupling none and weights that take members for states with errors, says how large these are
+(`schemes.transition.conditioning`); published as it was used. Such weights are the clean transition everywhere else.
+
 Departures: the off-diagonal part of J C0 J^T is left out of the transform (it localises R); `coupling: square_root` has
 it, which is worth much where the residual is wide: noise in a few waves of the whole domain is told from errors of
 states. Limits: keep inflation at 1.05 or less, for the lag lets it grow through the forecast.
@@ -73,6 +76,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.guidance import Guidance, GuidanceSpec, Guided
 from cycler_da.schemes.guidance.conjugate import linearised_guidance
 from cycler_da.schemes.letkf import LetkfSpec
+from cycler_da.schemes.transition.conditioning import at_level, require_known_levels, require_level
 from cycler_da.schemes.transition.coupling import COUPLINGS, INFLATED_FIRST, OF_FEW_VARIABLES, Coupling
 from cycler_da.schemes.transition.filter_options import least_members, require_possible, require_used
 from cycler_da.schemes.transition.last_step import last_draw, last_step
@@ -103,6 +107,7 @@ class InterpolantFilterSpec(Spec):
     surprise: float | None = None  # innovation, in expected deviations, that widens the spread; None: never
     path_weights: bool = False  # draws are resampled by their exact weights; few variables
     linearisation: str = "members"  # or regression, with coupling transform: what of h is not linear counts as error
+    conditioning_level: float | str | None = None  # with coupling none: a number, or spread, as null for such weights
     max_observations: int = 4000  # the dense S of 4000 observations takes 0.13 GB
 
     def __post_init__(self) -> None:
@@ -127,6 +132,7 @@ class InterpolantFilterSpec(Spec):
         is_global = self.coupling not in OF_FEW_VARIABLES or not is_local
         expected = "no localization radius with it, or coupling transform"
         require(is_global, "coupling", self.coupling, expected=expected, scheme=name)
+        require_level(self.conditioning_level, self.coupling)
         require_used(self, self.make_guidance())
 
     def make_guidance(self) -> Guidance:
@@ -148,6 +154,7 @@ class InterpolantFilterSpec(Spec):
         radius = self._localization().radius(context.layout)
         guidance = self.make_guidance()
         require_possible(self, guidance, context)
+        require_known_levels(self.conditioning_level, context)
         least = 2 if self.linearisation == "members" else 3
         if self.coupling == "mixture":
             least = least_members(context)
@@ -205,6 +212,9 @@ class InterpolantFilter:
         hx = finite_hx(background.latest, observations, scheme=name)
         report = innovation_diagnostics(observations.values - hx.mean(dim=0), hx.var(dim=0), observations=observations)
         model, frames = last_step(prior, noise, scheme=name)
+        if self.settings.coupling == "none":
+            model, level = at_level(model, frames, self.settings.conditioning_level)
+            report |= level
         members = MemberNoise(noise, background.members, "guided", device=frames.device)
         known = self._known_inflation(carry, background.layout)
         inflation = self.settings.inflation if known is None else known.factor

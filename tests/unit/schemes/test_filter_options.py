@@ -35,6 +35,9 @@ DENSE, FIELD = "lorenz96_half_observed", "qg_default"
         ({"coupling": "local_weights", "gamma": 0.5}, "gamma is 0.5 and not used with coupling local_weights"),
         ({"coupling": "mixture", "gamma": 0.5}, "gamma is 0.5 and not used with coupling mixture"),
         ({"coupling": "mixture", "passes": 2}, "passes is 2 and not used with coupling mixture"),
+        ({"conditioning_level": 0.3}, "conditioning_level is 0.3 and not used with coupling transform, which"),
+        ({"conditioning_level": "wide", "coupling": "none"}, "conditioning_level is 'wide'; expected spread, or a n"),
+        ({"conditioning_level": -0.1, "coupling": "none"}, "conditioning_level is -0.1; expected spread, or a number"),
         ({"guidance": {"kind": "red"}, "tau_points": 2}, "tau_points is 2 and not used with guidance red; .*conjugate"),
         ({"guidance": {"kind": "dps"}, "tau_points": 2}, "tau_points is 2 and not used with guidance dps"),
     ],
@@ -49,6 +52,7 @@ def test_an_option_that_no_analysis_looks_at_is_refused(options, message):
     [
         {"coupling": "none", "inflation": 1.0},  # which is what is done
         {"coupling": "none", "guidance": {"kind": "red"}},
+        {"coupling": "none", "conditioning_level": 0.0},
         {"coupling": "local_weights", "least_share": 0.5},
         {"gamma": 0.0, "least_share": 0.5, "passes": 2},  # gamma is raised in some cycles
         {"gamma": 0.5, "least_share": 0.5, "tau_points": 5, "tau_max": 20.0},
@@ -65,6 +69,11 @@ def test_options_that_are_used_at_times_or_say_what_is_done_are_taken(options):
             DENSE,
             ["scheme.guidance={kind: moment_matching}"],
             "every member has one of its own; give .* covariance: derivative",
+        ),
+        (
+            DENSE,
+            ["scheme={kind: interpolant_filter, coupling: none, conditioning_level: spread}"],
+            "conditioning_level is spread, and the weights of the forecast were trained without levels; leave it out",
         ),
         (DENSE, ["scheme.surprise=3"], "surprise with coupling transform needs a transition .* leave surprise out"),
         (DENSE, ["scheme.surprise=3", "scheme.coupling=square_root"], "surprise with coupling square_root needs"),

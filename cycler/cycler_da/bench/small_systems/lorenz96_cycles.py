@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cycler_da.bench.small_systems.conditioned_rings import rings_of
 from cycler_da.bench.small_systems.lorenz96_cases import FROZEN, WEIGHTS, Candidate, Case, Numbers
-from cycler_da.bench.small_systems.rings import START, RingModel, RingTransition, RingTwin, make_ring_twin
+from cycler_da.bench.small_systems.rings import START, RingModel, RingTwin, make_ring_twin
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import WeightsMismatch
 from cycler_da.forecast import InterpolantForecast
+from cycler_da.generative.conditioned_transition import ConditionedTransition
 from cycler_da.generative.dense_transition import DenseTransition
 from cycler_da.generative.weights import load_transition
 from cycler_da.layout import Layout
@@ -67,7 +69,13 @@ class Outcome:
 
 
 def run(
-    case: Case, candidate: Candidate, transition: DenseTransition, size: Size, *, seed: int, numbers: Sequence[Numbers]
+    case: Case,
+    candidate: Candidate,
+    transition: DenseTransition | ConditionedTransition,
+    size: Size,
+    *,
+    seed: int,
+    numbers: Sequence[Numbers],
 ) -> Outcome:
     """Cycle one method on all trials: on each, in turn, with the numbers given.
 
@@ -86,12 +94,12 @@ def cycle_rings(
     twin: RingTwin,
     case: Case,
     candidate: Candidate,
-    transition: DenseTransition,
+    transition: DenseTransition | ConditionedTransition,
     size: Size,
     numbers: Sequence[Numbers],
 ) -> Outcome:
     """Cycle one method on the rings of a twin."""
-    layout, counted = twin.layout, RingTransition(transition)
+    layout, counted = twin.layout, rings_of(transition)
     model = InterpolantForecast(layout, counted, (0.0,), "rings")
     scheme = candidate.make(numbers[0]).build(SchemeContext(layout, model))
     carry: Mapping[str, Tensor] = {} if candidate.adapts else _carried(numbers, layout)

@@ -15,6 +15,7 @@ import numpy as np
 from cycler_da.bench.pattern_search import Point, pattern_search
 from cycler_da.bench.small_systems.lorenz96_cases import INFLATIONS, TUNING_SEED, Candidate, Case, Numbers
 from cycler_da.bench.small_systems.lorenz96_cycles import Size, run
+from cycler_da.generative.conditioned_transition import ConditionedTransition
 from cycler_da.generative.dense_transition import DenseTransition
 
 #: First values that mean that nothing is done; a search that ends there has not stopped short.
@@ -44,7 +45,11 @@ def choose(
 
 
 def tuning_errors(
-    case: Case, candidate: Candidate, transition: DenseTransition, size: Size, tried: Sequence[Numbers]
+    case: Case,
+    candidate: Candidate,
+    transition: DenseTransition | ConditionedTransition,
+    size: Size,
+    tried: Sequence[Numbers],
 ) -> np.ndarray:
     """RMSE over the tuning truths of each of the numbers; infinite where a trial is lost."""
     rings = [numbers for numbers in tried for _ in range(size.trials)]

@@ -85,7 +85,7 @@ class RingTransition:
         """Bind the transition to the last states of a batch."""
         self.n_passes += len(frames)
         now = frames[:, -1]
-        return RingPrediction(self.inner.predict(_alone(now)[:, None]), tuple(now.shape))
+        return RingPrediction(self.inner.predict(states_of_rings(now)[:, None]), tuple(now.shape))
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class RingPrediction:
 
     def spread(self, residual: Tensor) -> Tensor:
         """L r of every ring."""
-        return self.inner.spread(_alone(residual)).view(self.shape)
+        return self.inner.spread(states_of_rings(residual)).view(self.shape)
 
     def gather(self, v: Tensor) -> Tensor:
         """L^T v of every ring."""
-        return self.inner.gather(_alone(v)).view(self.shape)
+        return self.inner.gather(states_of_rings(v)).view(self.shape)
 
     def to_state(self, residual: Tensor) -> Tensor:
         """Mean + L r."""
@@ -193,6 +193,6 @@ def make_ring_twin(
     return RingTwin(model, stride, error, seed, truth, values, tuple(range(len(first))), len(first))
 
 
-def _alone(x: Tensor) -> Float[Tensor, "rows 1 x"]:
+def states_of_rings(x: Tensor) -> Float[Tensor, "rows 1 x"]:
     """Every ring of every member as a state of its own."""
     return x.flatten(0, 2)[:, None]

@@ -1,7 +1,8 @@
 """Networks behind one protocol: scaled fields in, scaled increments out."""
 
-from cycler_da.generative.networks.base import MeanAndRoot, NetworkSpec, build_network
+from cycler_da.generative.networks.base import ConditionedNetwork, MeanAndRoot, NetworkSpec, build_network
 from cycler_da.generative.networks.bridge_unet import BridgeUNet
+from cycler_da.generative.networks.conditioned_ring import ConditionedRingNet
 from cycler_da.generative.networks.fno import FourierNeuralOperator
 from cycler_da.generative.networks.incompressible import IncompressibleSpectralNet
 from cycler_da.generative.networks.mlp import Mlp
@@ -15,6 +16,8 @@ from cycler_da.generative.networks.window_unet import WindowUNet
 
 __all__ = [
     "BridgeUNet",
+    "ConditionedNetwork",
+    "ConditionedRingNet",
     "FourierNeuralOperator",
     "IncompressibleSpectralNet",
     "MeanAndRoot",

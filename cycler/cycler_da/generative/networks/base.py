@@ -6,8 +6,10 @@ A network maps scaled fields `(batch, history * channel [+ extra], *space)` to s
 
 from __future__ import annotations
 
+import itertools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,46 @@ class MeanAndRoot(nn.Module, ABC):
     @abstractmethod
     def covariance_root(self, x: Float[Tensor, "batch channel *space"]) -> Float[Tensor, "batch n n"]:
         """L0 P^-1 of every state, float64."""
+
+
+class ConditionedNetwork(MeanAndRoot, ABC):
+    """A network for starts x0 + l e that are known with an error; the level l is the last channel of its input.
+
+    `base_root` is a table `(level, n, n)`: the root of the residual's mean covariance C at each of `levels`.
+    Raises ConfigError for levels that `require_levels` refuses.
+    """
+
+    def __init__(self, levels: Sequence[float]) -> None:
+        super().__init__()
+        self.levels = require_levels(levels, where="network, levels")
+
+    def roots_at(self, level: Float[Tensor, "batch"]) -> Float[Tensor, "batch n n"]:
+        """Lower triangular roots of C(l), float64; C is linear in l^2 between levels, and constant beyond the last."""
+        known = torch.tensor(self.levels, dtype=torch.float64, device=level.device).square()
+        table = self.base_root.to(torch.float64)
+        distinct, of_row = torch.unique(level.to(torch.float64), return_inverse=True)
+        squares = distinct.square().clamp(max=float(known[-1]))
+        upper = torch.searchsorted(known, squares).clamp(1, len(known) - 1)
+        share = ((squares - known[upper - 1]) / (known[upper] - known[upper - 1]))[:, None, None]
+        below, above = table[upper - 1], table[upper]
+        covariance = (1.0 - share) * (below @ below.mT) + share * (above @ above.mT)
+        roots: Tensor = torch.linalg.cholesky(covariance)
+        return roots[of_row]
+
+
+def require_levels(levels: Sequence[float], *, where: str) -> tuple[float, ...]:
+    """The levels as numbers; raises ConfigError unless they begin at 0, rise and are finite."""
+    try:
+        known = tuple(float(level) for level in levels)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: got {levels!r}; expected a list of numbers") from error
+    rises = all(low < high < math.inf for low, high in itertools.pairwise(known))
+    if len(known) < 2 or known[0] != 0.0 or not rises:
+        raise ConfigError(
+            f"{where}: got {list(known)}; expected two or more rising numbers that begin at 0, the clean transition, "
+            "in climatological standard deviations"
+        )
+    return known
 
 
 def network(kind: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
