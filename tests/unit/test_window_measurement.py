@@ -10,7 +10,7 @@ from cycler_da.generative.diffusion.schedule import COSINE
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.scaling import Scaling
 from cycler_da.noise import Noise
-from cycler_da.schemes.soad import replace_entries
+from cycler_da.schemes.window.augmented import replace_entries
 from cycler_da.schemes.window.cells import CurvePart
 from cycler_da.schemes.window.measurement import (
     WindowMeasurement,

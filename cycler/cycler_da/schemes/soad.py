@@ -9,53 +9,52 @@ them.
                 score, 256 steps; observed entries and the background at the first frame are replaced while r > their
                 error (forward-diffusion corrector); the background enters in no other way
     corrected   C_t of every wave in the likelihood (`known_covariance`) and in the reverse chain (`redrawn`, 8 steps
-                on a grid in log(sigma / mu)), the background in the likelihood, nothing replaced, no moves
+                on a grid in log(sigma / mu)), the background in the likelihood, nothing replaced, no moves; states and
+                fields tied by the mean slope of h at the present noise (`relation: linearised`)
 
 Source: arXiv:2407.21314 (J. Comput. Phys. 2025), Algorithm 1 and eqs. 38-42; the corrections and their reasons are in
 docs/decisions. `variant` sets what is left at None. A departure in both: the clip holds each member by itself.
-Limits: weights must have been trained with the very operator and settings (refused otherwise), at cell centres; what
-the network does not know of the relation of state and observation is not enforced. The released weights know it by
-regression over the climate alone: a sine that folds there, 1.5 sin(3 x), is as good as not observed, also near a
-background where it would tell much (benchmark `soad_grid`).
+Limits: weights must have been trained with the very operator and settings (refused otherwise), at cell centres. What is
+known of the relation of state and field: `learned`, what the network learned over the climate, for which a sine that
+folds there tells nothing, also near a background; `linearised`, the mean slope of h over what is left at the present
+noise (`window.linearised_fields`; docs/decisions/0042), for fields that are curves of the value in their cell. Where no
+background or other sensor tells which branch of a fold holds, neither does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from cycler_da.errors import AnalysisFailed, ConfigError
-from cycler_da.generative.diffusion.corrector import ForwardDiffusion
-from cycler_da.generative.diffusion.sampler import Replacement
+from cycler_da.errors import ConfigError
+from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.schedule import Schedule
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
-from cycler_da.obs.base import ObsBatch, Observations
-from cycler_da.obs.fields import ObservedField, observed_fields, operator_words, same_operator, scaled_fields
-from cycler_da.obs.points import PointOperator
+from cycler_da.obs.base import Observations
+from cycler_da.obs.fields import ObservedField, observed_fields, operator_words, same_operator
+from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.stream_checks import field_names, require_known_fields
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.augmented import Augmented, replace_entries
 from cycler_da.schemes.window.cells import EntryPart
+from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
 from cycler_da.schemes.window.measurement import (
     Part,
     WindowMeasurement,
-    cells_of,
-    entry_part,
     frame_part,
-    is_at_cells,
-    merged,
-    split_by_frame,
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
+    MOST_ITERATIONS,
+    SOLVED,
     Sampling,
     guided,
     require_likelihood,
@@ -63,12 +62,13 @@ from cycler_da.schemes.window.sampling import (
     sampler_of,
     window_analysis,
 )
-from cycler_da.schemes.window.state_part import state_part
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+#: Of states and observed fields: the mean slope of h at the present noise, or what the network learned.
+RELATIONS = ("linearised", "learned")
 REPLACEMENTS = ("none", "observed", "observed_and_background")
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "published": {
@@ -103,6 +103,7 @@ class SoadSpec(Spec):
     )
     sha256: str | None = None
     correlation: float = 0.9  # of that Gaussian, from frame to frame
+    relation: str | None = None  # linearised | learned; None: linearised where fields and options allow it
     likelihood: str | None = None
     prior_std: float = 1.0  # s of likelihood soad
     gamma: float = 0.01  # of likelihood sda
@@ -131,6 +132,7 @@ class SoadSpec(Spec):
                 f"no bound; expected likelihood {', '.join(SCALAR)}. Set it to one of these, or take variant corrected "
                 "with the options that are to be as published"
             )
+        self._require_relation(whole)
         require_start(self.start, scheme="soad")
         if self.start == "background" and whole.times != "ratio":
             raise ConfigError(f"scheme soad: start background goes with times ratio, got {whole.times}")
@@ -149,10 +151,21 @@ class SoadSpec(Spec):
         whole["sampler"], whole["n_steps"] = sampler_of(
             whole["sampler"], whole["n_steps"], likelihood=whole["likelihood"], scheme="soad"
         )
+        if whole["relation"] is None:
+            whole["relation"] = RELATIONS[not _may_linearise(whole["likelihood"], whole["replaced"])]
         filled = object.__new__(SoadSpec)
         for name, value in whole.items():
             object.__setattr__(filled, name, value)
         return filled
+
+    def _require_relation(self, whole: SoadSpec) -> None:
+        if whole.relation not in RELATIONS:
+            raise ConfigError(f"scheme soad: relation is {whole.relation!r}; valid: {', '.join(RELATIONS)}")
+        if whole.relation == "linearised" and not _may_linearise(str(whole.likelihood), str(whole.replaced)):
+            raise ConfigError(
+                "scheme soad: relation linearised goes with likelihood known_covariance and replaced none, got "
+                f"likelihood {whole.likelihood} and replaced {whole.replaced}; set these, or relation learned"
+            )
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""
@@ -174,7 +187,19 @@ class SoadSpec(Spec):
         _require_known(context, fields, self.weights)
         if self.start == "background":
             require_transition(known, scheme="soad")
-        return Soad(self.resolved(), known, fields, window_needs(known))
+        return Soad(self._for(fields), known, fields, window_needs(known))
+
+    def _for(self, fields: tuple[ObservedField, ...]) -> SoadSpec:
+        """The options for these fields; raises ConfigError where they are to be linearised and are no curves."""
+        other = [field.kind for field in fields if not isinstance(field.operator, CurveOperator)]
+        if not other:
+            return self.resolved()
+        if self.relation == "linearised":
+            raise ConfigError(
+                f"scheme soad: relation linearised is for operators that are curves of one value, got {other[0]}; set "
+                "relation to learned"
+            )
+        return replace(self, relation="learned").resolved()
 
 
 @dataclass(frozen=True)
@@ -185,6 +210,11 @@ class Soad:
     known: WindowPrior
     fields: tuple[ObservedField, ...]
     needs: Needs
+
+    @property
+    def augmented(self) -> Augmented:
+        """Windows of states and fields."""
+        return Augmented(self.known, self.fields)
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
@@ -197,10 +227,10 @@ class Soad:
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
         window = window_of(prior, self.known, background_error=self.settings.background_error, scheme="soad")
-        used = self.fields_of(observations)
+        used = self.augmented.fields_of(observations)
         n_states = self.known.n_states
         shape = (window.n_frames, n_states + len(used), *prior.background.layout.grid.shape)
-        parts = self.parts(observations, window.times, used, shape)
+        parts = self.augmented.parts(observations, window.times, used, shape)
         background = frame_part(0, window.mean, window.variance, shape)
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
@@ -208,30 +238,6 @@ class Soad:
         windows = self.draw(parts, background, used, shape, keyed, guess=guess)
         states, scaling = windows[:, :, :n_states], self.known.scaling
         return window_analysis(prior, observations, states, window.times, scaling, carry=carry, scheme="soad")
-
-    def fields_of(self, observations: Observations) -> tuple[int, ...]:
-        """Which fields are observed, by their place in the card; all variables of an operator together."""
-        kinds = {
-            field.kind
-            for field in self.fields
-            for batch in observations.batches
-            if not batch.operator.is_linear and bool(field.sees(batch).any())
-        }
-        return tuple(i for i, field in enumerate(self.fields) if field.kind in kinds)
-
-    def parts(
-        self, observations: Observations, times: np.ndarray, used: tuple[int, ...], shape: tuple[int, ...]
-    ) -> tuple[Part, ...]:
-        """Observations as parts of the measurement, entries wherever they are values of a channel.
-
-        What several streams say of one entry is averaged.
-        """
-        found: list[Part] = []
-        for frame, some in enumerate(split_by_frame(observations, times)):
-            for batch in some.batches:
-                found += self._parts_of(frame, batch, some, used, shape)
-        entries = merged([part for part in found if isinstance(part, EntryPart)])
-        return (*entries, *(part for part in found if not isinstance(part, EntryPart)))
 
     def draw(
         self,
@@ -248,95 +254,49 @@ class Soad:
         `guess`: of the states, from which the windows begin; their fields are what the operators see of it.
         """
         settings, sampling = self.settings, self.settings.sampling()
-        law = sampling.law
-        denoiser = self.known.denoiser(law, shape[0], observed=used, stride=settings.stride, maps=self._maps(used))
-        is_replaced = settings.replaced == "observed_and_background"
-        posterior = guided(
-            denoiser,
+        law, is_replaced = sampling.law, settings.replaced == "observed_and_background"
+        known = parts if is_replaced else (*background, *parts)
+        if used and settings.relation == "linearised":
+            posterior: Denoiser = self._linearised(known, used, shape, law)
+        else:
+            posterior = self._learned(known, used, shape, law)
+        replacement = None
+        if settings.replaced != "none":
+            entries = [part for part in parts if isinstance(part, EntryPart)]
+            replacement = replace_entries([*entries, *(background if is_replaced else ())], shape, law, noise)
+        whole = None if guess is None else self.augmented.with_fields(guess, used)
+        return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype, guess=whole)
+
+    def _learned(
+        self, parts: tuple[Part, ...], used: tuple[int, ...], shape: tuple[int, ...], law: Schedule
+    ) -> Denoiser:
+        settings, maps = self.settings, self.augmented.maps(used)
+        return guided(
+            self.known.denoiser(law, shape[0], observed=used, stride=settings.stride, maps=maps),
             law,
-            WindowMeasurement(parts if is_replaced else (*background, *parts)),
+            WindowMeasurement(parts),
             likelihood=str(settings.likelihood),
             gamma=settings.gamma,
             prior_std=settings.prior_std,
             clip=settings.clip,
         )
-        entries = [part for part in parts if isinstance(part, EntryPart)]
-        if is_replaced:
-            entries += background
-        replacement = None if settings.replaced == "none" else replace_entries(entries, shape, law, noise)
-        whole = None if guess is None else self._with_fields(guess, used)
-        return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype, guess=whole)
 
-    def _with_fields(self, states: Tensor, used: tuple[int, ...]) -> Tensor:
-        if not used:
-            return states
-        fields = self._maps(used)(states.flatten(0, 1)).unflatten(0, states.shape[:2])
-        return torch.cat([states, fields.to(states.dtype)], dim=2)
-
-    def _maps(self, used: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-        mean, std = ([values[i] for i in used] for values in (self.known.observed_mean, self.known.observed_std))
-        return scaled_fields([self.fields[i] for i in used], self.known.scaling.to_physical, mean, std)
-
-    def _parts_of(
-        self, frame: int, batch: ObsBatch, all_of: Observations, used: tuple[int, ...], shape: tuple[int, ...]
-    ) -> list[Part]:
-        if batch.operator.is_linear:
-            return self._linear_parts(frame, batch, all_of, shape)
-        cells = _cells(batch, all_of, shape)
-        found: list[Part] = []
-        rest = torch.ones(len(batch), dtype=torch.bool)
-        for place, i_field in enumerate(used):
-            here = self.fields[i_field].sees(batch)
-            rest = rest & ~here
-            if bool(here.any()):
-                mean, std = self.known.observed_mean[i_field], self.known.observed_std[i_field]
-                values, variance = (batch.values[here] - mean) / std, (batch.error[here] / std) ** 2
-                found.append(entry_part(frame, self.known.n_states + place, cells[here], values, variance, shape))
-        if bool(rest.any()):
-            raise AnalysisFailed(
-                f"soad: {int(rest.sum())} observations of stream {batch.stream} through "
-                f"{operator_words(batch.operator)} are of "
-                f"no field that the weights know ({field_names(self.fields)}); take those weights' operators and "
-                "variables, or scheme sda"
-            )
-        return found
-
-    def _linear_parts(self, frame: int, batch: ObsBatch, all_of: Observations, shape: tuple[int, ...]) -> list[Part]:
-        if not isinstance(batch.operator, PointOperator) or not is_at_cells(batch, all_of):
-            return [state_part(frame, replace(all_of, batches=(batch,)), self.known.scaling, shape)]
-        cells, found = _cells(batch, all_of, shape), []
-        for channel in range(self.known.n_states):
-            here = batch.where.channel == channel
-            if bool(here.any()):
-                std, mean = self.known.scaling.std[channel], self.known.scaling.mean[channel]
-                values, variance = (batch.values[here] - mean) / std, (batch.error[here] / std) ** 2
-                found.append(entry_part(frame, channel, cells[here], values, variance, shape))
-        return list(found)
-
-
-def replace_entries(
-    entries: list[EntryPart], shape: tuple[int, ...], schedule: Schedule, noise: MemberNoise
-) -> Replacement:
-    """The forward-diffusion corrector of all entries; of what is known of one of them several times, the average."""
-    entries = list(merged(entries))
-    lead = torch.broadcast_shapes(*(part.values.shape[:-1] for part in entries)) if entries else ()
-    values, variance = torch.zeros(*lead, *shape, dtype=torch.float64), torch.ones(shape, dtype=torch.float64)
-    seen = torch.zeros(shape, dtype=torch.bool)
-    for part in entries:
-        values.view(*lead, -1)[..., part.cells.places] = part.values
-        variance.view(-1)[part.cells.places] = part.error_variance
-        seen.view(-1)[part.cells.places] = True
-    return ForwardDiffusion(schedule, noise, "replaced", values, variance, seen)
-
-
-def _cells(batch: ObsBatch, observations: Observations, shape: tuple[int, ...]) -> Tensor:
-    """Flat cell of every observation; raises AnalysisFailed for positions between cells."""
-    if not is_at_cells(batch, observations):
-        raise AnalysisFailed(
-            f"soad: observations of stream {batch.stream} through {batch.operator.name} lie between cells; expected "
-            "cell centres, where the weights know the field. Move them to cells, or take scheme sda"
+    def _linearised(
+        self, parts: tuple[Part, ...], used: tuple[int, ...], shape: tuple[int, ...], law: Schedule
+    ) -> LinearisedFields:
+        n_states = self.known.n_states
+        return LinearisedFields(
+            self.known.denoiser(law, shape[0], stride=self.settings.stride),
+            Curves(self.augmented.maps(used), tuple(self.fields[i].channel for i in used)),
+            without_fields(parts, n_states, shape),
+            FieldValues.of(parts, n_states, shape),
+            SOLVED,
+            MOST_ITERATIONS,
         )
-    return cells_of(batch, observations) % (shape[-1] * shape[-2])
+
+
+def _may_linearise(likelihood: str, replaced: str) -> bool:
+    return likelihood == "known_covariance" and replaced == "none"
 
 
 def _require_known(context: SchemeContext, fields: tuple[ObservedField, ...], weights: str | None) -> None:

@@ -169,9 +169,9 @@ class WindowMethods:
         scheme = self._build(spec)
         assert isinstance(scheme, Soad)
         every = [Observations(tuple(b for some in window for b in some.batches), LAYOUT) for window in seen.windows]
-        used = scheme.fields_of(every[0])
+        used = scheme.augmented.fields_of(every[0])
         shape = (FRAMES, len(LAYOUT.channels) + len(used), *LAYOUT.grid.shape)
-        parts = together([scheme.parts(window, TIMES, used, shape) for window in every])
+        parts = together([scheme.augmented.parts(window, TIMES, used, shape) for window in every])
         guess = self._guess(seen, noise) if spec.start == "background" else None
         known = seen.background_parts(shape)
         windows = scheme.draw(parts, known, used, shape, _keyed(noise, "soad", seen), guess=guess)

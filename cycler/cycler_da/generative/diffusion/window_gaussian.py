@@ -176,6 +176,13 @@ class LeftOfWindow:
         fields = (self.matrix.to(waves.dtype) @ waves).permute(3, 2, 0, 1)
         return torch.fft.irfft2(fields, s=xi.shape[-2:], norm="ortho").view(xi.shape)
 
+    def std(self, like: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "frame channel"]:
+        """Standard deviation of any point, float64."""
+        n_y, n_x = like.shape[-2:]
+        power = (self.matrix.abs() ** 2).sum(dim=-1).to(torch.float64)
+        counted = times_counted(n_y, n_x) / (n_y * n_x)
+        return torch.einsum("yki,yk->i", power, counted).sqrt().view(like.shape[1:3])
+
     def informed(self, information: Information, like: Float[Tensor, "batch frame channel y x"]) -> LeftOfWindow:
         """L (I + L^T D L)^-1/2, in the type of `like`."""
         eye = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype)

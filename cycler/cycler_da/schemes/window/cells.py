@@ -1,4 +1,4 @@
-"""Observations of a window that are values of single cells, or curves of them: H has one entry a row.
+"""Observations of a window that are values of single cells, or curves or lines of them: H has one entry a row.
 
     h(z)_i = c_i(z[p_i]),        H = diag(c') P,        H^T w = P^T (c' w)
 
@@ -119,3 +119,25 @@ class CurvePart:
 
     def _argument(self, z: Tensor) -> Float[Tensor, "batch obs"]:
         return self.cells.taken(z) * self.std + self.mean
+
+
+@dataclass(frozen=True)
+class LinePart:
+    """A line for the value in one cell for each observation, h = mean + slope (z - at), of each member its own."""
+
+    frame: int
+    cells: Cells
+    values: Float[Tensor, "batch obs"]
+    error_variance: Float[Tensor, "batch obs"]
+    at: Float[Tensor, "batch obs"]
+    mean: Float[Tensor, "batch obs"]
+    rise: Float[Tensor, "batch obs"]  # the slope
+    density: Float[Tensor, "channel"]  # about slope^2 / R in the mean over cells; of no single member
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """The line at every entry."""
+        return self.mean + self.rise * (self.cells.taken(z) - self.at)
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> CellSlope:
+        """Its slope, whatever z."""
+        return CellSlope(self.cells, self.rise)

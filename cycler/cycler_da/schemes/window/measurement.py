@@ -27,7 +27,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
-from cycler_da.schemes.window.cells import Cells, CurvePart, EntryPart, frame_cells, joined
+from cycler_da.schemes.window.cells import Cells, CurvePart, EntryPart, LinePart, frame_cells, joined
 from cycler_da.schemes.window.state_part import StatePart, StateSlope, state_part
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Part(Protocol):
         ...
 
     @property
-    def error_variance(self) -> Float[Tensor, "obs"]:
+    def error_variance(self) -> Float[Tensor, "*batch obs"]:
         """Diagonal of R."""
         ...
 
@@ -74,14 +74,12 @@ class WindowMeasurement:
     @property
     def values(self) -> Float[Tensor, "*batch obs"]:
         """Observed values, float64."""
-        rows = [part.values for part in self.parts]
-        lead = torch.broadcast_shapes(*(row.shape[:-1] for row in rows))
-        return torch.cat([row.expand(*lead, -1) for row in rows], dim=-1)
+        return _in_a_row([part.values for part in self.parts])
 
     @property
-    def error_variance(self) -> Float[Tensor, "obs"]:
+    def error_variance(self) -> Float[Tensor, "*batch obs"]:
         """Diagonal of R, float64."""
-        return torch.cat([part.error_variance for part in self.parts])
+        return _in_a_row([part.error_variance for part in self.parts])
 
     def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
         """Model equivalents."""
@@ -100,6 +98,9 @@ class WindowMeasurement:
             if isinstance(part, StatePart) and part.is_waves:
                 waves[part.frame] = waves.get(part.frame, torch.zeros(())) + part.of_waves()
                 continue
+            if isinstance(part, LinePart):
+                found[part.frame] += part.density
+                continue
             slope = part.slope(zero)
             for channel in range(sizes[1]):
                 probe = zero.clone()
@@ -113,7 +114,7 @@ class WindowMeasurement:
     def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WindowSlope:
         """H at z; what is of single cells, one after the other, is one slope."""
         slopes, sizes = list[Slope](), list[int]()
-        for is_cells, some in groupby(self.parts, lambda part: isinstance(part, EntryPart | CurvePart)):
+        for is_cells, some in groupby(self.parts, lambda part: isinstance(part, EntryPart | CurvePart | LinePart)):
             group = list(some)
             found = [part.slope(z) for part in group]
             counts = [part.values.shape[-1] for part in group]
@@ -146,6 +147,11 @@ class WindowSlope:
             if isinstance(slope, StateSlope):
                 total = slope.added(total, part)
         return total
+
+
+def _in_a_row(rows: Sequence[Tensor]) -> Float[Tensor, "*batch obs"]:
+    lead = torch.broadcast_shapes(*(row.shape[:-1] for row in rows))
+    return torch.cat([row.expand(*lead, -1) for row in rows], dim=-1)
 
 
 def state_parts(frame: int, observations: Observations, scaling: Scaling, shape: tuple[int, ...]) -> tuple[Part, ...]:

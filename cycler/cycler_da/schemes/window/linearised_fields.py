@@ -1,0 +1,226 @@
+"""States and observed fields of a window, tied by the slope that h has on average over what is left at a noise ratio.
+
+A window z = (x, h(x)) is diffused, z_t = mu z + sigma e, r = sigma / mu. A denoiser of states gives x ~ N(xhat, C_t);
+with what is known of states without a curve (a background, linear observations) x ~ N(xlin, .), with deviations s of
+single values. In every cell
+
+    h(x) = m + D (x - xlin) + e,    m = E[h],    D = E[h (x - xlin)] / s^2 = E[h'],    var e = E = var h - D^2 s^2
+
+over x ~ N(xlin, s^2), by Gauss-Hermite quadrature. The noisy field and observations y of it are values of h with the
+variances r^2 and R; together they are one value v of variance q, which is one observation of D x with variance E + q.
+A linear solve gives x, and then h = l + E / (E + q) (v - l), l = m + D (x - xlin).
+
+At large noise this is regression on the climate, for which a sine that folds there tells nothing. As the noise falls D
+goes to h' and E to 0, and a field tells as much of the state as its slope allows, there and at other times and places.
+Exact for linear h and a Gaussian prior.
+Source: statistical linearisation, Sarkka (2013), Bayesian Filtering and Smoothing, section 5.4, about what is left by
+part of the data as in Garcia-Fernandez, Svensson, Sarkka (2015), IEEE Trans. Autom. Control 60, 1564-1579.
+Limits: fields that are curves of one value in their own cell; e is independent from cell to cell; s is that of a whole
+frame and variable; where several branches are left, one line serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.generative.diffusion.likelihood import TOLERANCE, KnownCovariance
+from cycler_da.generative.diffusion.sampler import Draws
+from cycler_da.generative.diffusion.smoother import Maps
+from cycler_da.generative.diffusion.window import WindowDenoiser
+from cycler_da.schemes.window.cells import Cells, EntryPart, LinePart, frame_cells
+from cycler_da.schemes.window.measurement import Part, WindowMeasurement
+from cycler_da.schemes.window.state_part import StatePart
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+#: Nodes of the quadrature: 1.5 sin(3 x) over N(0, 1) to half a percent of the variance that is left.
+NODES = 20
+#: Least deviation of a value about which h is linearised; below, the line is the tangent.
+_LEAST = 1e-4
+
+
+@dataclass(frozen=True)
+class Line:
+    """h = mean + slope (x - at) + e in every cell."""
+
+    at: Float[Tensor, "batch frame field y x"]  # the values that the fields see
+    mean: Float[Tensor, "batch frame field y x"]
+    slope: Float[Tensor, "batch frame field y x"]
+    left: Float[Tensor, "batch frame field y x"]  # variance of e
+
+    def __call__(self, seen: Float[Tensor, "batch frame field y x"]) -> Float[Tensor, "batch frame field y x"]:
+        """Mean of h given the values that are seen."""
+        return self.mean + self.slope * (seen - self.at)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Fields that are curves of a value in their own cell."""
+
+    maps: Maps  # scaled states to scaled fields
+    of: tuple[int, ...]  # channel of the value of each field
+
+    def line(self, states: Float[Tensor, "batch frame channel y x"], std: Float[Tensor, "frame channel"]) -> Line:
+        """The statistical linearisation about N(states, std^2)."""
+        width = std.to(states).clamp(min=_LEAST)[..., None, None]
+        nodes = [(float(node), float(weight)) for node, weight in zip(*_quadrature(), strict=True)]
+        values = [self.fields(states + node * width) for node, _ in nodes]
+        mean, rise, left = (torch.zeros_like(values[0]) for _ in range(3))
+        for (node, weight), value in zip(nodes, values, strict=True):
+            mean, rise = mean + weight * value, rise + weight * node * value
+        for (node, weight), value in zip(nodes, values, strict=True):
+            left = left + weight * (value - mean - node * rise) ** 2
+        return Line(self.seen(states), mean, rise / self.seen(width), left)
+
+    def told(
+        self, std: Float[Tensor, "frame channel"], variance: Float[Tensor, "frame field y x"]
+    ) -> Float[Tensor, "frame channel"]:
+        """Mean of D^2 / (E + q) over a climate N(0, 1) of scaled states; of no single state."""
+        shape = variance.shape[-2:]
+        ranks = (torch.arange(shape.numel(), dtype=variance.dtype) + 0.5) / shape.numel()
+        states = torch.special.ndtri(ranks).view(shape).expand(1, *std.shape, *shape)
+        line = self.line(states, std)
+        each = (line.slope**2 / (line.left + variance))[0].mean(dim=(-2, -1)).to(torch.float64)
+        return torch.zeros(std.shape, dtype=torch.float64).index_add(1, torch.tensor(self.of), each)
+
+    def fields(self, states: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch frame field y x"]:
+        """h of every frame."""
+        return self.maps(states.flatten(0, 1)).unflatten(0, states.shape[:2]).to(states)
+
+    def seen(self, states: Float[Tensor, "*lead channel y x"]) -> Float[Tensor, "*lead field y x"]:
+        """The values that the fields see."""
+        return states[..., list(self.of), :, :]
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """Values of fields in cells, and their precisions; zero where there is none."""
+
+    values: Float[Tensor, "*batch frame field y x"]  # times their precisions
+    precision: Float[Tensor, "frame field y x"]
+
+    @classmethod
+    def of(cls, every: Sequence[Part], n_states: int, shape: tuple[int, ...]) -> FieldValues:
+        """Of the single values among parts of a window of `shape`, whose channels from `n_states` on are fields."""
+        parts = [part for part in every if isinstance(part, EntryPart)]
+        lead = torch.broadcast_shapes(*(part.values.shape[:-1] for part in parts)) if parts else ()
+        values, precision = torch.zeros(*lead, *shape, dtype=torch.float64), torch.zeros(shape, dtype=torch.float64)
+        flat = values.view(*lead, -1)
+        for part in parts:
+            weighed = (part.values / part.error_variance).expand(*lead, -1)
+            flat.index_add_(-1, part.cells.places, weighed)
+            precision.view(-1).index_add_(0, part.cells.places, 1.0 / part.error_variance)
+        return cls(values[..., n_states:, :, :], precision[:, n_states:])
+
+    def with_noisy(self, noisy: Float[Tensor, "batch frame field y x"], ratio: float) -> tuple[Tensor, Tensor]:
+        """v and q: what they say together with fields that carry noise r."""
+        total = self.precision + ratio**-2
+        return ((self.values + noisy.to(torch.float64) * ratio**-2) / total).to(noisy), (1.0 / total).to(noisy)
+
+
+def _row(part: Tensor, frame: int) -> Float[Tensor, "batch obs"]:
+    return part[:, frame].flatten(1).to(torch.float64)
+
+
+def without_fields(parts: Sequence[Part], n_states: int, shape: tuple[int, ...]) -> tuple[Part, ...]:
+    """Parts of a window of `shape` as parts of one that has its states alone; those of fields are left out."""
+    inner, size = (shape[0], n_states, *shape[2:]), shape[-2] * shape[-1]
+    found: list[Part] = []
+    for part in parts:
+        if isinstance(part, StatePart):
+            found.append(replace(part, shape=inner))
+            continue
+        assert isinstance(part, EntryPart)
+        frame, rest = part.cells.places // (shape[1] * size), part.cells.places % (shape[1] * size)
+        here = rest < n_states * size
+        if bool(here.any()):
+            cells = Cells(frame[here] * n_states * size + rest[here], inner)
+            found.append(EntryPart(part.frame, cells, part.values[..., here], part.error_variance[here]))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class LinearisedFields:
+    """E[z_0 | z_t, y] and draws of it, for states with their observed fields."""
+
+    states: WindowDenoiser  # of the states alone
+    curves: Curves
+    known: tuple[Part, ...]  # of states, in a window of states
+    observed: FieldValues
+    tolerance: float = TOLERANCE
+    most_iterations: int = 2000
+
+    def __call__(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """The mean."""
+        clean, line, value, variance, density = self._given(z, t)
+        x = self._solver(clean, line, value, variance, density)(clean, t)
+        told = line(self.curves.seen(x))
+        return torch.cat([x, told + line.left / (line.left + variance) * (value - told)], dim=2)
+
+    def drawn(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """A draw: states given all, then fields given the states."""
+        clean, line, value, variance, density = self._given(z, t)
+        x = self._solver(clean, line, value, variance, density).drawn(clean, t, draws=draws, step=step)
+        told, part = line(self.curves.seen(x)), line.left / (line.left + variance)
+        apart = draws.normal("fields", told.shape[1:], step=step).to(told)
+        return torch.cat([x, told + part * (value - told) + (part * variance).sqrt() * apart], dim=2)
+
+    def _given(self, z: Tensor, t: float) -> tuple[Tensor, Line, Tensor, Tensor, Tensor]:
+        """States given the noisy states alone; the line of the fields; v and q; what they tell on average."""
+        ratio, mu = self.states.schedule.ratio(t), self.states.schedule.mu(t)
+        clean = self.states(z[:, :, : self._n_states], t)
+        value, variance = self.observed.with_noisy(z[:, :, self._n_states :] / mu, ratio)
+        at, left = clean, self.states.left(t)
+        if self.known:
+            measurement = WindowMeasurement(self.known)
+            at = self._posterior(measurement)(clean, t)
+            left = left.informed(measurement.information(clean), clean)
+        std = left.std(clean)
+        return clean, self.curves.line(at, std), value, variance, self.curves.told(std, variance)
+
+    def _solver(self, clean: Tensor, line: Line, value: Tensor, variance: Tensor, density: Tensor) -> KnownCovariance:
+        total, size = line.left + variance, clean.shape[-1] * clean.shape[-2]
+        cells = (torch.tensor(self.curves.of)[:, None] * size + torch.arange(size)).flatten()
+        parts = [
+            LinePart(
+                frame,
+                frame_cells(frame, cells, tuple(clean.shape[1:])),
+                values=_row(value, frame),
+                error_variance=_row(total, frame),
+                at=_row(line.at, frame),
+                mean=_row(line.mean, frame),
+                rise=_row(line.slope, frame),
+                density=density[frame],
+            )
+            for frame in range(clean.shape[1])
+        ]
+        return self._posterior(WindowMeasurement((*self.known, *parts)))
+
+    def _posterior(self, measurement: WindowMeasurement) -> KnownCovariance:
+        """Of states whose estimate is there already."""
+        return KnownCovariance(
+            lambda clean, t: clean, measurement, self.states.left, self.tolerance, self.most_iterations
+        )
+
+    @property
+    def _n_states(self) -> int:
+        return self.states.gaussian.channels
+
+
+@lru_cache(maxsize=1)
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for N(0, 1)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    return nodes, weights / weights.sum()
