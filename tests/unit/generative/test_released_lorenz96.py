@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cycler_da.generative.conditioned_transition import ConditionedTransition
 from cycler_da.generative.weights import load_transition
 from cycler_da.noise import Noise
 from cycler_da.systems.base import noisy_step
@@ -46,3 +47,26 @@ def test_five_steps_in_one_are_near_the_mean_of_the_true_model(repository):
     mean = load_transition(repository / "data/weights/lorenz96/five_steps").predict(STATES[:16, None]).mean
     # Persistence is off by 3.8; the process noise alone spreads single runs by about 0.25.
     assert float((mean - true).square().mean().sqrt()) < 0.15
+
+
+def test_the_conditioned_step_is_the_true_step_at_level_zero(repository):
+    prediction = load_transition(repository / "data/weights/lorenz96/conditioned").predict(STATES[:, None])
+    true = Lorenz96Spec().build().step(STATES)
+    # On the card 0.0008 of the deviation of 3.63, with a margin.
+    assert float((prediction.mean - true).square().mean().sqrt()) < 0.01
+
+
+@pytest.mark.parametrize("level", [0.1, 0.25, 0.5])
+def test_the_conditioned_step_knows_what_an_error_of_its_start_leaves_open(repository, level):
+    """0.25 is no level of the training."""
+    transition = load_transition(repository / "data/weights/lorenz96/conditioned")
+    assert isinstance(transition, ConditionedTransition)
+    z = torch.randn(STATES.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    seen, true = STATES + level * 3.63 * z, Lorenz96Spec().build().step(STATES)
+    prediction = transition.at_level(level).predict(seen[:, None])
+    errors = true - prediction.mean
+    white = torch.linalg.solve(prediction.root, errors[:, 0, :, None])[..., 0]
+    # 64 states of 40 correlated numbers: about 0.04.
+    assert float(white.square().mean()) == pytest.approx(1.0, abs=0.12)
+    unaware = true - transition.predict(seen[:, None]).mean
+    assert float(errors.square().mean()) < float(unaware.square().mean())
