@@ -7,7 +7,7 @@ level that is the spread of the members, or a number: the one of LEVELS with the
 interpolant filter have the radius and inflation that `lorenz96_filters` found.
 
 What is learned is learned from simulations of the true model (`cycler train config/train/lorenz96_conditioned.yaml`).
-About eight minutes of one core.
+About ten minutes of one core.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
+from cycler_da.bench.small_systems.from_mean import FromMeanSpec
 from cycler_da.bench.small_systems.lorenz96_cases import (
     CANDIDATES,
     CASES,
@@ -50,12 +51,23 @@ SETTINGS = {"no noise, 40 observed": Numbers(20.0, 1.0), "no noise, 20 observed"
 LEVELS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.56)
 QUICK_LEVELS = (0.14, 0.28)
 ALONE, SPREAD, TUNED, FREE = "guided members alone", "conditioned on spread", "conditioned on a level", "free run"
+MEAN = "conditioned on a level, from the mean"
 
 
 def conditioned(name: str, level: float | str) -> Candidate:
     """Members guided one by one, told a level; rings have spreads of their own."""
     spec = InterpolantFilterSpec(coupling="none", conditioning_level=level)
     return Candidate(name, _always(spec), axes={}, is_local=not isinstance(level, str))
+
+
+def from_mean(name: str, level: float | str) -> Candidate:
+    """Draws of the mean of the members, told a level: what differing members add to the spread is left out."""
+    spec = InterpolantFilterSpec(coupling="none", conditioning_level=level)
+    return Candidate(name, _always(FromMeanSpec(spec)), axes={})
+
+
+#: Methods whose level is chosen on other truths.
+CHOSEN: Mapping[str, Callable[[str, float], Candidate]] = {TUNED: conditioned, MEAN: from_mean}
 
 
 def _always(spec: Any) -> Callable[[Numbers], Any]:
@@ -80,11 +92,12 @@ def lorenz96_conditioned(quick: bool, progress: Progress) -> BenchResult:
     )
     learned = Learned(load_ring_transition("step"), load_conditioned())
     rows: list[Row] = []
-    errors: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, dict[str, float]]] = {}
     for done, case in enumerate(cases):
         progress(done, len(cases), case.setting)
-        errors[case.name] = level_errors(case, learned.told, tuning, levels)
-        rows += run_case(case, learned, size, level=float(min(errors[case.name], key=errors[case.name].__getitem__)))
+        errors[case.name] = {name: level_errors(case, name, learned.told, tuning, levels) for name in CHOSEN}
+        chosen = {name: float(min(found, key=found.__getitem__)) for name, found in errors[case.name].items()}
+        rows += run_case(case, learned, size, levels=chosen)
     return BenchResult(
         name="lorenz96_conditioned",
         config={
@@ -103,7 +116,8 @@ def lorenz96_conditioned(quick: bool, progress: Progress) -> BenchResult:
 NOTES = (
     "guided members alone: exact guidance of every member, p(x' | x, y). conditioned on spread: the same from weights "
     "that take the member for the state with a white error, as large as the spread of the members before the step; on "
-    "a level: of a size chosen on other truths, the same in all cycles.",
+    "a level: of a size chosen on other truths, the same in all cycles; from the mean: all draws are those of the "
+    "ensemble mean, which takes away what differing members add to the spread.",
     "level: of the error that members were told, in climatological standard deviations; the mean over cycles of the "
     "analysis spread where that is the level.",
     "LETKF and interpolant filter: truths, observations, radius and inflation of `lorenz96_filters`.",
@@ -111,15 +125,15 @@ NOTES = (
 
 
 def level_errors(
-    case: Case, transition: ConditionedTransition, tuning: Size, levels: tuple[float, ...]
+    case: Case, method: str, transition: ConditionedTransition, tuning: Size, levels: tuple[float, ...]
 ) -> dict[str, float]:
-    """RMSE on other truths by level; levels that lose a trial come last, with infinity."""
-    tried = {f"{level:g}": conditioned(TUNED, level) for level in levels}
+    """RMSE of a method on other truths by level; levels that lose a trial are left out."""
+    tried = {f"{level:g}": CHOSEN[method](method, level) for level in levels}
     found = {name: tuning_errors(case, one, transition, tuning, [Numbers()]) for name, one in tried.items()}
     return {name: float(error[0]) for name, error in found.items() if np.isfinite(error[0])}
 
 
-def run_case(case: Case, learned: Learned, size: Size, *, level: float) -> list[Row]:
+def run_case(case: Case, learned: Learned, size: Size, *, levels: Mapping[str, float]) -> list[Row]:
     """All methods of a setting."""
     known: Mapping[str, Candidate] = {one.name: one for one in CANDIDATES}
     methods: list[tuple[Candidate, Any]] = [
@@ -127,7 +141,7 @@ def run_case(case: Case, learned: Learned, size: Size, *, level: float) -> list[
         (known[OURS], learned.clean),
         (known[ALONE], learned.clean),
         (conditioned(SPREAD, "spread"), learned.told),
-        (conditioned(TUNED, level), learned.told),
+        *((CHOSEN[name](name, level), learned.told) for name, level in levels.items()),
         (Candidate(FREE, _always(FreeRunSpec()), axes={}), learned.clean),
     ]
     rows: list[Row] = []
@@ -137,8 +151,8 @@ def run_case(case: Case, learned: Learned, size: Size, *, level: float) -> list[
         outcome = run(case, method, transition, size, seed=SEED, numbers=numbers)
         reference = outcome.scores("rmse") if method.name == REFERENCE else reference
         rows += make_rows(case, method, outcome, reference)
-        if method.name == TUNED:
-            rows.append(Row(case.name, TUNED, "level", level))
+        if method.name in levels:
+            rows.append(Row(case.name, method.name, "level", levels[method.name]))
         if method.name == SPREAD:
             rows.append(independent_row(case.name, SPREAD, "level", spread_levels(outcome).tolist()))
     return rows
