@@ -9,8 +9,8 @@ frames of this one, until the cycle time. One network forecasts (nothing observe
 
 Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, n_steps: 16}` (joint:
 128).
-Departures by default: covariance of every wave in the likelihood and the reverse chain, on a grid in log(sigma / mu)
-(`sda`).
+Departures by default: covariance of every wave in the likelihood and the reverse chain, on a grid in log(sigma / mu),
+curves of cells by their mean slope (`sda`).
 Limits: members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an uncertain
 start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew). Observations
 of the first frame are not used: it is given.
@@ -37,7 +37,14 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options
 from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
-from cycler_da.schemes.window.sampling import Sampling, guided, require_likelihood, sampler_of, window_analysis
+from cycler_da.schemes.window.sampling import (
+    Sampling,
+    guided,
+    require_likelihood,
+    require_linearisation,
+    sampler_of,
+    window_analysis,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -61,6 +68,7 @@ class PdediffSpec(Spec):
     mode: str = "universal"
     n_given: int = 1  # frames that the second window, and those after it, begin with
     likelihood: str = "known_covariance"
+    linearisation: str = "mean_slope"  # of curves, with likelihood known_covariance; or tangent
     gamma: float = 0.1  # of likelihood sda
     schedule: str = "cosine"
     sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
@@ -69,6 +77,7 @@ class PdediffSpec(Spec):
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="pdediff")
+        require_linearisation(self.linearisation, likelihood=self.likelihood, scheme="pdediff")
         self.sampling()
         if self.mode not in MODES:
             raise ConfigError(f"scheme pdediff: mode is {self.mode!r}; valid: {', '.join(MODES)}")
@@ -172,4 +181,11 @@ class Pdediff:
         settings = self.settings
         measurement = WindowMeasurement(tuple(parts))
         law = settings.sampling().law
-        return guided(denoiser, law, measurement, likelihood=settings.likelihood, gamma=settings.gamma)
+        return guided(
+            denoiser,
+            law,
+            measurement,
+            likelihood=settings.likelihood,
+            linearisation=settings.linearisation,
+            gamma=settings.gamma,
+        )

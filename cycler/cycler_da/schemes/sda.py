@@ -9,7 +9,8 @@ Source: Rozet and Louppe (2023), arXiv:2306.10574 and 2310.01853 (two-layer QG).
 know.
 Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
 no backward pass through the network); the reverse chain with that covariance (`redrawn`, 8 steps) on a grid in
-log(sigma / mu); the background as one more observation (`window.prior`).
+log(sigma / mu); curves of cells by their mean slope over what is left (`window.mean_slope`; or `linearisation:
+tangent`, by the slope at the estimate); the background as one more observation (`window.prior`).
 Limits: needs a network (or its Gaussian) of this system, and several model steps between analyses. Cost: n_steps passes
 for each window of the composition. Observations are taken at the nearest frame.
 """
@@ -37,6 +38,7 @@ from cycler_da.schemes.window.sampling import (
     Sampling,
     guided,
     require_likelihood,
+    require_linearisation,
     require_start,
     sampler_of,
     window_analysis,
@@ -56,6 +58,7 @@ class SdaSpec(Spec):
     sha256: str | None = None
     correlation: float = 0.9  # of that Gaussian, from frame to frame
     likelihood: str = "known_covariance"
+    linearisation: str = "mean_slope"  # of curves, with likelihood known_covariance; or tangent
     gamma: float = 0.01  # of likelihood sda
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
@@ -69,6 +72,7 @@ class SdaSpec(Spec):
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="sda")
+        require_linearisation(self.linearisation, likelihood=self.likelihood, scheme="sda")
         require_start(self.start, scheme="sda")
         require_options(self, likelihood=self.likelihood, corrector_steps=self.corrector_steps, scheme="sda")
         if self.start == "background" and self.times != "ratio":
@@ -140,5 +144,12 @@ class Sda:
         """Windows given a measurement, scaled; one for every member, from noise or from a guess."""
         settings, sampling = self.settings, self.settings.sampling()
         denoiser = self.known.denoiser(sampling.law, shape[0], stride=settings.stride)
-        posterior = guided(denoiser, sampling.law, measurement, likelihood=settings.likelihood, gamma=settings.gamma)
+        posterior = guided(
+            denoiser,
+            sampling.law,
+            measurement,
+            likelihood=settings.likelihood,
+            linearisation=settings.linearisation,
+            gamma=settings.gamma,
+        )
         return sampling.draw(posterior, shape, noise, dtype=noise.dtype, guess=guess)

@@ -17,7 +17,7 @@ docs/decisions. `variant` sets what is left at None. A departure in both: the cl
 Limits: weights must have been trained with the very operator and settings (refused otherwise), at cell centres. What is
 known of the relation of state and field: `learned`, what the network learned over the climate, for which a sine that
 folds there tells nothing, also near a background; `linearised`, the mean slope of h over what is left at the present
-noise (`window.linearised_fields`; docs/decisions/0042), for fields that are curves of the value in their cell. Where no
+noise (`window.linearised_fields`, decision 0042), for fields that are curves of the value in their cell. Where no
 background or other sensor tells which branch of a fold holds, neither does.
 """
 

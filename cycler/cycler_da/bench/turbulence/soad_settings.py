@@ -9,15 +9,16 @@ or from climatology (II, III) with the same transition, and know only past obser
     window       SOAD corrected and Algorithm 1 as published, 256 steps; SDA (C_t of every wave; gamma as published),
                  PDEDiff; SDA with the Gaussian of the same weights, without the transition: what the transition adds;
                  SOAD and SDA that begin at the background, carried through the window, instead of at noise
-                 (`start: background`)
+                 (`start: background`); SOAD with its learned relation of state and field, and SDA with tangents in
+                 place of mean slopes of the curves (decision 0042)
     filters      LETKF with the learned and the true model, interpolant filter with the learned model, tuned on other
                  windows (`soad_settings_filters`) in I, in II, in III without velocities, and in III with them
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows: 20, but for Algorithm 1 and the cases with velocities, which have fewer. Window schemes draw
-one member for every window and a second for some, so that what needs two has fewer windows (n of the table); their mean
-is that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`redrawn`). In setting III
+Intervals are over windows: 20, but for Algorithm 1 and what is there for comparison alone (n of the table). Window
+schemes draw one member for every window and a second for some, so that what needs two has fewer windows; their mean is
+that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`redrawn`). In setting III
 velocities are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no
 field for it and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations.
 Algorithm 1 is run in setting I. Passes are steps of the transition for one window and member (a backward pass is
@@ -73,7 +74,7 @@ class Size:
     """How much is done; fewer windows than all are the first ones."""
 
     windows: int = 20
-    few_windows: int = 8  # of Algorithm 1, of cases with velocities, and those with a second member
+    few_windows: int = 8  # of Algorithm 1, of comparisons, and those with a second member
     n_steps: int = 8
     published_steps: int = 256
     years: float = 1.5
@@ -175,9 +176,8 @@ def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], 
         found[name] = partial(answered, answer, each)
     for name, (draw, n_first, n_second) in window_methods(case, size, windows).items():
         found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_first]), n_second)
-    n_filters = size.few_windows if case.sees_velocity else len(each)
     for name, (spec, model) in filters(tuned).items():
-        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each[:n_filters])
+        found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each)
     return found
 
 
@@ -192,14 +192,15 @@ def filters(tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, 
 
 def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
     """Window schemes of a case, each with its numbers of windows with one member and with two."""
-    few = size.few_windows
-    n = few if case.sees_velocity else size.windows
-    n_sda, second_sda = (n // 2, 0) if case.sees_velocity else (n, few)
+    n, few = size.windows, size.few_windows
     found: dict[str, tuple[Drawn, int, int]] = {
         "SOAD, corrected": (windows.soad, n, few),
-        "SDA, C_t of every wave": (windows.sda, n_sda, second_sda),
+        "SDA, C_t of every wave": (windows.sda, n, few),
         "PDEDiff": (windows.pdediff, n, few),
     }
+    if not case.sees_velocity:
+        found["SOAD, learned relation"] = (windows.soad_learned, few, 0)
+        found["SDA, tangents"] = (windows.sda_tangents, few, 0)
     if not case.has_background:
         return found
     return found | {

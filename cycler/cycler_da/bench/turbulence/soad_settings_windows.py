@@ -99,6 +99,11 @@ class WindowMethods:
         spec = SoadSpec(weights=str(self.weights), n_steps=self.n_steps, sampler=SAMPLER)
         return self._augmented(spec, seen, noise)
 
+    def soad_learned(self, seen: Seen, noise: Noise) -> Tensor:
+        """SOAD, corrected, with what the network learned of states and fields."""
+        spec = SoadSpec(weights=str(self.weights), n_steps=self.n_steps, sampler=SAMPLER, relation="learned")
+        return self._augmented(spec, seen, noise)
+
     def soad_published(self, seen: Seen, noise: Noise) -> Tensor:
         """SOAD, Algorithm 1."""
         spec = SoadSpec(variant="published", weights=str(self.weights), n_steps=self.published_steps)
@@ -107,6 +112,10 @@ class WindowMethods:
     def sda(self, seen: Seen, noise: Noise) -> Tensor:
         """SDA with C_t of every wave."""
         return self._states(self._sda_spec, seen, noise)
+
+    def sda_tangents(self, seen: Seen, noise: Noise) -> Tensor:
+        """SDA with C_t of every wave and curves by their slope at the estimate."""
+        return self._states(replace(self._sda_spec, linearisation="tangent"), seen, noise)
 
     def soad_from_background(self, seen: Seen, noise: Noise) -> Tensor:
         """SOAD, corrected, from the background carried through the window."""

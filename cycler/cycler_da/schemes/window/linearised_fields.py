@@ -1,32 +1,21 @@
-"""States and observed fields of a window, tied by the slope that h has on average over what is left at a noise ratio.
+"""States and observed fields of a window, tied by the mean slope of h over what is left at a noise ratio (scheme soad).
 
-A window z = (x, h(x)) is diffused, z_t = mu z + sigma e, r = sigma / mu. A denoiser of states gives x ~ N(xhat, C_t);
-with what is known of states without a curve (a background, linear observations) x ~ N(xlin, .), with deviations s of
-single values. In every cell
+A window z = (x, h(x)) is diffused, z_t = mu z + sigma e, r = sigma / mu. The denoiser of states gives x ~ N(xhat, C_t),
+and in every cell h(x) = m + D (x - xlin) + e as in `mean_slope`. The noisy field and observations y of it are values of
+h with the variances r^2 and R; together they are one value v of variance q, which is one observation of D x with
+variance E + q. A linear solve gives x, and then h = l + E / (E + q) (v - l), l = m + D (x - xlin).
 
-    h(x) = m + D (x - xlin) + e,    m = E[h],    D = E[h (x - xlin)] / s^2 = E[h'],    var e = E = var h - D^2 s^2
-
-over x ~ N(xlin, s^2), by Gauss-Hermite quadrature. The noisy field and observations y of it are values of h with the
-variances r^2 and R; together they are one value v of variance q, which is one observation of D x with variance E + q.
-A linear solve gives x, and then h = l + E / (E + q) (v - l), l = m + D (x - xlin).
-
-At large noise this is regression on the climate, for which a sine that folds there tells nothing. As the noise falls D
-goes to h' and E to 0, and a field tells as much of the state as its slope allows, there and at other times and places.
+So a field tells as much of the state as its slope allows at the present noise, there and at other times and places.
 Exact for linear h and a Gaussian prior.
-Source: statistical linearisation, Sarkka (2013), Bayesian Filtering and Smoothing, section 5.4, about what is left by
-part of the data as in Garcia-Fernandez, Svensson, Sarkka (2015), IEEE Trans. Autom. Control 60, 1564-1579.
-Limits: fields that are curves of one value in their own cell; e is independent from cell to cell; s is that of a whole
-frame and variable; where several branches are left, one line serves them all.
+Limits: fields that are curves of one value in their own cell; those of `mean_slope`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from cycler_da.generative.diffusion.likelihood import TOLERANCE, KnownCovariance
@@ -34,17 +23,13 @@ from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.smoother import Maps
 from cycler_da.generative.diffusion.window import WindowDenoiser
 from cycler_da.schemes.window.cells import Cells, EntryPart, LinePart, frame_cells
-from cycler_da.schemes.window.measurement import Part, WindowMeasurement
+from cycler_da.schemes.window.mean_slope import LEAST, LinearPosterior, climate, mean_line
+from cycler_da.schemes.window.measurement import Part
 from cycler_da.schemes.window.state_part import StatePart
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
-
-#: Nodes of the quadrature: 1.5 sin(3 x) over N(0, 1) to half a percent of the variance that is left.
-NODES = 20
-#: Least deviation of a value about which h is linearised; below, the line is the tangent.
-_LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -70,14 +55,8 @@ class Curves:
 
     def line(self, states: Float[Tensor, "batch frame channel y x"], std: Float[Tensor, "frame channel"]) -> Line:
         """The statistical linearisation about N(states, std^2)."""
-        width = std.to(states).clamp(min=_LEAST)[..., None, None]
-        nodes = [(float(node), float(weight)) for node, weight in zip(*_quadrature(), strict=True)]
-        values = [self.fields(states + node * width) for node, _ in nodes]
-        mean, rise, left = (torch.zeros_like(values[0]) for _ in range(3))
-        for (node, weight), value in zip(nodes, values, strict=True):
-            mean, rise = mean + weight * value, rise + weight * node * value
-        for (node, weight), value in zip(nodes, values, strict=True):
-            left = left + weight * (value - mean - node * rise) ** 2
+        width = std.to(states).clamp(min=LEAST)[..., None, None]
+        mean, rise, left = mean_line(lambda node: self.fields(states + node * width))
         return Line(self.seen(states), mean, rise / self.seen(width), left)
 
     def told(
@@ -85,8 +64,7 @@ class Curves:
     ) -> Float[Tensor, "frame channel"]:
         """Mean of D^2 / (E + q) over a climate N(0, 1) of scaled states; of no single state."""
         shape = variance.shape[-2:]
-        ranks = (torch.arange(shape.numel(), dtype=variance.dtype) + 0.5) / shape.numel()
-        states = torch.special.ndtri(ranks).view(shape).expand(1, *std.shape, *shape)
+        states = climate(shape.numel()).to(variance).view(shape).expand(1, *std.shape, *shape)
         line = self.line(states, std)
         each = (line.slope**2 / (line.left + variance))[0].mean(dim=(-2, -1)).to(torch.float64)
         return torch.zeros(std.shape, dtype=torch.float64).index_add(1, torch.tensor(self.of), each)
@@ -182,12 +160,7 @@ class LinearisedFields:
         ratio, mu = self.states.schedule.ratio(t), self.states.schedule.mu(t)
         clean = self.states(z[:, :, : self._n_states], t)
         value, variance = self.observed.with_noisy(z[:, :, self._n_states :] / mu, ratio)
-        at, left = clean, self.states.left(t)
-        if self.known:
-            measurement = WindowMeasurement(self.known)
-            at = self._posterior(measurement)(clean, t)
-            left = left.informed(measurement.information(clean), clean)
-        std = left.std(clean)
+        at, std = self._solver_of(self.known).about(clean, t)
         return clean, self.curves.line(at, std), value, variance, self.curves.told(std, variance)
 
     def _solver(self, clean: Tensor, line: Line, value: Tensor, variance: Tensor, density: Tensor) -> KnownCovariance:
@@ -206,21 +179,11 @@ class LinearisedFields:
             )
             for frame in range(clean.shape[1])
         ]
-        return self._posterior(WindowMeasurement((*self.known, *parts)))
+        return self._solver_of((*self.known, *parts)).given
 
-    def _posterior(self, measurement: WindowMeasurement) -> KnownCovariance:
-        """Of states whose estimate is there already."""
-        return KnownCovariance(
-            lambda clean, t: clean, measurement, self.states.left, self.tolerance, self.most_iterations
-        )
+    def _solver_of(self, parts: tuple[Part, ...]) -> LinearPosterior:
+        return LinearPosterior(parts, self.states.left, self.tolerance, self.most_iterations)
 
     @property
     def _n_states(self) -> int:
         return self.states.gaussian.channels
-
-
-@lru_cache(maxsize=1)
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights for N(0, 1)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    return nodes, weights / weights.sum()

@@ -19,7 +19,6 @@ from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.diffusion.corrector import ForwardDiffusion, Langevin
 from cycler_da.generative.diffusion.denoiser import Denoiser
 from cycler_da.generative.diffusion.likelihood import (
-    InformedMeasurement,
     KnownCovariance,
     MomentMatching,
     WidenedLikelihood,
@@ -47,7 +46,10 @@ from cycler_da.schemes.base import Analysis, Prior
 from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import used_share
+from cycler_da.schemes.window.cells import CurvePart
 from cycler_da.schemes.window.hx import window_hx
+from cycler_da.schemes.window.mean_slope import LinearisedCurves
+from cycler_da.schemes.window.measurement import WindowMeasurement
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
 SAMPLERS: Mapping[str, int] = {"redrawn": 8, "second_order": 16, "exponential": 16, "ancestral": 16}
 GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
+#: How a known covariance takes curves of cells: by their mean slope over what is left, or the slope at the estimate.
+LINEARISATIONS = ("mean_slope", "tangent")
 #: Where the grid begins with a guess: several times the error of a forecast over a window, climatological deviations.
 GUESSED = 0.3
 #: Where windows may begin.
@@ -139,15 +143,18 @@ class Sampling:
 def guided(
     denoiser: WindowDenoiser | GivenFrames,
     schedule: Schedule,
-    measurement: InformedMeasurement,
+    measurement: WindowMeasurement,
     *,
     likelihood: str,
+    linearisation: str = LINEARISATIONS[0],
     gamma: float = 0.01,
     prior_std: float = 1.0,
     clip: float | None = None,
 ) -> Denoiser:
     """The denoiser given the measurement, by the name of the likelihood score."""
     if likelihood == "known_covariance":
+        if linearisation == "mean_slope" and any(isinstance(part, CurvePart) for part in measurement.parts):
+            return LinearisedCurves(denoiser, measurement.parts, SOLVED, MOST_ITERATIONS)
         return KnownCovariance(denoiser, measurement, denoiser.left, SOLVED, MOST_ITERATIONS)
     if likelihood == "moment_matching":
         return MomentMatching(denoiser, schedule, measurement, SOLVED_OF_MISFIT, MOST_ITERATIONS)
@@ -180,6 +187,17 @@ def require_likelihood(name: str, *, scheme: str) -> None:
     """Raise ConfigError for an unknown likelihood score."""
     if name not in LIKELIHOODS:
         raise ConfigError(f"scheme {scheme}: likelihood is {name!r}; valid: {', '.join(LIKELIHOODS)}")
+
+
+def require_linearisation(name: str, *, likelihood: str, scheme: str) -> None:
+    """Raise ConfigError for an unknown linearisation, or for one where none is chosen."""
+    if name not in LINEARISATIONS:
+        raise ConfigError(f"scheme {scheme}: linearisation is {name!r}; valid: {', '.join(LINEARISATIONS)}")
+    if name != LINEARISATIONS[0] and likelihood != "known_covariance":
+        raise ConfigError(
+            f"scheme {scheme}: linearisation {name} goes with likelihood known_covariance, got {likelihood}, which "
+            "takes h as it is; leave it out"
+        )
 
 
 def require_start(name: str, *, scheme: str) -> None:

@@ -1,0 +1,142 @@
+"""The mean slope of a curve over what is left of a value: statistical linearisation inside a denoiser.
+
+Of a state with noise a denoiser knows x ~ N(xhat, C_t). With what is known of x without a curve (a background, linear
+observations) single values are N(xlin, s^2), and about them
+
+    h(x) = m + D (x - xlin) + e,    m = E[h],    D = E[h (x - xlin)] / s^2 = E[h'],    var e = E = var h - D^2 s^2
+
+by Gauss-Hermite quadrature. At large noise this is regression on the climate, for which a sine that folds there tells
+nothing. As the noise falls D goes to h' and E to 0. A tangent at xhat instead takes the slope where it is wrong for
+most of what x may be, and calls it sure.
+Source: Sarkka (2013), Bayesian Filtering and Smoothing, section 5.4; about what part of the data leaves as in
+Garcia-Fernandez, Svensson, Sarkka (2015), IEEE Trans. Autom. Control 60, 1564-1579.
+Limits: e is independent from value to value; s is that of a whole frame and variable; where several branches are left,
+one line serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from cycler_da.generative.diffusion.likelihood import KnownCovariance
+from cycler_da.generative.diffusion.sampler import Draws
+from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
+from cycler_da.generative.diffusion.window_gaussian import LeftOfWindow
+from cycler_da.schemes.window.cells import CurvePart, LinePart
+from cycler_da.schemes.window.measurement import Part, WindowMeasurement
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+#: Nodes of the quadrature: 1.5 sin(3 x) over N(0, 1) to half a percent of the variance that is left.
+NODES = 20
+#: Least deviation of a value about which h is linearised; below, the line is the tangent.
+LEAST = 1e-4
+
+
+def mean_line(h: Callable[[float], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """m, D s and E of a curve, from its values h(node) at xlin + node s."""
+    nodes, weights = (part.tolist() for part in _quadrature())
+    values = [h(node) for node in nodes]
+    mean, rise, left = (torch.zeros_like(values[0]) for _ in range(3))
+    for node, weight, value in zip(nodes, weights, values, strict=True):
+        mean, rise = mean + weight * value, rise + weight * node * value
+    for node, weight, value in zip(nodes, weights, values, strict=True):
+        left = left + weight * (value - mean - node * rise) ** 2
+    return mean, rise, left
+
+
+def climate(n: int) -> Float[Tensor, "n"]:
+    """Scaled values as a climate N(0, 1) has them, evenly; float64."""
+    return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+
+
+@dataclass(frozen=True)
+class LinearPosterior:
+    """States of a window given parts that are linear, around an estimate that is there already."""
+
+    parts: tuple[Part, ...]
+    left: Callable[[float], LeftOfWindow]
+    tolerance: float
+    most_iterations: int
+
+    @property
+    def given(self) -> KnownCovariance:
+        """Mean and draws of z_0, from estimates in place of noisy states."""
+        measurement = WindowMeasurement(self.parts)
+        return KnownCovariance(lambda clean, t: clean, measurement, self.left, self.tolerance, self.most_iterations)
+
+    def about(
+        self, clean: Float[Tensor, "batch frame channel y x"], t: float
+    ) -> tuple[Float[Tensor, "batch frame channel y x"], Float[Tensor, "frame channel"]]:
+        """xlin, and s of every frame and channel."""
+        left = self.left(t)
+        if not self.parts:
+            return clean, left.std(clean)
+        informed = left.informed(WindowMeasurement(self.parts).information(clean), clean)
+        return self.given(clean, t), informed.std(clean)
+
+
+@dataclass(frozen=True)
+class LinearisedCurves:
+    """E[z_0 | z_t, y] and draws of it, for states of which cells are seen through curves."""
+
+    denoiser: WindowDenoiser | GivenFrames
+    parts: tuple[Part, ...]
+    tolerance: float
+    most_iterations: int
+
+    def __call__(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """The mean."""
+        clean = self.denoiser(z, t)
+        return self._given(clean, t)(clean, t)
+
+    def drawn(
+        self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
+    ) -> Float[Tensor, "batch frame channel y x"]:
+        """A draw."""
+        clean = self.denoiser(z, t)
+        return self._given(clean, t).drawn(clean, t, draws=draws, step=step)
+
+    def _given(self, clean: Float[Tensor, "batch frame channel y x"], t: float) -> KnownCovariance:
+        straight = tuple(part for part in self.parts if not isinstance(part, CurvePart))
+        at, std = self._posterior(straight).about(clean, t)
+        lines = [line_part(part, at, std) for part in self.parts if isinstance(part, CurvePart)]
+        return self._posterior((*straight, *lines)).given
+
+    def _posterior(self, parts: tuple[Part, ...]) -> LinearPosterior:
+        return LinearPosterior(parts, self.denoiser.left, self.tolerance, self.most_iterations)
+
+
+def line_part(
+    part: CurvePart, at: Float[Tensor, "batch frame channel y x"], std: Float[Tensor, "frame channel"]
+) -> LinePart:
+    """The line of every curve of a part about N(at, std^2)."""
+    size, places = at.shape[-1] * at.shape[-2], part.cells.places
+    width, value = std.flatten()[places // size].clamp(min=LEAST), part.cells.taken(at)
+
+    def of(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return mean_line(lambda node: part.curve((x + node * width) * part.std + part.mean))
+
+    mean, rise, left = of(value)
+    _, usual, rest = of(climate(len(places)))
+    told = (usual / width) ** 2 / (rest + part.error_variance) / size
+    density = torch.zeros(std.shape[1], dtype=torch.float64).index_add(0, places // size % std.shape[1], told)
+    variance = part.error_variance + left
+    return LinePart(part.frame, part.cells, part.values, variance, value, mean, rise / width, density)
+
+
+@lru_cache(maxsize=1)
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights for N(0, 1)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    return nodes, weights / weights.sum()
