@@ -7,7 +7,8 @@ variance E + q. A linear solve gives x, and then h = l + E / (E + q) (v - l), l 
 
 So a field tells as much of the state as its slope allows at the present noise, there and at other times and places.
 Exact for linear h and a Gaussian prior.
-Limits: fields that are curves of one value in their own cell; those of `mean_slope`.
+Limits: fields that are curves of one value in their own cell; e is independent from field to field, too; those of
+`mean_slope`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.generative.conjugate_gradients import MOST_ITERATIONS
 from cycler_da.generative.diffusion.likelihood import TOLERANCE, KnownCovariance
 from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.smoother import Maps
@@ -104,10 +106,6 @@ class FieldValues:
         return ((self.values + noisy.to(torch.float64) * ratio**-2) / total).to(noisy), (1.0 / total).to(noisy)
 
 
-def _row(part: Tensor, frame: int) -> Float[Tensor, "batch obs"]:
-    return part[:, frame].flatten(1).to(torch.float64)
-
-
 def without_fields(parts: Sequence[Part], n_states: int, shape: tuple[int, ...]) -> tuple[Part, ...]:
     """Parts of a window of `shape` as parts of one that has its states alone; those of fields are left out."""
     inner, size = (shape[0], n_states, *shape[2:]), shape[-2] * shape[-1]
@@ -126,6 +124,43 @@ def without_fields(parts: Sequence[Part], n_states: int, shape: tuple[int, ...])
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a noisy window tells: states given their own noisy values, and fields as lines of states."""
+
+    clean: Float[Tensor, "batch frame channel y x"]  # xhat
+    line: Line
+    value: Float[Tensor, "batch frame field y x"]  # v
+    variance: Float[Tensor, "frame field y x"]  # q
+    density: Float[Tensor, "frame channel"]  # what fields tell of states on average over the climate
+
+    def parts(self, of: tuple[int, ...]) -> tuple[LinePart, ...]:
+        """Fields as observations of the states."""
+        total, size = self.line.left + self.variance, self.clean.shape[-1] * self.clean.shape[-2]
+        cells = (torch.tensor(of)[:, None] * size + torch.arange(size)).flatten()
+        return tuple(
+            LinePart(
+                frame,
+                frame_cells(frame, cells, tuple(self.clean.shape[1:])),
+                values=_row(self.value, frame),
+                error_variance=_row(total, frame),
+                at=_row(self.line.at, frame),
+                mean=_row(self.line.mean, frame),
+                rise=_row(self.line.slope, frame),
+                density=self.density[frame],
+            )
+            for frame in range(self.clean.shape[1])
+        )
+
+    def fields(
+        self, seen: Float[Tensor, "batch frame field y x"], xi: Float[Tensor, "batch frame field y x"] | None = None
+    ) -> Float[Tensor, "batch frame field y x"]:
+        """Mean of the fields given the values that they see, or a draw from standard normal numbers."""
+        told, part = self.line(seen), self.line.left / (self.line.left + self.variance)
+        mean = told + part * (self.value - told)
+        return mean if xi is None else mean + (part * self.variance).sqrt() * xi
+
+
+@dataclass(frozen=True)
 class LinearisedFields:
     """E[z_0 | z_t, y] and draws of it, for states with their observed fields."""
 
@@ -134,56 +169,38 @@ class LinearisedFields:
     known: tuple[Part, ...]  # of states, in a window of states
     observed: FieldValues
     tolerance: float = TOLERANCE
-    most_iterations: int = 2000
+    most_iterations: int = MOST_ITERATIONS
 
     def __call__(
         self, z: Float[Tensor, "batch frame channel y x"], t: float
     ) -> Float[Tensor, "batch frame channel y x"]:
         """The mean."""
-        clean, line, value, variance, density = self._given(z, t)
-        x = self._solver(clean, line, value, variance, density)(clean, t)
-        told = line(self.curves.seen(x))
-        return torch.cat([x, told + line.left / (line.left + variance) * (value - told)], dim=2)
+        told = self._told(z, t)
+        x = self._given(told)(told.clean, t)
+        return torch.cat([x, told.fields(self.curves.seen(x))], dim=2)
 
     def drawn(
         self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
     ) -> Float[Tensor, "batch frame channel y x"]:
         """A draw: states given all, then fields given the states."""
-        clean, line, value, variance, density = self._given(z, t)
-        x = self._solver(clean, line, value, variance, density).drawn(clean, t, draws=draws, step=step)
-        told, part = line(self.curves.seen(x)), line.left / (line.left + variance)
-        apart = draws.normal("fields", told.shape[1:], step=step).to(told)
-        return torch.cat([x, told + part * (value - told) + (part * variance).sqrt() * apart], dim=2)
+        told = self._told(z, t)
+        x = self._given(told).drawn(told.clean, t, draws=draws, step=step)
+        xi = draws.normal("fields", told.value.shape[1:], step=step).to(told.value)
+        return torch.cat([x, told.fields(self.curves.seen(x), xi)], dim=2)
 
-    def _given(self, z: Tensor, t: float) -> tuple[Tensor, Line, Tensor, Tensor, Tensor]:
-        """States given the noisy states alone; the line of the fields; v and q; what they tell on average."""
-        ratio, mu = self.states.schedule.ratio(t), self.states.schedule.mu(t)
-        clean = self.states(z[:, :, : self._n_states], t)
-        value, variance = self.observed.with_noisy(z[:, :, self._n_states :] / mu, ratio)
-        at, std = self._solver_of(self.known).about(clean, t)
-        return clean, self.curves.line(at, std), value, variance, self.curves.told(std, variance)
+    def _told(self, z: Float[Tensor, "batch frame channel y x"], t: float) -> Told:
+        ratio, n = self.states.schedule.ratio(t), self.states.gaussian.channels
+        clean = self.states(z[:, :, :n], t)
+        value, variance = self.observed.with_noisy(z[:, :, n:] / self.states.schedule.mu(t), ratio)
+        at, std = self._posterior(self.known).about(clean, t)
+        return Told(clean, self.curves.line(at, std), value, variance, self.curves.told(std, variance))
 
-    def _solver(self, clean: Tensor, line: Line, value: Tensor, variance: Tensor, density: Tensor) -> KnownCovariance:
-        total, size = line.left + variance, clean.shape[-1] * clean.shape[-2]
-        cells = (torch.tensor(self.curves.of)[:, None] * size + torch.arange(size)).flatten()
-        parts = [
-            LinePart(
-                frame,
-                frame_cells(frame, cells, tuple(clean.shape[1:])),
-                values=_row(value, frame),
-                error_variance=_row(total, frame),
-                at=_row(line.at, frame),
-                mean=_row(line.mean, frame),
-                rise=_row(line.slope, frame),
-                density=density[frame],
-            )
-            for frame in range(clean.shape[1])
-        ]
-        return self._solver_of((*self.known, *parts)).given
+    def _given(self, told: Told) -> KnownCovariance:
+        return self._posterior((*self.known, *told.parts(self.curves.of))).given
 
-    def _solver_of(self, parts: tuple[Part, ...]) -> LinearPosterior:
+    def _posterior(self, parts: tuple[Part, ...]) -> LinearPosterior:
         return LinearPosterior(parts, self.states.left, self.tolerance, self.most_iterations)
 
-    @property
-    def _n_states(self) -> int:
-        return self.states.gaussian.channels
+
+def _row(part: Tensor, frame: int) -> Float[Tensor, "batch obs"]:
+    return part[:, frame].flatten(1).to(torch.float64)
