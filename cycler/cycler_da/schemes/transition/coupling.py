@@ -45,7 +45,7 @@ from cycler_da.schemes.ensemble.ensemble_transform import transform_weights
 from cycler_da.schemes.ensemble.inflation import inflate
 from cycler_da.schemes.ensemble.lag_smoother import smooth
 from cycler_da.schemes.ensemble.local_weights import DenseUpdate
-from cycler_da.schemes.ensemble.mixture_smoother import mixture_of
+from cycler_da.schemes.ensemble.mixture_smoother import kernels_of
 from cycler_da.schemes.ensemble.perturbed_observations import perturbations
 from cycler_da.schemes.ensemble.root_smoother import smooth_by_roots
 from cycler_da.schemes.ensemble.rotation import rotate
@@ -115,7 +115,8 @@ class Coupling:
         if self.kind == "none":
             return Coupled(frames, predictive, report)
         if self.kind == "mixture":
-            frames = self._mixed(frames[:, -model.history :], predictive, observations, noise, report)
+            passes = _Passes(model, observations, 1.0, noise)
+            frames = self._mixed(passes, frames[:, -model.history :], predictive, report)
             return Coupled(frames, predictive, report)
         report["gamma"] = gamma = self._gamma(predictive, observations)
         if gamma > 0.0:
@@ -132,19 +133,15 @@ class Coupling:
         report["ancestors"] = n_ancestors(kept)
         return Coupled(frames[kept], predictive, report)
 
-    def _mixed(
-        self,
-        frames: Tensor,
-        predictive: Predictive,
-        observations: Observations,
-        noise: MemberNoise,
-        report: dict[str, float],
-    ) -> Tensor:
-        """Frames moved and weighed kernel by kernel."""
+    def _mixed(self, passes: _Passes, frames: Tensor, predictive: Predictive, report: dict[str, float]) -> Tensor:
+        """Frames moved and weighed kernel by kernel; one more pass of the transition, from the centres of kernels."""
+        observations, noise = passes.observations, passes.noise
         values, members, n = observations.values, tuple(noise.members), len(frames)
         n_near = neighbours(n, frames[0].numel())
-        covariance = predictive.covariances(observations.error_variance)
-        mixture = mixture_of(frames, predictive.hx, covariance=covariance, n_neighbours=n_near)
+        kernels = kernels_of(frames, predictive.hx, n_neighbours=n_near)
+        centres = kernels.centres.view(frames.shape).to(frames.dtype)
+        seen = predict_observations(passes.model.transition.predict(centres), observations)
+        mixture = kernels.seen(seen.hx, seen.covariances(observations.error_variance))
         weights = mixture.log_weights(values)
         report["effective_share"] = effective_share(weights)
         kept = systematic_resampling(weights, uniform=float(noise.noise.generator("resampling").random()))
