@@ -75,10 +75,12 @@ def train_masked(
     masks = tuple(stride_interpolation(blocks, stride, data.error) for stride in data.strides)
     training, held_out = (MaskedStates(part, masks) for part in (states[split:], states[:split]))
     on_message(f"fit {settings.network.kind}: {len(training.states)} states, {settings.steps} steps")
-    model, seconds = train_bridge(training, held_out, settings, folder=run_folder, on_progress=on_progress)
+    model, seconds = train_bridge(
+        NetworkDenoiser, training, held_out, settings, folder=run_folder, on_progress=on_progress
+    )
     scores = {
         "loss_root": held_out_loss(model, held_out) ** 0.5,
-        "rmse_given_observations": rmse_given_observations(model, held_out, data.strides),
+        "rmse_given_observations": rmse_given_observations(end_of(model), held_out, data.strides),
         "rmse_of_climatology": float(held_out.states.square().mean().sqrt()),
     }
     return TrainedTransition(
@@ -92,6 +94,11 @@ def train_masked(
     )
 
 
+def end_of(model: NetworkDenoiser) -> Callable[[Tensor, CellInterpolation], Tensor]:
+    """E[x_0 | x_a] at a = 0, where x_a is the observation."""
+    return lambda x, seen: bound_denoiser(model, seen)(x, 0.0)
+
+
 def stride_interpolation(blocks: Tensor, stride: int, error: float, *, first: int = 0) -> CellInterpolation:
     """Every n-th cell along both axes is observed, all channels from `first` on; `blocks` of the scaled climate."""
     size, channels = blocks.shape[0], blocks.shape[-1]
@@ -101,15 +108,22 @@ def stride_interpolation(blocks: Tensor, stride: int, error: float, *, first: in
 
 
 def rmse_given_observations(
-    model: NetworkDenoiser, held_out: MaskedStates, strides: tuple[int, ...], *, n_scored: int | None = None
+    at_end: Callable[[Tensor, CellInterpolation], Tensor],
+    held_out: MaskedStates,
+    strides: tuple[int, ...],
+    *,
+    n_scored: int | None = None,
 ) -> dict[str, dict[str, float]]:
-    """RMSE of E[x_0 | y] for every stride, by the network and by interpolation alone; of the first channels, or all."""
+    """RMSE of E[x_0 | y] for every stride, by the network (`at_end`) and by interpolation alone.
+
+    Of the first channels, or all; what is given to both is noise alone where nothing is observed.
+    """
     rows: dict[str, dict[str, float]] = {}
     for stride, seen in zip(strides, held_out.masks, strict=True):
         states = held_out.states
         xi = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
         x = seen.mask.to(states) * states + seen.noise_std * xi
-        answers = {"network": bound_denoiser(model, seen)(x, 0.0), "interpolation": seen.mean(x)}
+        answers = {"network": at_end(x, seen), "interpolation": seen.mean(x)}
         misses = {name: (answer - states)[:, :n_scored] for name, answer in answers.items()}
         rows[str(stride)] = {name: float(miss.square().mean().sqrt()) for name, miss in misses.items()}
     return rows

@@ -87,6 +87,8 @@ def read_train_config(path: Path) -> TrainConfig:
     config: TrainConfig = read_strictly(TrainConfig, blocks, where=str(path))
     if isinstance(config.data, SimulatedWindows):
         config.data.require_mirrored(config.scaling)
+    if isinstance(config.data, ObservedClimate):
+        config.data.require_network(config.network)
     levels = config.data.levels() if isinstance(config.data, SimulatedStates) else None
     if config.denoiser is not None:
         if not isinstance(config.data, SimulatedStates) or levels is not None:

@@ -1,7 +1,7 @@
-"""MASF's augmented form for fields: a mask bridge of states with what is seen of them as more channels.
+"""MASF for fields: states with what is seen of them as more channels, as a mask bridge or as the published mixture.
 
 Exact heads: with h = c x in every cell the longer state is Gaussian, and Bayes is known. Untrained networks: regression
-of the state on h with the climate's covariances.
+of the state on h with the climate's covariances. Heads of the mixture: `test_masf_mixed_fields`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from cycler_da.bench.masf_exact import Gaussian, bridge_moments
 from cycler_da.ensemble import Ensemble
-from cycler_da.errors import AnalysisFailed, ConfigError, WeightsMismatch
+from cycler_da.errors import AnalysisFailed, ConfigError, LayoutMismatch, WeightsMismatch
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser
 from cycler_da.generative.cell_interpolation import cell_interpolation
 from cycler_da.generative.covariance import blocks_from_residuals, spectral_from_blocks
@@ -96,14 +96,23 @@ fit: {{steps: 4, batch: 4, learning_rate: 3.0e-3, warm_up: 2, checkpoint_every: 
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> TrainConfig:
-    folder = tmp_path_factory.mktemp("fields")
+def train(folder: Path, text: str) -> TrainConfig:
     path = folder / "train.yaml"
-    path.write_text(TRAINING.format(folder=folder))
+    path.write_text(text.format(folder=folder))
     config = read_train_config(path)
     run_training(config)
     return config
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> TrainConfig:
+    return train(tmp_path_factory.mktemp("fields"), TRAINING)
+
+
+@pytest.fixture(scope="module")
+def trained_mixture(tmp_path_factory) -> TrainConfig:
+    text = TRAINING.replace("observed_climate\n", "observed_climate\n  form: dual_head\n")
+    return train(tmp_path_factory.mktemp("mixture"), text)
 
 
 def observe(layout, cells, *, operator, error=0.1, channel=1) -> Observations:
@@ -148,6 +157,37 @@ def test_trained_fields_analyse_and_go_on_in_the_next_cycle(trained):
     assert torch.equal(first.ensemble.values, once.ensemble.values)
     assert any(not torch.equal(first.carry[name], second.carry[name]) for name in first.carry)
     assert not torch.equal(first.ensemble.values, second.ensemble.values)
+
+
+def test_a_trained_mixture_analyses_as_published_and_goes_on_in_the_next_cycle(trained_mixture):
+    layout = trained_mixture.data.climate().system_spec().layout()
+    operator = SigmoidSpec(scale=0.5).build(layout)
+    spec = MasfTwoHeadsSpec(weights=trained_mixture.out, form="dual_head", steps=80)
+    prior, seen = background(layout), observe(layout, [(0, 4), (8, 8)], operator=operator)
+    scheme = spec.build(SchemeContext(layout, operators=(operator,)))
+    with torch.inference_mode():
+        once = scheme.analyse(prior, seen, noise=Noise(1), carry={})
+    assert not once.carry and float(seen.hx(once.ensemble.latest).mean()) > 0.6
+
+    # Two observations of one cell are one of their mean, with the error that the weights know.
+    short = replace(spec, steps=4).build(SchemeContext(layout))
+    alone, twice = (observe(layout, [(0, 4)] * count, operator=operator) for count in (1, 2))
+    drawn = [short.analyse(prior, one, noise=Noise(1), carry={}).ensemble.values for one in (alone, twice)]
+    torch.testing.assert_close(drawn[0], drawn[1], rtol=1e-4, atol=1e-4)
+
+    scheme = replace(spec, fine_tune=FineTuneSpec(steps=3, learning_rate=1e-3)).build(SchemeContext(layout))
+    first = scheme.analyse(prior, seen, noise=Noise(1), carry={})
+    second = scheme.analyse(prior, seen, noise=Noise(1), carry=dict(first.carry))
+    assert torch.equal(first.ensemble.values, once.ensemble.values)
+    assert any(not torch.equal(first.carry[name], second.carry[name]) for name in first.carry)
+    assert not torch.equal(first.ensemble.values, second.ensemble.values)
+    with pytest.raises(WeightsMismatch, match=r"of the form dual_head; got form 'augmented'. Set form: dual_head"):
+        replace(spec, form="augmented").build(SchemeContext(layout))
+    with pytest.raises(ConfigError, match=r"not made for the operator cell; they know sigmoid \(scale 0.5\) of v"):
+        spec.build(SchemeContext(layout, operators=(CellSpec().build(layout),)))
+    other = {**dict(trained_mixture.data.system), "size": 32}
+    with pytest.raises(LayoutMismatch):
+        spec.build(SchemeContext(replace(trained_mixture.data, system=other).climate().system_spec().layout()))
 
 
 def test_fine_tuning_sees_what_the_operators_see_at_every_cell(trained):
@@ -197,6 +237,7 @@ def test_data_that_cannot_be_right_is_refused():
     }
     read_strictly(data, good, where="data")
     for changed, message in (
+        ({"form": "two_heads"}, "form is 'two_heads'; valid: augmented, dual_head"),
         ({"error": 0.0}, "positive"),
         ({"strides": [0]}, "strides from 1"),
         ({"observed": []}, "empty"),
@@ -205,6 +246,14 @@ def test_data_that_cannot_be_right_is_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             read_strictly(data, {**good, **changed}, where="data")
+
+
+@pytest.mark.parametrize(("old", "new"), [("fields: 3", "fields: 2"), ("bridge_unet, fields: 3", "unet, history: 1")])
+def test_a_network_of_another_shape_is_refused(tmp_path, old, new):
+    path = tmp_path / "train.yaml"
+    path.write_text(TRAINING.replace(old, new).format(folder=tmp_path))
+    with pytest.raises(ConfigError, match="needs bridge_unet with fields 3"):
+        read_train_config(path)
 
 
 def test_the_released_network_is_near_regression_at_its_end_and_knows_more_than_its_base_before(repository):

@@ -1,7 +1,7 @@
-"""Training of the denoiser of the mask bridge: once on the climate, and again on the members of a cycle.
+"""Training of denoisers of masked fields: once on the climate, and again on the members of a cycle.
 
-    loss = mean of | F - target |^2 (bridge_denoiser), log of a / (sigma sqrt(1 - a^2)) uniform over RATIOS, and a = 0
-    for a tenth of the samples, where every chain begins
+    loss = mean of | F - target |^2 (bridge_denoiser, mixed_denoiser), log of a / (sigma sqrt(1 - a^2)) uniform over
+    RATIOS, and a = 0 for a tenth of the samples, where every chain begins
 
 `train_bridge` shows it masks of several strides, one in each step, with the states shifted at random. Adam with warm-up
 and cosine decay; the moving average of the weights is kept. `fine_tuned` goes on from given weights with the members of
@@ -16,14 +16,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import nn
 
 from cycler_da.generative.bridge_denoiser import RATIOS, NetworkDenoiser
 from cycler_da.generative.cell_interpolation import CellInterpolation
 from cycler_da.generative.checkpoint import Checkpoint
 from cycler_da.generative.fitting import descend, run_steps
+from cycler_da.generative.mixed_denoiser import MixedDenoiser
 from cycler_da.generative.networks import build_network
 from cycler_da.generative.training import Progress, TrainSettings
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 #: Part of the samples at a = 0.
 AT_END = 0.1
+
+#: What is trained: a network that stands on what is known without it.
+Denoiser = TypeVar("Denoiser", bound=NetworkDenoiser | MixedDenoiser)
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,22 @@ def draw_signals(count: int, noise_std: float, generator: torch.Generator) -> Fl
 
 
 def train_bridge(
+    build: Callable[[nn.Module], Denoiser],
     training: MaskedStates,
     held_out: MaskedStates,
     settings: TrainSettings,
     *,
     folder: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[NetworkDenoiser, float]:
-    """Fit a denoiser; with a folder, continue from the checkpoint there. Returns it and the seconds spent."""
-    model, average = (NetworkDenoiser(build_network(settings.network, seed=settings.seed)) for _ in range(2))
+) -> tuple[Denoiser, float]:
+    """Fit the denoiser that is built on a network; with a folder, continue from the checkpoint there.
+
+    Returns it and the seconds spent.
+    """
+    model, average = (build(build_network(settings.network, seed=settings.seed)) for _ in range(2))
     optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-    running = Checkpoint(
-        folder, repr((settings, [len(seen.cells) for seen in training.masks])), model, average, optimiser
-    )
+    made_with = repr((settings, type(model).__name__, [len(seen.cells) for seen in training.masks]))
+    running = Checkpoint(folder, made_with, model, average, optimiser)
 
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed((settings.seed << 32) + step)
@@ -85,11 +93,12 @@ def train_bridge(
             on_progress(Progress(step, settings.steps, last, check, 1.0, seconds))
 
     seconds = run_steps(running, settings, loss_of, tell)
-    return average.eval(), seconds
+    average.eval()
+    return average, seconds
 
 
 @torch.no_grad()
-def held_out_loss(model: NetworkDenoiser, held_out: MaskedStates) -> float:
+def held_out_loss(model: NetworkDenoiser | MixedDenoiser, held_out: MaskedStates) -> float:
     """The loss on held-out states, with one fixed mask, level and noise for each."""
     generator, losses = torch.Generator().manual_seed(0), []
     for picked in torch.arange(len(held_out.states)).split(32):
@@ -98,14 +107,14 @@ def held_out_loss(model: NetworkDenoiser, held_out: MaskedStates) -> float:
 
 
 def fine_tuned(
-    model: NetworkDenoiser,
+    model: Denoiser,
     seen: CellInterpolation,
     members: Float[Tensor, "member channel *space"],
     *,
     steps: int,
     learning_rate: float,
     seed: int,
-) -> NetworkDenoiser:
+) -> Denoiser:
     """A copy of the model, fitted to members of one cycle and to its mask."""
     tuned = copy.deepcopy(model)
     clean, generator = members.to(torch.float32), torch.Generator().manual_seed(seed)
@@ -117,10 +126,11 @@ def fine_tuned(
             a = draw_signals(size, seen.noise_std, generator)
             xi = torch.randn(batch.shape, generator=generator)
             descend(tuned.loss(batch, a, xi, seen), optimiser, clip=1.0)
-    return tuned.eval()
+    tuned.eval()
+    return tuned
 
 
-def with_state(model: NetworkDenoiser, state: Mapping[str, Tensor]) -> NetworkDenoiser:
+def with_state(model: Denoiser, state: Mapping[str, Tensor]) -> Denoiser:
     """A copy of a model with other weights."""
     copied = copy.deepcopy(model)
     copied.load_state_dict(dict(state))

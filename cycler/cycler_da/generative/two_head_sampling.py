@@ -32,7 +32,7 @@ import torch
 
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import GUARD, T_END, Multiplier, cosine_signal, published_times
-from cycler_da.generative.two_heads import Augmented, Heads, Mixed
+from cycler_da.generative.two_heads import Augmented, Heads, MeanHeads, Mixed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -69,7 +69,7 @@ def sample_augmented(
 
 def sample_dual_head(
     process: Mixed,
-    heads: Heads,
+    heads: MeanHeads,
     observed: Float[Tensor, "n"],
     members: Float[Tensor, "member nm"],
     *,
@@ -94,7 +94,7 @@ def sample_dual_head(
 
 
 def _guided(
-    process: Mixed, heads: Heads, observed: Tensor, u: Tensor, a: float, end: float
+    process: Mixed, heads: MeanHeads, observed: Tensor, u: Tensor, a: float, end: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Both heads and the guidance, whose gradient goes through the heads."""
     n = len(process.noise)

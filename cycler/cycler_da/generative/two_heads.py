@@ -114,13 +114,17 @@ def pair_of_covariance(mean: Float[Tensor, "nm"], covariance: Float[Tensor, "nm 
     return GaussianPair(mean, values[kept].sqrt()[:, None] * vectors[:, kept].mT, tuple(range(int(kept.sum()))))
 
 
-@runtime_checkable
-class Heads(Protocol):
-    """What is known of z given u."""
+class MeanHeads(Protocol):
+    """Both heads alone."""
 
     def mean(self, u: Float[Tensor, "batch d"], a: float) -> Float[Tensor, "batch nm"]:
         """E[z | u]; differentiable."""
         ...
+
+
+@runtime_checkable
+class Heads(MeanHeads, Protocol):
+    """What is known of z given u."""
 
     def draw(self, u: Float[Tensor, "batch d"], a: float, *, noise: MemberNoise, step: int) -> Tensor:
         """A draw of z given u, or a stand-in with its mean and about its covariance."""

@@ -11,7 +11,7 @@ and two priors of z = (x, h(x)), each with both heads E[x_0 | u], E[h_0 | u]:
     weights      a network trained on the climate for these operators, used as it is (amortised) or, with `fine_tune`,
                  going on in every cycle after the first from the network of the cycle before, on the members of this
                  one: `cycler train`, data.kind observed_states for up to a hundred values (dense Gaussian, both forms),
-                 observed_climate for fields of a torus (homogeneous Gaussian, augmented: `generative/observed_bridge`)
+                 observed_climate for fields of a torus (homogeneous Gaussian, both forms: `generative/observed_bridge`)
 
 Equations and what is wrong in `dual_head`: `generative/two_head_sampling`; numbers: `cycler bench masf_two_heads`.
 Source: arXiv:2604.02889 and its published code (dual_head, fine-tuning); augmented is ours (docs/decisions/0034).
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import Multiplier, bridge_signals
@@ -41,7 +42,15 @@ from cycler_da.generative.two_head_sampling import (
 )
 from cycler_da.generative.two_head_training import tuned_on_members
 from cycler_da.generative.two_head_weights import TwoHeadWeights, load_heads
-from cycler_da.generative.two_heads import Augmented, GaussianHeads, Heads, Mixed, PairProcess, pair_of_members
+from cycler_da.generative.two_heads import (
+    Augmented,
+    GaussianHeads,
+    Heads,
+    MeanHeads,
+    Mixed,
+    PairProcess,
+    pair_of_members,
+)
 from cycler_da.generative.weights import read_card
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
@@ -53,7 +62,7 @@ from cycler_da.schemes.frame.carried_network import network_in, network_to_carry
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
-from cycler_da.schemes.frame.field_bridge import draw_fields
+from cycler_da.schemes.frame.field_bridge import FieldCycle, draw_fields, mixed_heads
 from cycler_da.schemes.frame.scaled_pairs import PairFields, fields_by_cell, fields_by_observation
 from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.frame.stream_checks import field_names, require_error, require_known_fields
@@ -149,21 +158,13 @@ class MasfTwoHeads:
         with torch.inference_mode(False), torch.no_grad():
             pairs = self._pairs(background.latest.clone(), hx.clone(), observations)
             if isinstance(self.weights, ObservedBridgeWeights):
-                tuning = self.settings.fine_tune
-                drawn, carried = draw_fields(
-                    self.weights,
-                    self.fields,
-                    pairs,
-                    background,
-                    steps=self.settings.steps or STEPS["augmented"][1],
-                    fine_tune=None if tuning is None else (tuning.steps, tuning.learning_rate),
-                    noise=noise,
-                    carry=carry,
-                    scheme=NAME,
-                )
+                drawn, carried = self._drawn_fields(self.weights, pairs, background, noise, carry)
             else:
                 heads, process, carried = self._heads(self.weights, pairs, background.members, noise, carry)
-                drawn = self._sample(pairs, heads, process, background.members, noise)
+                if isinstance(process, Augmented):
+                    drawn = self._bridge(pairs, heads, process, background.members, noise)
+                else:
+                    drawn = self._published(pairs, heads, process, background.members, noise)
             sample = pairs.physical(drawn, background.latest.shape)
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=background.layout, scheme=NAME)
@@ -219,25 +220,45 @@ class MasfTwoHeads:
             carried = network_to_carry(model)
         return NetworkHeads(model, process, weights.unexplained), process, carried
 
-    def _sample(
-        self, pairs: PairFields, heads: Heads, process: PairProcess, members: tuple[int, ...], noise: Noise
+    def _drawn_fields(
+        self,
+        weights: ObservedBridgeWeights,
+        pairs: PairFields,
+        background: Ensemble,
+        noise: Noise,
+        carry: Mapping[str, Tensor],
+    ) -> tuple[Float[Tensor, "member n"], Mapping[str, Tensor]]:
+        """Draws with weights for fields of a torus, and the network to be carried on."""
+        tuning = self.settings.fine_tune
+        steps_and_rate = None if tuning is None else (tuning.steps, tuning.learning_rate)
+        cycle = FieldCycle(weights, self.fields, pairs, background, steps_and_rate, noise, carry, NAME)
+        if self.settings.form == "augmented":
+            return draw_fields(cycle, steps=self._steps)
+        heads, process, carried = mixed_heads(cycle)
+        return self._published(pairs, heads, process, background.members, noise), carried
+
+    @property
+    def _steps(self) -> int:
+        return self.settings.steps or STEPS[self.settings.form][self.weights is not None]
+
+    def _bridge(
+        self, pairs: PairFields, heads: Heads, process: Augmented, members: tuple[int, ...], noise: Noise
     ) -> Float[Tensor, "member n"]:
-        settings = self.settings
-        steps = settings.steps or STEPS[settings.form][self.weights is not None]
-        keyed = MemberNoise(noise, members, NAME)
-        if isinstance(process, Augmented):
-            signals = bridge_signals(steps, noise_std=mean_error(process))
-            return sample_augmented(process, heads, pairs.observed, signals, noise=keyed)
-        assert isinstance(process, Mixed)
+        signals = bridge_signals(self._steps, noise_std=mean_error(process))
+        return sample_augmented(process, heads, pairs.observed, signals, noise=MemberNoise(noise, members, NAME))
+
+    def _published(
+        self, pairs: PairFields, heads: MeanHeads, process: Mixed, members: tuple[int, ...], noise: Noise
+    ) -> Float[Tensor, "member n"]:
         blank = process.noise.sqrt() * noise.shared_normal(f"{NAME}.blank", process.noise.shape, dtype=torch.float64)
-        published = settings.multipliers == "published"
+        published = self.settings.multipliers == "published"
         return sample_dual_head(
             process,
             heads,
             torch.where(pairs.mask > 0, pairs.observed, blank),
             pairs.z,
-            noise=keyed,
-            n_steps=steps,
+            noise=MemberNoise(noise, members, NAME),
+            n_steps=self._steps,
             prior=DUAL_HEAD_PRIOR if published else Multiplier(),
             guidance=DUAL_HEAD_GUIDANCE if published else Multiplier(),
         )
