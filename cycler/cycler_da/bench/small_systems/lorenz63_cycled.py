@@ -18,7 +18,7 @@ RMSE is of the ensemble mean, over trials, cycles and components; fair CRPS; spr
 and so is rank chi2 (chi-square of the rank histogram by its degrees of freedom; ranks of following cycles are not
 independent, so compare it between methods). Passes of the network are for each member and cycle, that of the background
 included. FlowDAS takes 100 times longer than the others: fewer cycles, and c to e alone; its path runs from state to
-state, and zeta is chosen by CRPS on truths of another seed. About an hour of one core.
+state, and zeta is chosen by CRPS on truths of another seed. About half an hour of one core.
 """
 
 from __future__ import annotations
