@@ -19,6 +19,7 @@ from cycler_da.errors import AnalysisFailed, ConfigError, LayoutMismatch, Weight
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser
 from cycler_da.generative.cell_interpolation import cell_interpolation
 from cycler_da.generative.covariance import blocks_from_residuals, spectral_from_blocks
+from cycler_da.generative.mixed_denoiser import MixedDenoiser
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.observed_bridge import load_observed_bridge, longer_states
 from cycler_da.noise import Noise
@@ -277,3 +278,20 @@ def test_the_released_network_is_near_regression_at_its_end_and_knows_more_than_
     xi = Noise(9).normal("noise", z.shape[1:], members=range(3), dtype=torch.float32)
     with torch.no_grad():
         assert float(weights.model.loss(z.to(torch.float32), a, xi, seen)) < 0.8
+
+
+def test_the_released_two_heads_know_more_than_their_base(repository):
+    config = read_train_config(repository / "config" / "train" / "kolmogorov_masf_dual_head.yaml")
+    system, fields = config.data.climate().system_spec(), config.data.fields()
+    folder = repository / "data" / "weights" / "kolmogorov" / "masf_dual_head"
+    weights = load_observed_bridge(folder, form="dual_head", layout=system.layout())
+    z = scaled_longer(weights, fields, system.spun_up(Noise(7), members=range(3)).to(torch.float64))
+    mask = torch.zeros(z.shape[1:], dtype=torch.float64)
+    mask[2:, ::10, ::10] = 1.0
+    seen = cell_interpolation(weights.covariance, mask, noise_std=weights.noise_std)
+    base = MixedDenoiser(build_network(config.network, seed=0), weights.model.heads)  # not trained: F is 0
+    a = torch.full((3,), weights.noise_std / (1.0 + weights.noise_std**2) ** 0.5)
+    xi = Noise(9).normal("noise", z.shape[1:], members=range(3), dtype=torch.float64)
+    with torch.no_grad():
+        loss, without = (float(model.loss(z, a, xi, seen)) for model in (weights.model, base))
+    assert loss < 0.95 * without

@@ -18,7 +18,15 @@ from cycler_da.bench.turbulence.kolmogorov_masf_case import (
     cycle,
     observe,
 )
-from cycler_da.bench.turbulence.kolmogorov_masf_methods import DENSEST, REFERENCE, SEARCHED, SETTINGS, Method, methods
+from cycler_da.bench.turbulence.kolmogorov_masf_methods import (
+    DENSEST,
+    DUAL_HEAD,
+    REFERENCE,
+    SEARCHED,
+    SETTINGS,
+    Method,
+    methods,
+)
 from cycler_da.errors import AnalysisFailed
 from cycler_da.forecast.numerical import NumericalSpec
 from cycler_da.noise import Noise
@@ -70,6 +78,9 @@ def test_masf_is_asked_for_the_form_that_the_observations_need():
     names = {setting: methods(setting, chosen, true, true) for setting in SETTINGS}
     assert all(("MASF, amortised, bridge" in found) != setting.is_curved for setting, found in names.items())
     assert all(("MASF, amortised, augmented" in found) == setting.is_curved for setting, found in names.items())
+    for way, weights in (("members", None), ("amortised", DUAL_HEAD)):
+        found = names[SETTINGS[-1]][f"MASF, {way}, two heads as published"].spec
+        assert (found.form, found.weights) == ("dual_head", weights)
     assert all("interpolant filter, learned model" in found for found in names.values())
     assert "free run" in names[DENSEST]
     for form in ("bridge", "as published"):

@@ -7,7 +7,7 @@ to 512^2 points. Here the nearest whole strides of 64 points, every 10th, 16th a
 0.22 %. That is 49, 16 and 9 places in the box, where the published grids have 169, 324 and 676: the same share of a
 coarser grid sees less of the flow, so that errors are not comparable with the published ones. Re is 1000; truths and
 members have noise of their own (published seeds may give one of them the truth). Nonlinear h: its sigmoid(2 x), on the
-densest grid; the published two heads for it have no weights of this size (docs/decisions/0034).
+densest grid.
 
     free run             no observations
     EnKF, LETKF          localized, true model; the LETKF also with the learned model of the next row
@@ -15,14 +15,15 @@ densest grid; the published two heads for it have no weights of this size (docs/
     EnSF                 own_member, 200 steps
     MASF, members        the Gaussian of the members as prior: exact bridge; curved also the published two heads
     MASF, amortised      released networks of the climate, not tuned to the cycle: exact bridge of 30 steps, and the
-                         published sampler; curved the augmented form (`generative/observed_bridge`)
+                         published sampler; curved the augmented form and the published two heads, whose network
+                         is a quarter as large (`generative/observed_bridge`)
     MASF, fine-tuned     the same network, tuned on the members in every analysis after the first (120 steps, as
                          published), on the densest grid
 
 Radius, relaxation, inflation and the EnSF's eps_beta are searched on another truth, with three analyses of the densest
 grid, linear and curved each by itself. Seconds are processor seconds of one analysis of all members, without the first,
 fine-tuning included where there is one; beside them those of the forecasts to it and of the trainings on the climate.
-Intervals are over truths; `minus LETKF` are differences on the same truth. About twenty minutes of one core.
+Intervals are over truths; `minus LETKF` are differences on the same truth. About half an hour of one core.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from cycler_da.bench.turbulence.kolmogorov_masf_case import (
 from cycler_da.bench.turbulence.kolmogorov_masf_methods import (
     AUGMENTED,
     DENSEST,
+    DUAL_HEAD,
     LEARNED,
     REFERENCE,
     SEARCHED,
@@ -98,7 +100,7 @@ FULL, QUICK = Size(), Size(truths=1, analyses=2, settings=SETTINGS[:1], is_searc
 def kolmogorov_masf(quick: bool, progress: Progress) -> BenchResult:
     """Search options on one truth, score on others."""
     size, rows, notes = QUICK if quick else FULL, list[Row](), list[str]()
-    for folder in (WEIGHTS, AUGMENTED, LEARNED):
+    for folder in (WEIGHTS, AUGMENTED, DUAL_HEAD, LEARNED):
         if not Path(folder).is_dir():
             raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
     torch.set_num_threads(1)
@@ -133,7 +135,7 @@ def kolmogorov_masf(quick: bool, progress: Progress) -> BenchResult:
             "analyses": size.analyses,
             "time between analyses": GAP * SYSTEM.count()[1],
             "error": ERROR,
-            "weights": f"{WEIGHTS}, {AUGMENTED}, {LEARNED}",
+            "weights": f"{WEIGHTS}, {AUGMENTED}, {DUAL_HEAD}, {LEARNED}",
         },
         seeds=(SEED, *(case.seed for case in cases)),
         rows=tuple(rows),
@@ -218,7 +220,7 @@ def cost_rows(case: Case, true: ForecastModel, learned: ForecastModel) -> list[R
         began = time.process_time()
         model.forecast(start, times, noise=Noise(case.seed))
         rows.append(Row("all", f"forecast of the members, {name} model", "seconds", time.process_time() - began))
-    for name, folder in (("MASF", WEIGHTS), ("MASF, augmented", AUGMENTED)):
+    for name, folder in (("MASF", WEIGHTS), ("MASF, augmented", AUGMENTED), ("MASF, two heads", DUAL_HEAD)):
         seconds = float(read_card(Path(folder)).training["seconds"])
         rows.append(Row("all", f"training on the climate, {name} (wall clock)", "seconds", seconds))
     return rows

@@ -17,6 +17,7 @@ from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
 
 WEIGHTS, AUGMENTED = "data/weights/kolmogorov/masf", "data/weights/kolmogorov/masf_augmented"
+DUAL_HEAD = "data/weights/kolmogorov/masf_dual_head"
 LEARNED = "data/weights/kolmogorov/incompressible_spectral"
 SETTINGS = (Setting(10), Setting(16), Setting(22), Setting(10, is_curved=True))
 DENSEST = SETTINGS[0]
@@ -109,9 +110,10 @@ def linear_masf(*, is_densest: bool) -> dict[str, Any]:
 
 
 def curved_masf() -> dict[str, Any]:
-    """MASF for curved observations: the augmented form, and the published two heads where they need no weights."""
+    """MASF for curved observations: the augmented form and the published two heads, on a network and on the members."""
     return {
         "amortised, augmented": MasfTwoHeadsSpec(weights=AUGMENTED, steps=STEPS),
+        "amortised, two heads as published": MasfTwoHeadsSpec(form="dual_head", weights=DUAL_HEAD),
         "members, augmented": MasfTwoHeadsSpec(),
         "members, two heads as published": MasfTwoHeadsSpec(form="dual_head"),
     }
