@@ -43,14 +43,13 @@ LEAST = 1e-4
 
 def mean_line(h: Callable[[float], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """m, D s and E of a curve, from its values h(node) at xlin + node s."""
-    nodes, weights = (part.tolist() for part in _quadrature())
-    values = [h(node) for node in nodes]
-    mean, rise, left = (torch.zeros_like(values[0]) for _ in range(3))
-    for node, weight, value in zip(nodes, weights, values, strict=True):
-        mean, rise = mean + weight * value, rise + weight * node * value
-    for node, weight, value in zip(nodes, weights, values, strict=True):
-        left = left + weight * (value - mean - node * rise) ** 2
-    return mean, rise, left
+    sums: list[Tensor] = []
+    for node, weight in zip(*(part.tolist() for part in _quadrature()), strict=True):
+        value = h(node)
+        terms = (weight * value, weight * node * value, weight * value**2)
+        sums = [total + term for total, term in zip(sums, terms, strict=True)] if sums else list(terms)
+    mean, rise, power = sums
+    return mean, rise, (power - mean**2 - rise**2).clamp(min=0.0)
 
 
 def climate(n: int) -> Float[Tensor, "n"]:
