@@ -92,7 +92,12 @@ class SimulatedStates:
                 f"data.perturbed_fraction is {self.perturbed_fraction}; with data.conditioning it is 0.0, for what "
                 "follows a start with an error is the next state of the clean one, and clean ones lie on the attractor"
             )
-        self.layout()
+        n_values, n_levels = prod(self.layout().state_shape), len(self.levels() or ())
+        if self.pairs < 10 * n_levels * n_values:
+            raise ConfigError(
+                f"data.pairs is {self.pairs}; with {n_levels} levels of data.conditioning and {n_values} values "
+                f"expected {10 * n_levels * n_values} or more, for every level has a residual covariance of its own"
+            )
 
     def levels(self) -> tuple[float, ...] | None:
         """Levels of the errors of starts, standard deviations of the scaling; None where the network is told none."""

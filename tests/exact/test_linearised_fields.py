@@ -14,6 +14,7 @@ from cycler_da.generative.diffusion.window import WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import measure_lags, persistent_lags, window_gaussian
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
+from cycler_da.schemes.window.mean_slope import STEEPEST
 from cycler_da.schemes.window.measurement import entry_part, frame_part
 
 FRAMES, STATES, FIELDS, N = 2, 2, 1, 4
@@ -92,15 +93,25 @@ def flat(z):
     return torch.cat([z[:, :, :STATES].flatten(1), z[:, :, STATES:].flatten(1)], dim=1)
 
 
+@pytest.mark.parametrize("steep", [3.0, STEEPEST])
 @pytest.mark.parametrize("std", [0.05, 0.4, 1.0])
-def test_the_line_of_a_sine_is_its_closed_form(std):
+def test_the_line_of_a_sine_is_its_closed_form(std, steep):
     m = torch.linspace(-1, 1, CELLS, dtype=torch.float64).view(1, 1, 1, N, N)
-    line = Curves(lambda x: 1.5 * torch.sin(3.0 * x), (0,)).line(m, torch.full((1, 1), std, dtype=torch.float64))
-    once, twice = math.exp(-4.5 * std**2), math.exp(-18.0 * std**2)
-    torch.testing.assert_close(line.mean, 1.5 * torch.sin(3 * m) * once, rtol=0, atol=1e-7)
-    torch.testing.assert_close(line.slope, 4.5 * torch.cos(3 * m) * once, rtol=0, atol=1e-7)
-    spread = 1.125 * (1 - twice * torch.cos(6 * m)) - line.mean**2 - (line.slope * std) ** 2
-    torch.testing.assert_close(line.left, spread, rtol=0, atol=7e-3 if std == 1.0 else 1e-7)
+    line = Curves(lambda x: 1.5 * torch.sin(steep * x), (0,)).line(m, torch.full((1, 1), std, dtype=torch.float64))
+    once, twice = math.exp(-0.5 * (steep * std) ** 2), math.exp(-2.0 * (steep * std) ** 2)
+    torch.testing.assert_close(line.mean, 1.5 * torch.sin(steep * m) * once, rtol=0, atol=1e-7)
+    torch.testing.assert_close(line.slope, 1.5 * steep * torch.cos(steep * m) * once, rtol=0, atol=1e-7)
+    spread = 1.125 * (1 - twice * torch.cos(2 * steep * m)) - line.mean**2 - (line.slope * std) ** 2
+    torch.testing.assert_close(line.left, spread, rtol=0, atol=1e-7)
+
+
+def test_the_line_of_an_arctangent_is_that_of_many_more_nodes():
+    x = torch.linspace(-9, 9, 40_001, dtype=torch.float64)
+    weight, h = torch.softmax(-0.5 * x**2, dim=0), torch.atan(3.0 * x)
+    line = Curves(lambda s: torch.atan(3.0 * s), (0,)).line(torch.zeros(1, 1, 1, N, N).double(), torch.ones(1, 1))
+    slope = (weight * h * x).sum()
+    torch.testing.assert_close(line.slope[0, 0, 0, 0, 0], slope, rtol=1e-3, atol=0)
+    torch.testing.assert_close(line.left[0, 0, 0, 0, 0], (weight * h**2).sum() - slope**2, rtol=1e-2, atol=0)
 
 
 @pytest.mark.parametrize("with_background", [False, True])

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
 from cycler_da.bench.unit_draws import UnitDraws, moments
 from cycler_da.errors import ConfigError
+from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
+from cycler_da.generative.covariance import spectral_from_shells
 from cycler_da.generative.diffusion.likelihood import KnownCovariance
 from cycler_da.generative.diffusion.schedule import COSINE
 from cycler_da.generative.diffusion.window import WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags, window_gaussian
+from cycler_da.generative.scaling import Scaling
+from cycler_da.layout import Axis, Grid, Layout, Variable
+from cycler_da.obs.nonlinear import SineSpec
+from cycler_da.obs.points import PointsSpec
+from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
+from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells
 from cycler_da.schemes.window.linearised_fields import Curves
-from cycler_da.schemes.window.mean_slope import LinearisedCurves, line_part
+from cycler_da.schemes.window.mean_slope import LinearisedCurves, LinearPosterior, line_part
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part
 
 N, SHAPE = 4, (2, 2, 4, 4)
+SCALING = Scaling((1.0, -1.0), (2.0, 0.5))
+LAYOUT = Layout(
+    "toy",
+    (Variable("q1", "1", "first"), Variable("q2", "1", "second")),
+    Grid((Axis("y", N, periodic=True), Axis("x", N, periodic=True))),
+    np.timedelta64(3600, "s"),
+)
+SHELLS = torch.stack([torch.eye(2).double() * power for power in (3.0, 2.0, 1.0, 0.5, 0.3, 0.2)])
+CONTEXT = SchemeContext(
+    LAYOUT,
+    SimpleNamespace(
+        climatology=StateClimatology(
+            torch.tensor(SCALING.mean).double(), ScaledCovariance(SCALING, spectral_from_shells(SHELLS, N))
+        )
+    ),
+)
 CELLS = frame_cells(1, torch.tensor([3, 4, 20, 31]), SHAPE)  # of both channels
 TIME = COSINE.time_of(0.6)
 
@@ -70,11 +98,45 @@ def test_a_bent_curve_has_the_line_of_its_field():
     assert line.density.shape == (2,) and bool((line.density > 0).all())
 
 
+@pytest.mark.parametrize(("n_seen", "square"), [(3, 1e-4), (16, 1e-2), (128, 1e-1)])
+def test_few_linear_observations_leave_what_the_dense_posterior_leaves(n_seen, square):
+    """What they tell on average over cells would leave a tenth of the deviation where three cells are seen."""
+    size, ratio = 16, 1.5
+    power = torch.linspace(3.0, 0.1, size * (size // 2 + 1)).double().view(size, size // 2 + 1, 1, 1)
+    gaussian = window_gaussian(persistent_lags(power.to(torch.complex128), 0.5, 1), 1)
+    cells = torch.randperm(size * size, generator=torch.Generator().manual_seed(1))[:n_seen]
+    part = EntryPart(
+        0, frame_cells(0, cells, (1, 1, size, size)), torch.zeros(n_seen).double(), square * torch.ones(n_seen).double()
+    )
+    posterior = LinearPosterior((part,), gaussian.left_covariance, 1e-10, 2000)
+    _, found = posterior.about(torch.zeros(1, 1, 1, size, size).double(), ratio)
+    units = torch.eye(size * size).double().view(-1, 1, 1, size, size)
+    c = gaussian.left(units, ratio).flatten(1)
+    gain = torch.linalg.solve(c[cells][:, cells] + square * torch.eye(n_seen).double(), c[cells]).mT
+    dense = (c - gain @ c[cells]).diagonal().mean().sqrt()
+    torch.testing.assert_close(found[0, 0], dense, rtol=0.1, atol=0)
+
+
 def test_without_curves_nothing_changes():
     z = numbers(2, *SHAPE, seed=5)
     ours = LinearisedCurves(denoiser(), background(), 1e-12, 2000)(z, TIME)
     theirs = KnownCovariance(denoiser(), WindowMeasurement(background()), denoiser().left, 1e-12)(z, TIME)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("spec", [SdaSpec, PdediffSpec])
+def test_operators_that_an_option_does_not_fit_are_refused(spec):
+    steep, straight = SineSpec(scale=0.1).build(LAYOUT), PointsSpec().build(LAYOUT)
+    with pytest.raises(ConfigError, match=r"sine has the scale 0\.1, 20 of which are a climatological deviation"):
+        spec().build(dataclasses.replace(CONTEXT, operators=(steep,)))
+    spec(linearisation="tangent").build(dataclasses.replace(CONTEXT, operators=(steep,)))
+    with pytest.raises(ConfigError, match="linearisation tangent is for operators that are curves"):
+        spec(linearisation="tangent").build(dataclasses.replace(CONTEXT, operators=(straight,)))
+
+
+def test_a_relation_to_fields_that_weights_do_not_know_is_refused():
+    with pytest.raises(ConfigError, match="relation linearised is for observed fields, and the weights know none"):
+        SoadSpec(relation="linearised").build(CONTEXT)
 
 
 @pytest.mark.parametrize("spec", [SdaSpec, PdediffSpec])

@@ -107,6 +107,7 @@ def test_a_card_that_names_other_levels_than_its_network_is_refused(trained, tmp
         ("{levels: [0.0, 0.2, 0.6]}", "{level: [0.0, 0.2]}", "data.conditioning: unknown key 'level'"),
         ("{levels: [0.0, 0.2, 0.6]}", "[0.0, 0.2]", "data.conditioning is .* expected a block with levels"),
         ("perturbed_fraction: 0.0", "perturbed_fraction: 0.5", "with data.conditioning it is 0.0"),
+        ("pairs: 3000", "pairs: 30", "data.pairs is 30; with 3 levels .* or more"),
         ("kind: conditioned_ring", "kind: quadratic_ring", "data.conditioning is learned by: conditioned_ring"),
         ("width: 5}", "width: 5, levels: [0.0, 1.0]}", "network.levels are those of data.conditioning"),
         ("  conditioning: {levels: [0.0, 0.2, 0.6]}\n", "", "conditioned_ring', which is told levels; add"),

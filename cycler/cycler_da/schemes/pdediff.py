@@ -34,6 +34,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options
 from cycler_da.schemes.window.prior import read_prior, window_needs, window_of
@@ -91,6 +92,8 @@ class PdediffSpec(Spec):
     def build(self, context: SchemeContext) -> Pdediff:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="pdediff")
+        if self.likelihood == "known_covariance":
+            require_operators(self.linearisation, context.operators, known.scaling, "pdediff")
         if self.n_given >= known.seen:
             raise ConfigError(
                 f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.seen} frames of a window"

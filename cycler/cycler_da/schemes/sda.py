@@ -31,6 +31,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
 from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
@@ -94,6 +95,8 @@ class SdaSpec(Spec):
     def build(self, context: SchemeContext) -> Sda:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
+        if self.likelihood == "known_covariance":
+            require_operators(self.linearisation, context.operators, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
         if self.start == "background":
             require_transition(known, scheme="sda")

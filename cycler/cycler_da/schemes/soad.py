@@ -45,6 +45,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
 from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
+from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import (
     Part,
     WindowMeasurement,
@@ -187,10 +188,18 @@ class SoadSpec(Spec):
         _require_known(context, fields, self.weights)
         if self.start == "background":
             require_transition(known, scheme="soad")
-        return Soad(self._for(fields), known, fields, window_needs(known))
+        settings = self._for(fields)
+        if settings.relation == "linearised":
+            require_operators("mean_slope", context.operators, known.scaling, "soad")
+        return Soad(settings, known, fields, window_needs(known))
 
     def _for(self, fields: tuple[ObservedField, ...]) -> SoadSpec:
         """The options for these fields; raises ConfigError where they are to be linearised and are no curves."""
+        if self.relation == "linearised" and not fields:
+            raise ConfigError(
+                "scheme soad: relation linearised is for observed fields, and the weights know none; leave it out, or "
+                "take weights that were trained with data.observed"
+            )
         other = [field.kind for field in fields if not isinstance(field.operator, CurveOperator)]
         if not other:
             return self.resolved()

@@ -30,6 +30,13 @@ def mixture_of(x, hx, covariance, near=NEAR):
     return kernels_of(x, hx, n_neighbours=near).seen(hx, covariance)
 
 
+def test_many_accurate_observations_are_no_trouble_for_determinants(ensemble):
+    x, _, _ = ensemble
+    seen, covariance = draws(N, 200, seed=6), 1e-2 * torch.eye(200, dtype=torch.float64).expand(N, -1, -1)
+    assert float(torch.linalg.det(covariance[0])) == 0.0
+    assert 0.99 < mixture_of(x, seen, covariance).information(draws(200, seed=7)) <= 1.0
+
+
 def test_kernels_weights_and_moves_are_those_of_numpy_member_by_member(ensemble):
     x, hx, covariance = ensemble
     values, errors, dressing = draws(SEEN, seed=2), draws(N, SEEN, seed=3), draws(N, NEAR, seed=4)

@@ -1,6 +1,6 @@
 """Benchmark `soad_published`: SOAD as published beside SOAD corrected without a background, settings II and III.
 
-`soad_settings` has Algorithm 1 in setting I alone, for it takes fifty times the passes of any other scheme. Here are
+`soad_settings` has Algorithm 1 in setting I alone, for it takes fifty times the passes of SOAD corrected. Here are
 all cases without a background, on the first windows of the same truths with the same observations and weights:
 
     SOAD, Algorithm 1    the published likelihood, clip, Langevin moves with a stale score, forward-diffusion corrector

@@ -228,7 +228,7 @@ class KnownCovariance:
         """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
         clean = self.denoiser(z, t)
         misfit = self.measurement.values - self.measurement.hx(clean)
-        return clean + self._moved(misfit, clean, self.measurement.slope(clean), t)
+        return clean + self.moved(misfit, clean, self.measurement.slope(clean), t)
 
     def drawn(
         self, z: Float[Tensor, "batch *state"], t: float, *, draws: Draws, step: int
@@ -244,9 +244,9 @@ class KnownCovariance:
         error = draws.normal("seen", (seen.error_variance.shape[-1],), step=step).to(torch.float64)
         values = seen.values + seen.error_variance.sqrt() * error
         misfit = values - seen.hx(clean) - slope.forward(apart)
-        return clean + apart + self._moved(misfit, clean, slope, t)
+        return clean + apart + self.moved(misfit, clean, slope, t)
 
-    def _moved(
+    def moved(
         self, misfit: Float[Tensor, "batch obs"], clean: Float[Tensor, "batch *state"], slope: Slope, t: float
     ) -> Float[Tensor, "batch *state"]:
         """K times a misfit."""

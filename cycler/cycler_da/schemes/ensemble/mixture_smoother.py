@@ -86,7 +86,8 @@ class Mixture:
     def information(self, values: Float[Tensor, "obs"]) -> float:
         """t^2: what share of the ensemble observations replace, by weights and in kernels, 0 to 1."""
         log_weights = self.log_weights(values)
-        left = torch.linalg.det(self.covariance) / torch.linalg.det(self.innovation_covariance)
+        sizes = (torch.linalg.slogdet(part).logabsdet for part in (self.covariance, self.innovation_covariance))
+        left = torch.exp(next(sizes) - next(sizes))
         kept = effective_share(log_weights) * float(normalised(log_weights) @ left)
         return min(max(1.0 - kept, 0.0), 1.0)
 

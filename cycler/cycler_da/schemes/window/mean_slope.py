@@ -5,18 +5,21 @@ observations) single values are N(xlin, s^2), and about them
 
     h(x) = m + D (x - xlin) + e,    m = E[h],    D = E[h (x - xlin)] / s^2 = E[h'],    var e = E = var h - D^2 s^2
 
-by Gauss-Hermite quadrature. At large noise this is regression on the climate, for which a sine that folds there tells
+by quadrature on even nodes. At large noise this is regression on the climate, for which a sine that folds there tells
 nothing. As the noise falls D goes to h' and E to 0. A tangent at xhat instead takes the slope where it is wrong for
 most of what x may be, and calls it sure.
 Source: Sarkka (2013), Bayesian Filtering and Smoothing, section 5.4; about what part of the data leaves as in
 Garcia-Fernandez, Svensson, Sarkka (2015), IEEE Trans. Autom. Control 60, 1564-1579.
-Limits: e is independent from value to value; s is that of a whole frame and variable; where several branches are left,
-one line serves them all.
+s is that of a whole frame and variable: exact without linear observations and for a background of whole frames, else
+from a few draws of what the linear observations leave. (What they tell on average over cells would not do: as many
+observations as are few take away few waves.)
+Limits: e is independent from value to value; where several branches are left, one line serves them all; observations
+that are neither linear nor curves of cells count as linear, by their tangents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -24,10 +27,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from cycler_da.errors import ConfigError
 from cycler_da.generative.diffusion.likelihood import KnownCovariance
 from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import LeftOfWindow
+from cycler_da.generative.scaling import Scaling
+from cycler_da.obs.base import ObservationOperator
+from cycler_da.obs.nonlinear import CurveOperator, Sine
 from cycler_da.schemes.window.cells import CurvePart, LinePart
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement
 
@@ -35,8 +42,13 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-#: Nodes of the quadrature: 1.5 sin(3 x) over N(0, 1) to half a percent of the variance that is left.
-NODES = 20
+#: Even nodes of the quadrature, and how many deviations they reach: sines to rounding up to `STEEPEST`, arctan(3 x) to
+#: a thousandth.
+NODES, REACH = 47, 7.0
+#: Most periods of a sine, times 2 pi, in a climatological deviation.
+STEEPEST = 7.0
+#: Draws by which s is found where linear observations do not cover whole frames.
+PROBES = 4
 #: Least deviation of a value about which h is linearised; below, the line is the tangent.
 LEAST = 1e-4
 
@@ -53,8 +65,9 @@ def mean_line(h: Callable[[float], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def climate(n: int) -> Float[Tensor, "n"]:
-    """Scaled values as a climate N(0, 1) has them, evenly; float64."""
-    return torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    """Scaled values as a climate N(0, 1) has them, evenly in every part of the row; float64."""
+    places = torch.arange(n, dtype=torch.float64) * 0.6180339887498949 % 1.0  # the golden section
+    return torch.special.ndtri(places.clamp(0.5 / n, 1.0 - 0.5 / n))
 
 
 @dataclass(frozen=True)
@@ -79,8 +92,23 @@ class LinearPosterior:
         left = self.left(t)
         if not self.parts:
             return clean, left.std(clean)
-        informed = left.informed(WindowMeasurement(self.parts).information(clean), clean)
-        return self.given(clean, t), informed.std(clean)
+        measurement = WindowMeasurement(self.parts)
+        at = self.given(clean, t)
+        if measurement.is_of_whole_frames:
+            return at, left.informed(measurement.information(clean), clean).std(clean)
+        return at, self._probed(measurement, clean, t)
+
+    def _probed(
+        self, measurement: WindowMeasurement, clean: Float[Tensor, "batch frame channel y x"], t: float
+    ) -> Float[Tensor, "frame channel"]:
+        """s from draws of the posterior about its mean, the same for every state and step."""
+        generator = torch.Generator().manual_seed(0)
+        like = clean.new_zeros((PROBES, *clean.shape[1:]))
+        apart = self.left(t).colored(torch.randn(like.shape, generator=generator).to(like))
+        variance, slope = measurement.error_variance, measurement.slope(like)
+        error = variance.sqrt() * torch.randn(PROBES, len(variance), generator=generator, dtype=torch.float64)
+        apart = apart + self.given.moved(error - slope.forward(apart), like, slope, t)
+        return apart.to(torch.float64).square().mean(dim=(0, -2, -1)).sqrt()
 
 
 @dataclass(frozen=True)
@@ -116,6 +144,32 @@ class LinearisedCurves:
         return LinearPosterior(parts, self.denoiser.left, self.tolerance, self.most_iterations)
 
 
+def require_operators(
+    linearisation: str, operators: Sequence[ObservationOperator], known: Scaling, scheme: str
+) -> None:
+    """Raise ConfigError for tangents without a curve, and for a sine that is too steep for the quadrature.
+
+    `known` is the scaling of the states.
+    """
+    curved = [operator for operator in operators if isinstance(operator, CurveOperator)]
+    if linearisation == "tangent":
+        if operators and not curved:
+            names = ", ".join(sorted({operator.name for operator in operators}))
+            raise ConfigError(
+                f"scheme {scheme}: linearisation tangent is for operators that are curves of a value, got {names}; "
+                "leave it out"
+            )
+        return
+    for operator in curved:
+        steep = max(known.std) / operator.scale
+        if isinstance(operator.curve, Sine) and steep > STEEPEST:
+            raise ConfigError(
+                f"scheme {scheme}: operator {operator.name} has the scale {operator.scale:g}, {steep:.3g} of which are "
+                f"a climatological deviation; its mean slope is known up to {STEEPEST:g}. Set a larger scale, or "
+                "linearisation tangent (sda, pdediff) or relation learned (soad)"
+            )
+
+
 def line_part(
     part: CurvePart, at: Float[Tensor, "batch frame channel y x"], std: Float[Tensor, "frame channel"]
 ) -> LinePart:
@@ -137,5 +191,6 @@ def line_part(
 @lru_cache(maxsize=1)
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Nodes and weights for N(0, 1)."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    nodes = np.linspace(-REACH, REACH, NODES)
+    weights = np.exp(-0.5 * nodes**2)
     return nodes, weights / weights.sum()

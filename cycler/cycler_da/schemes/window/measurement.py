@@ -81,6 +81,16 @@ class WindowMeasurement:
         """Diagonal of R, float64."""
         return _in_a_row([part.error_variance for part in self.parts])
 
+    @property
+    def is_of_whole_frames(self) -> bool:
+        """True where every part is all cells of a channel in a frame, with one error variance."""
+        return all(
+            isinstance(part, EntryPart)
+            and len(part.cells.places) == part.cells.shape[-1] * part.cells.shape[-2]
+            and bool((part.error_variance == part.error_variance[0]).all())
+            for part in self.parts
+        )
+
     def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
         """Model equivalents."""
         return torch.cat([part.hx(z) for part in self.parts], dim=1)
