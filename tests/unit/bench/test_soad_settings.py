@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cycler_da.bench.turbulence import soad_published
 from cycler_da.bench.turbulence.soad_grid import PRINTED, cells_of
 from cycler_da.bench.turbulence.soad_settings import FULL, WEIGHTS, methods, trivial
 from cycler_da.bench.turbulence.soad_settings_cases import (
@@ -137,3 +138,13 @@ def test_cells_of_the_grid_are_all_parts_and_intervals_with_what_is_printed_of_t
     for case, printed in cells:  # more cells, or more days, are never worse in print
         more = [p for other, p in cells if other == Case(case.setting, case.sensors, 4 * case.part, case.interval)]
         assert all(p < printed for p in more)
+
+
+def test_the_published_form_is_run_in_every_case_without_a_background():
+    assert [case.setting for case in soad_published.FULL.cases] == ["II", *["III"] * 4]
+    result = soad_published.soad_published(True, lambda done, total, what: None)
+    rows = {(row.method, row.metric): row.value for row in result.rows}
+    assert rows["SOAD, printed, 256 x 256", "RMSE of a member"] == 0.470
+    names = ("zero", "SOAD, Algorithm 1 in 2 steps", "SOAD, corrected")
+    assert all(rows[name, "RMSE of a member"] > 0.0 for name in names)
+    assert rows["SOAD, corrected", "passes"] > 0.0

@@ -13,15 +13,13 @@ config/train/lorenz96_*.yaml`). About 45 minutes of one core, shared by a proces
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 
 import numpy as np
 import torch
 
+from cycler_da.bench.in_processes import in_processes
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.small_systems import dapper_cases
@@ -74,13 +72,8 @@ def lorenz96_filters(quick: bool, progress: Progress) -> BenchResult:
     """Choose the free numbers of every method on other truths, then run all; a process for each setting."""
     size, tuning = (QUICK, QUICK) if quick else (FULL, TUNING)
     cases = (replace(CASES[0], others=(10,)),) if quick else CASES
-    found: list[Found] = []
-    n_workers = min(len(cases), len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
-        waiting = [pool.submit(run_setting, case, size, tuning) for case in cases]
-        for done, (case, one) in enumerate(zip(cases, waiting, strict=True)):
-            progress(done, len(cases), case.setting)
-            found += one.result()
+    settings = {case.setting: (case, size, tuning) for case in cases}
+    found = [one for some in in_processes(run_setting, settings, progress) for one in some]
     return BenchResult(
         name="lorenz96_filters",
         config={

@@ -18,15 +18,13 @@ time, which the cores share.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 
 import torch
 
+from cycler_da.bench.in_processes import in_processes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import (
     WEIGHTS,
@@ -75,15 +73,9 @@ def soad_grid(quick: bool, progress: Progress) -> BenchResult:
     """Run the methods in every cell; each sensor of a setting has a process."""
     size = QUICK if quick else FULL
     require_weights()
-    rows, notes = list[Row](), list[str]()
-    n_workers = min(len(size.kinds), len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
-        waiting = [pool.submit(run_kind, setting, sensor, size) for setting, sensor in size.kinds]
-        for done, (kind, found) in enumerate(zip(size.kinds, waiting, strict=True)):
-            progress(done, len(size.kinds), ", ".join(kind))
-            of_kind, told = found.result()
-            rows += of_kind
-            notes += told
+    kinds = {", ".join(kind): (*kind, size) for kind in size.kinds}
+    found = in_processes(run_kind, kinds, progress)
+    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
     config = {
         "windows": size.windows,
         "members": f"SOAD 2, filters {MEMBERS[True]} in setting I and {MEMBERS[False]} in II",

@@ -15,13 +15,11 @@ their own operator, which is linear. About 20 minutes of processor time, which t
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 
 import torch
 
+from cycler_da.bench.in_processes import in_processes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import (
     WEIGHTS,
@@ -60,16 +58,9 @@ def soad_published(quick: bool, progress: Progress) -> BenchResult:
     """Run both in every case; each case has a process."""
     size = QUICK if quick else FULL
     require_weights()
-    rows, notes = list[Row](), list[str]()
-    n_workers = min(len(size.cases), len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
-        # Those with velocities take longest: they begin first.
-        waiting = {case: pool.submit(run_case, case, size) for case in reversed(size.cases)}
-        for done, case in enumerate(size.cases):
-            progress(done, len(size.cases), case.label)
-            of_case, told = waiting[case].result()
-            rows += of_case
-            notes += told
+    parts = {case.label: (case, size) for case in size.cases}
+    found = in_processes(run_case, parts, progress, last_first=True)  # those with velocities take longest
+    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
     config = {
         "windows": size.windows,
         "Algorithm 1": f"{size.published_steps} steps",

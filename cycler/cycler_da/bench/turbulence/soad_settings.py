@@ -28,18 +28,16 @@ processor time, which the cores share; `--quick` has two windows, two steps and 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from cycler_da.bench.in_processes import in_processes
 from cycler_da.bench.passes import Passes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings_cases import (
@@ -104,16 +102,9 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     kinds: dict[tuple[str, bool], list[Case]] = {}
     for case in size.cases:
         kinds.setdefault((case.setting, case.sees_velocity), []).append(case)
-    n_workers = min(len(kinds), len(os.sched_getaffinity(0)))
-    with ProcessPoolExecutor(n_workers, mp_context=get_context("spawn")) as pool:  # a fork would share torch's threads
-        # The last has most cases and takes longest: it begins first.
-        waiting = {kind: pool.submit(run_kind, cases, size) for kind, cases in reversed(kinds.items())}
-        rows, notes = list[Row](), list[str]()
-        for done, (kind, cases) in enumerate(kinds.items()):
-            progress(done, len(kinds), ", ".join(case.label for case in cases))
-            of_kind, told = waiting[kind].result()
-            rows += of_kind
-            notes += told
+    parts = {", ".join(case.label for case in cases): (cases, size) for cases in kinds.values()}
+    found = in_processes(run_kind, parts, progress, last_first=True)  # which has most cases
+    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
     config = {
         "windows": f"{size.windows}, of some rows {size.few_windows}: n; second members of {size.few_windows}",
         "n_steps": size.n_steps,
