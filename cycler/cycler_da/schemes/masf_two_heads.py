@@ -16,7 +16,8 @@ and two priors of z = (x, h(x)), each with both heads E[x_0 | u], E[h_0 | u]:
 Equations and what is wrong in `dual_head`: `generative/two_head_sampling`; numbers: `cycler bench masf_two_heads`.
 Source: arXiv:2604.02889 and its published code (dual_head, fine-tuning); augmented is ours (docs/decisions/0034).
 For linear observations of single cells see `masf`. Limits: no localization; with weights, the operators, cell centres
-and the error of their training; `dual_head` takes one observation of each cell at most, and puts it at the nearest one.
+and the error of their training; `dual_head` puts an observation at the nearest cell, and without weights takes one of
+each cell at most (with weights of fields several are averaged).
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class MasfTwoHeads:
         """Sample the analysis; without observations return the background bit for bit.
 
         Raises AnalysisFailed for observations that the weights do not know, two observations in one cell of
-        `dual_head`, and numbers that are not finite.
+        `dual_head` without weights, and numbers that are not finite.
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
