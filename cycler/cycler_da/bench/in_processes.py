@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 from cycler_da.bench.registry import Progress
+from cycler_da.tables.report import Row
 
 Found = TypeVar("Found")
 
@@ -29,3 +30,18 @@ def in_processes(
             progress(done, len(parts), label)
             found.append(waiting[label].result())
     return found
+
+
+def rows_and_notes(
+    run: Callable[..., tuple[list[Row], list[str]]],
+    parts: Mapping[str, tuple[Any, ...]],
+    progress: Progress,
+    *,
+    last_first: bool = False,
+) -> tuple[list[Row], list[str]]:
+    """The same for parts that are rows and notes, all in one."""
+    rows, notes = list[Row](), list[str]()
+    for of_part, told in in_processes(run, parts, progress, last_first=last_first):
+        rows += of_part
+        notes += told
+    return rows, notes

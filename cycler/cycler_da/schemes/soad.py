@@ -153,7 +153,8 @@ class SoadSpec(Spec):
             whole["sampler"], whole["n_steps"], likelihood=whole["likelihood"], scheme="soad"
         )
         if whole["relation"] is None:
-            whole["relation"] = RELATIONS[not _may_linearise(whole["likelihood"], whole["replaced"])]
+            may = _may_linearise(whole["likelihood"], whole["replaced"])
+            whole["relation"] = "linearised" if may else "learned"
         filled = object.__new__(SoadSpec)
         for name, value in whole.items():
             object.__setattr__(filled, name, value)

@@ -24,7 +24,7 @@ from functools import partial
 
 import torch
 
-from cycler_da.bench.in_processes import in_processes
+from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import (
     WEIGHTS,
@@ -74,8 +74,7 @@ def soad_grid(quick: bool, progress: Progress) -> BenchResult:
     size = QUICK if quick else FULL
     require_weights()
     kinds = {", ".join(kind): (*kind, size) for kind in size.kinds}
-    found = in_processes(run_kind, kinds, progress)
-    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
+    rows, notes = rows_and_notes(run_kind, kinds, progress)
     config = {
         "windows": size.windows,
         "members": f"SOAD 2, filters {MEMBERS[True]} in setting I and {MEMBERS[False]} in II",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cycler_da.bench.in_processes import in_processes
+from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings import (
     WEIGHTS,
@@ -59,8 +59,7 @@ def soad_published(quick: bool, progress: Progress) -> BenchResult:
     size = QUICK if quick else FULL
     require_weights()
     parts = {case.label: (case, size) for case in size.cases}
-    found = in_processes(run_case, parts, progress, last_first=True)  # those with velocities take longest
-    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
+    rows, notes = rows_and_notes(run_case, parts, progress, last_first=True)  # those with velocities take longest
     config = {
         "windows": size.windows,
         "Algorithm 1": f"{size.published_steps} steps",

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.bench.in_processes import in_processes
+from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.passes import Passes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.soad_settings_cases import (
@@ -103,8 +103,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     for case in size.cases:
         kinds.setdefault((case.setting, case.sees_velocity), []).append(case)
     parts = {", ".join(case.label for case in cases): (cases, size) for cases in kinds.values()}
-    found = in_processes(run_kind, parts, progress, last_first=True)  # which has most cases
-    rows, notes = ([one for some in part for one in some] for part in zip(*found, strict=True))
+    rows, notes = rows_and_notes(run_kind, parts, progress, last_first=True)  # which has most cases
     config = {
         "windows": f"{size.windows}, of some rows {size.few_windows}: n; second members of {size.few_windows}",
         "n_steps": size.n_steps,

@@ -227,8 +227,7 @@ class KnownCovariance:
     def __call__(self, z: Float[Tensor, "batch *state"], t: float) -> Float[Tensor, "batch *state"]:
         """E[z_0 | z_t, y]; raises AnalysisFailed when the system is not solved in `most_iterations`."""
         clean = self.denoiser(z, t)
-        misfit = self.measurement.values - self.measurement.hx(clean)
-        return clean + self.moved(misfit, clean, self.measurement.slope(clean), t)
+        return self.updated(clean, self.eased(clean, t))
 
     def drawn(
         self, z: Float[Tensor, "batch *state"], t: float, *, draws: Draws, step: int
@@ -244,15 +243,30 @@ class KnownCovariance:
         error = draws.normal("seen", (seen.error_variance.shape[-1],), step=step).to(torch.float64)
         values = seen.values + seen.error_variance.sqrt() * error
         misfit = values - seen.hx(clean) - slope.forward(apart)
-        return clean + apart + self.moved(misfit, clean, slope, t)
+        return clean + apart + self.moved(misfit, clean, slope, self.eased(clean, t))
+
+    def eased(self, clean: Float[Tensor, "batch *state"], t: float) -> tuple[Information, LeftCovariance]:
+        """D and M, what makes systems at t easy; of no single state."""
+        information = self.measurement.information(clean)
+        return information, self.left(t).informed(information, clean)
+
+    def updated(
+        self, clean: Float[Tensor, "batch *state"], eased: tuple[Information, LeftCovariance]
+    ) -> Float[Tensor, "batch *state"]:
+        """The mean given y, from the estimate without it."""
+        misfit = self.measurement.values - self.measurement.hx(clean)
+        return clean + self.moved(misfit, clean, self.measurement.slope(clean), eased)
 
     def moved(
-        self, misfit: Float[Tensor, "batch obs"], clean: Float[Tensor, "batch *state"], slope: Slope, t: float
+        self,
+        misfit: Float[Tensor, "batch obs"],
+        clean: Float[Tensor, "batch *state"],
+        slope: Slope,
+        eased: tuple[Information, LeftCovariance],
     ) -> Float[Tensor, "batch *state"]:
         """K times a misfit."""
         variance = self.measurement.error_variance
-        information = self.measurement.information(clean)
-        left = self.left(t).informed(information, clean)
+        information, left = eased
 
         def back(w: Tensor) -> Tensor:
             return slope.transpose((w / variance).to(clean.dtype))

@@ -26,6 +26,7 @@ Limits: for few variables, as everything with weights; members cost N^2 distance
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,13 +67,13 @@ class Mixture:
     hx: Float[Tensor, "member obs"]  # of the centres
     covariance: Float[Tensor, "member obs obs"]  # S_i
 
-    @property
+    @cached_property
     def innovation_covariance(self) -> Float[Tensor, "member obs obs"]:
         """B_hh + S."""
         _, seen = self._near
         return seen.mT @ seen + self.covariance
 
-    @property
+    @cached_property
     def gain(self) -> Float[Tensor, "member state obs"]:
         """K of every kernel."""
         states, seen = self._near
@@ -86,8 +87,8 @@ class Mixture:
     def information(self, values: Float[Tensor, "obs"]) -> float:
         """t^2: what share of the ensemble observations replace, by weights and in kernels, 0 to 1."""
         log_weights = self.log_weights(values)
-        sizes = (torch.linalg.slogdet(part).logabsdet for part in (self.covariance, self.innovation_covariance))
-        left = torch.exp(next(sizes) - next(sizes))
+        known, whole = (torch.linalg.slogdet(part) for part in (self.covariance, self.innovation_covariance))
+        left = torch.exp(known.logabsdet - whole.logabsdet)
         kept = effective_share(log_weights) * float(normalised(log_weights) @ left)
         return min(max(1.0 - kept, 0.0), 1.0)
 

@@ -92,23 +92,20 @@ class LinearPosterior:
         left = self.left(t)
         if not self.parts:
             return clean, left.std(clean)
-        measurement = WindowMeasurement(self.parts)
-        at = self.given(clean, t)
+        given, measurement = self.given, WindowMeasurement(self.parts)
+        eased = given.eased(clean, t)
+        at = given.updated(clean, eased)
         if measurement.is_of_whole_frames:
-            return at, left.informed(measurement.information(clean), clean).std(clean)
-        return at, self._probed(measurement, clean, t)
-
-    def _probed(
-        self, measurement: WindowMeasurement, clean: Float[Tensor, "batch frame channel y x"], t: float
-    ) -> Float[Tensor, "frame channel"]:
-        """s from draws of the posterior about its mean, the same for every state and step."""
+            assert isinstance(eased[1], LeftOfWindow)  # as `left` is
+            return at, eased[1].std(clean)
+        # Else s is from draws of the posterior about its mean, the same for every state and step.
         generator = torch.Generator().manual_seed(0)
         like = clean.new_zeros((PROBES, *clean.shape[1:]))
-        apart = self.left(t).colored(torch.randn(like.shape, generator=generator).to(like))
+        apart = left.colored(torch.randn(like.shape, generator=generator).to(like))
         variance, slope = measurement.error_variance, measurement.slope(like)
         error = variance.sqrt() * torch.randn(PROBES, len(variance), generator=generator, dtype=torch.float64)
-        apart = apart + self.given.moved(error - slope.forward(apart), like, slope, t)
-        return apart.to(torch.float64).square().mean(dim=(0, -2, -1)).sqrt()
+        apart = apart + given.moved(error - slope.forward(apart), like, slope, eased)
+        return at, apart.to(torch.float64).square().mean(dim=(0, -2, -1)).sqrt()
 
 
 @dataclass(frozen=True)
