@@ -124,7 +124,7 @@ def test_states_and_straight_fields_are_bayes(with_background):
     torch.testing.assert_close(flat(found(z, TIME))[0], mean, rtol=0, atol=1e-7)
 
 
-def test_draws_have_the_moments_of_the_line():
+def test_drawn_states_have_the_moments_of_the_line_and_fields_are_h_of_them():
     """About the estimate of the noisy states, which has no background here."""
     found, known = posterior(sine, with_background=False), parts(with_background=False)
     z = numbers(1, *SHAPE, seed=41)
@@ -132,11 +132,13 @@ def test_draws_have_the_moments_of_the_line():
     line = found.curves.line(clean, left.std(clean))
     mean, covariance = dense(known, z, line)
     torch.testing.assert_close(flat(found(z, TIME))[0], mean, rtol=0, atol=1e-7)
-    draws = UnitDraws({("left", 0): NX, ("seen", 0): NH, ("fields", 0): NH})
+    draws = UnitDraws({("left", 0): NX, ("seen", 0): NH})
     drawn = found.drawn(z.expand(draws.n_states, *SHAPE), TIME, draws=draws, step=0)
-    ours, spread = moments(flat(drawn).view(draws.n_states, NX + NH))
-    torch.testing.assert_close(ours, mean, rtol=0, atol=1e-7)
-    torch.testing.assert_close(spread, covariance, rtol=0, atol=1e-7)
+    ours, spread = moments(drawn[:, :, :STATES].flatten(1))
+    torch.testing.assert_close(ours, mean[:NX], rtol=0, atol=1e-7)
+    torch.testing.assert_close(spread, covariance[:NX, :NX], rtol=0, atol=1e-7)
+    for states, fields in zip(drawn[:, :, :STATES], drawn[:, :, STATES:], strict=True):
+        torch.testing.assert_close(fields, sine(states), rtol=0, atol=1e-12)
 
 
 def test_what_is_left_has_its_deviation():

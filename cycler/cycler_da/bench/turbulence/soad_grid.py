@@ -129,7 +129,7 @@ def methods(case: Case, windows: WindowMethods, each: Sequence[Window], size: Si
     letkf, ours = tuned.letkf_spec, tuned.interpolant_spec
     return {
         name: partial(answered, answers[name], list(each)),
-        "SOAD, corrected": partial(drawn, windows, draw, seen_of(case, each), len(each)),
+        "SOAD, corrected": partial(drawn, windows, draw, seen_of(case, each), 2),
         "interpolant filter, learned model": partial(filtered, ours, letkf, "learned", case, each),
         "LETKF, true model": partial(filtered, letkf, letkf, "true", case, each),
     }, tuned.words()

@@ -80,8 +80,8 @@ def run_case(case: Case, size: Size) -> tuple[list[Row], list[str]]:
     zero = trivial(case.has_background)["zero"]
     found = {
         "zero": lambda: answered(zero, each),
-        f"SOAD, Algorithm 1 in {size.published_steps} steps": lambda: drawn(windows, windows.soad_published, seen, 0),
-        "SOAD, corrected": lambda: drawn(windows, windows.soad, seen, 0),
+        f"SOAD, Algorithm 1 in {size.published_steps} steps": lambda: drawn(windows, windows.soad_published, seen, 1),
+        "SOAD, corrected": lambda: drawn(windows, windows.soad, seen, 1),
     }
     rows, notes = list[Row](), list[str]()
     for name, method in found.items():

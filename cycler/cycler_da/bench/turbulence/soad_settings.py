@@ -16,14 +16,14 @@ or from climatology (II, III) with the same transition, and know only past obser
 
 RMSE as published: of each frame over both layers in climatological deviations, then the mean over frames and windows;
 of one member (their protocol: a sample of the posterior) and of the ensemble mean. CRPS is fair, over members.
-Intervals are over windows: 20, but for Algorithm 1 and what is there for comparison alone (n of the table). Window
-schemes draw one member for every window and a second for some, so that what needs two has fewer windows; their mean is
-that of two members, a filter's of all. SDA, SOAD and PDEDiff have the same sampler (`redrawn`). In setting III
-velocities are seen through the operator as published (`obs.layer_velocity`), which is linear: SOAD's weights have no
-field for it and need none. It is not local, though, and the system of the likelihood takes hundreds of iterations.
-Algorithm 1 is run in setting I. Passes are steps of the transition for one window and member (a backward pass is
-counted as two more); seconds are of this process for one window and member, windows together. Costs about 75 minutes of
-processor time, which the cores share; `--quick` has two windows, two steps and one case, and nothing tuned.
+Intervals are over windows: 20, but 8, with one member, for Algorithm 1 and what is there for comparison alone (n of the
+table). Window schemes draw two members for every window: their mean is of two, a filter's of all. SDA, SOAD and PDEDiff
+have the same sampler (`redrawn`). In setting III velocities are seen through the operator as published
+(`obs.layer_velocity`), which is linear: SOAD's weights have no field for it and need none. It is not local, though, and
+the system of the likelihood takes hundreds of iterations. Algorithm 1 is run in setting I. Passes are steps of the
+transition for one window and member (a backward pass is counted as two more); seconds are of this process for one
+window and member, windows together. Costs about 75 minutes of processor time, which the cores share; `--quick` has two
+windows, two steps and one case, and nothing tuned.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Size:
     """How much is done; fewer windows than all are the first ones."""
 
     windows: int = 20
-    few_windows: int = 8  # of Algorithm 1, of comparisons, and those with a second member
+    few_windows: int = 8  # of Algorithm 1 and of comparisons, with one member
     n_steps: int = 8
     published_steps: int = 256
     years: float = 1.5
@@ -105,7 +105,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
     parts = {", ".join(case.label for case in cases): (cases, size) for cases in kinds.values()}
     rows, notes = rows_and_notes(run_kind, parts, progress, last_first=True)  # which has most cases
     config = {
-        "windows": f"{size.windows}, of some rows {size.few_windows}: n; second members of {size.few_windows}",
+        "windows": f"{size.windows}, of some rows {size.few_windows}: n",
         "n_steps": size.n_steps,
         "sampler": f"{SAMPLER} for SDA, SOAD and PDEDiff alike; {PLAIN} in {2 * size.n_steps} steps for gamma .1",
         "Algorithm 1": f"{size.published_steps} steps",
@@ -164,8 +164,8 @@ def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], 
     found: dict[str, Method] = {}
     for name, answer in trivial(case.has_background).items():
         found[name] = partial(answered, answer, each)
-    for name, (draw, n_first, n_second) in window_methods(case, size, windows).items():
-        found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_first]), n_second)
+    for name, (draw, n_windows, n_members) in window_methods(case, size, windows).items():
+        found[name] = partial(drawn, windows, draw, seen_of(case, each[:n_windows]), n_members)
     for name, (spec, model) in filters(tuned).items():
         found[name] = partial(filtered, spec, tuned.letkf_spec, model, case, each)
     return found
@@ -181,25 +181,24 @@ def filters(tuned: Tuned) -> dict[str, tuple[LetkfSpec | InterpolantFilterSpec, 
 
 
 def window_methods(case: Case, size: Size, windows: WindowMethods) -> dict[str, tuple[Drawn, int, int]]:
-    """Window schemes of a case, each with its numbers of windows with one member and with two."""
-    n, few = size.windows, size.few_windows
+    """Window schemes of a case, each with its numbers of windows and of members."""
+    whole, few = (size.windows, 2), (size.few_windows, 1)
     found: dict[str, tuple[Drawn, int, int]] = {
-        "SOAD, corrected": (windows.soad, n, few),
-        "SDA, C_t of every wave": (windows.sda, n, few),
-        "PDEDiff": (windows.pdediff, n, few),
+        "SOAD, corrected": (windows.soad, *whole),
+        "SDA, C_t of every wave": (windows.sda, *whole),
+        "PDEDiff": (windows.pdediff, *whole),
     }
     if not case.sees_velocity:
-        found["SOAD, learned relation"] = (windows.soad_learned, few, 0)
-        found["SDA, tangents"] = (windows.sda_tangents, few, 0)
+        found["SOAD, learned relation"] = (windows.soad_learned, *few)
+        found["SDA, tangents"] = (windows.sda_tangents, *few)
     if not case.has_background:
         return found
     return found | {
-        "PDEDiff": (windows.pdediff, n, n),
-        "SOAD, from the background": (windows.soad_from_background, n, n),
-        "SDA, from the background": (windows.sda_from_background, n, n),
-        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, few, 0),
-        "SDA, gamma .1": (windows.sda_gamma, n, few),
-        "SDA, Gaussian alone": (windows.sda_gaussian, n, few),
+        "SOAD, from the background": (windows.soad_from_background, *whole),
+        "SDA, from the background": (windows.sda_from_background, *whole),
+        f"SOAD, Algorithm 1 in {size.published_steps} steps": (windows.soad_published, *few),
+        "SDA, gamma .1": (windows.sda_gamma, *whole),
+        "SDA, Gaussian alone": (windows.sda_gaussian, *whole),
     }
 
 
@@ -216,17 +215,13 @@ def answered(answer: Answer, each: list[Window]) -> Tried:
     return Tried([answer(truth, noise) for truth, _, noise in each])
 
 
-def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_second: int) -> Tried:
-    """A member of every window, and a second one of the first windows."""
+def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_members: int) -> Tried:
+    """Members of every window."""
     passes, begun = Passes(), time.process_time()
     windows.watch(passes)
-    frames = [[member] for member in method(seen, Noise(99, 1000))]
-    if n_second:
-        for members, second in zip(frames, method(seen.first(n_second), Noise(99, 1001)), strict=False):
-            members.append(second)
-    seconds = (time.process_time() - begun) / sum(len(members) for members in frames)
-    together = [torch.stack(members).to(torch.float64) for members in frames]
-    return Tried(together, seconds, (passes.forward + 2 * passes.backward) / (1 + bool(n_second)))
+    members = torch.stack([method(seen, Noise(99, 1000 + i)) for i in range(n_members)], dim=1)
+    seconds = (time.process_time() - begun) / (n_members * len(seen.windows))
+    return Tried(list(members.to(torch.float64)), seconds, (passes.forward + 2 * passes.backward) / n_members)
 
 
 Answer = Callable[["Tensor", Noise], "Tensor"]

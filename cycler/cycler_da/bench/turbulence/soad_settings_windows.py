@@ -49,10 +49,6 @@ class Seen:
     windows: Sequence[list[Observations]]
     backgrounds: Float[Tensor, "window channel y x"] | None
 
-    def first(self, n: int) -> Seen:
-        """Of the first windows alone."""
-        return Seen(self.windows[:n], None if self.backgrounds is None else self.backgrounds[:n])
-
     def measurement(self, prior: WindowPrior, shape: tuple[int, ...]) -> WindowMeasurement:
         """All that is known of the frames of `shape`, through the operators."""
         each = [

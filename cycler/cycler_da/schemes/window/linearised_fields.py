@@ -3,7 +3,8 @@
 A window z = (x, h(x)) is diffused, z_t = mu z + sigma e, r = sigma / mu. The denoiser of states gives x ~ N(xhat, C_t),
 and in every cell h(x) = m + D (x - xlin) + e as in `mean_slope`. The noisy field and observations y of it are values of
 h with the variances r^2 and R; together they are one value v of variance q, which is one observation of D x with
-variance E + q. A linear solve gives x, and then h = l + E / (E + q) (v - l), l = m + D (x - xlin).
+variance E + q. A linear solve gives x, and the mean of h is l + E / (E + q) (v - l), l = m + D (x - xlin). Fields of a
+drawn x are h(x) themselves: with an e of their own they would tell the next step, whose E is less, what is not so.
 
 So a field tells as much of the state as its slope allows at the present noise, there and at other times and places.
 Exact for linear h and a Gaussian prior.
@@ -151,13 +152,10 @@ class Told:
             for frame in range(self.clean.shape[1])
         )
 
-    def fields(
-        self, seen: Float[Tensor, "batch frame field y x"], xi: Float[Tensor, "batch frame field y x"] | None = None
-    ) -> Float[Tensor, "batch frame field y x"]:
-        """Mean of the fields given the values that they see, or a draw from standard normal numbers."""
+    def fields(self, seen: Float[Tensor, "batch frame field y x"]) -> Float[Tensor, "batch frame field y x"]:
+        """Mean of the fields given the values that they see."""
         told, part = self.line(seen), self.line.left / (self.line.left + self.variance)
-        mean = told + part * (self.value - told)
-        return mean if xi is None else mean + (part * self.variance).sqrt() * xi
+        return told + part * (self.value - told)
 
 
 @dataclass(frozen=True)
@@ -182,11 +180,10 @@ class LinearisedFields:
     def drawn(
         self, z: Float[Tensor, "batch frame channel y x"], t: float, *, draws: Draws, step: int
     ) -> Float[Tensor, "batch frame channel y x"]:
-        """A draw: states given all, then fields given the states."""
+        """A draw: states given all, and their fields."""
         told = self._told(z, t)
         x = self._given(told).drawn(told.clean, t, draws=draws, step=step)
-        xi = draws.normal("fields", told.value.shape[1:], step=step).to(told.value)
-        return torch.cat([x, told.fields(self.curves.seen(x), xi)], dim=2)
+        return torch.cat([x, self.curves.fields(x)], dim=2)
 
     def _told(self, z: Float[Tensor, "batch frame channel y x"], t: float) -> Told:
         ratio, n = self.states.schedule.ratio(t), self.states.gaussian.channels
