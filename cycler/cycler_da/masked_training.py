@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedClimate:
-    """States of a system's climate, and the masks through which they are seen."""
+class SeenClimate:
+    """States of a system's climate, and the grids on which they are seen."""
 
     system: Mapping[str, Any]  # kind and options of a numerical system
     seed: int
-    error: float  # of an observation, scaled units
+    error: float  # of an observation, in the units of what is seen
     strides: tuple[int, ...]
     trajectories: int = 24
     states: int = 40  # of one trajectory
@@ -57,6 +57,11 @@ class MaskedClimate:
     def system_spec(self) -> ClimateSpec:
         """The numerical system; raises ConfigError for a kind that cannot be simulated."""
         return climate_system(self.system, where="data.system")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedClimate(SeenClimate):
+    """Scaled states, seen themselves."""
 
 
 def train_masked(
@@ -130,7 +135,7 @@ def rmse_given_observations(
 
 
 def climate_states(
-    data: MaskedClimate, folder: Path, on_message: Callable[[str], None]
+    data: SeenClimate, folder: Path, on_message: Callable[[str], None]
 ) -> Float[Tensor, "sample channel y x"]:
     """The states in their own units, held-out trajectories first; kept in the folder."""
     path, wanted = folder / "states.safetensors", json.dumps([repr(data.system_spec()), repr(data)])

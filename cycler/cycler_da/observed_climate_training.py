@@ -30,7 +30,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.trained import TrainedTransition
 from cycler_da.generative.training import Progress, TrainSettings
 from cycler_da.masked_training import (
-    MaskedClimate,
+    SeenClimate,
     climate_states,
     end_of,
     rmse_given_observations,
@@ -45,46 +45,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObservedClimate:
-    """States of a system's climate, what operators see of them, and the grids on which that is observed."""
+class ObservedClimate(SeenClimate):
+    """States, and what operators see of them."""
 
-    system: Mapping[str, Any]  # kind and options of a numerical system
-    seed: int
     observed: tuple[Mapping[str, Any], ...]  # variable and operator, one for each observed variable
-    error: float  # of an observation, units of the operators
-    strides: tuple[int, ...]
-    trajectories: int = 24
-    states: int = 40  # of one trajectory
-    spacing: int = 4  # model steps between them
-    held_out: int = 4  # trajectories
     form: Literal["augmented", "dual_head"] = "augmented"  # of `masf_two_heads`
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.form not in (AUGMENTED, DUAL_HEAD):
             raise ConfigError(f"data.form is {self.form!r}; valid: {AUGMENTED}, {DUAL_HEAD}")
-        self.climate()
         self.fields()
-
-    def climate(self) -> MaskedClimate:
-        """The states; raises ConfigError as its options do."""
-        return MaskedClimate(
-            system=self.system,
-            seed=self.seed,
-            error=self.error,
-            strides=self.strides,
-            trajectories=self.trajectories,
-            states=self.states,
-            spacing=self.spacing,
-            held_out=self.held_out,
-        )
 
     def fields(self) -> tuple[ObservedField, ...]:
         """The observed fields; raises ConfigError without any, and for two of one variable."""
-        return distinct_fields(self.observed, self.climate().system_spec().layout())
+        return distinct_fields(self.observed, self.system_spec().layout())
 
     def require_network(self, network: NetworkSpec) -> None:
         """Raise ConfigError for a network that does not give a value for every state and observed variable."""
-        expected = len(self.climate().system_spec().layout().channels) + len(self.fields())
+        expected = len(self.system_spec().layout().channels) + len(self.fields())
         got = network.arguments.get("fields")
         if network.kind != "bridge_unet" or got != expected:
             raise ConfigError(
@@ -103,9 +82,9 @@ def train_observed_climate(
     on_message: Callable[[str], None],
 ) -> TrainedTransition:
     """Make the longer states, fit and score; continues what an earlier call left."""
-    climate, fields = data.climate(), data.fields()
-    layout, channels = climate.system_spec().layout(), [field.channel for field in fields]
-    physical, split = climate_states(climate, run_folder, on_message), data.held_out * data.states
+    fields = data.fields()
+    layout, channels = data.system_spec().layout(), [field.channel for field in fields]
+    physical, split = climate_states(data, run_folder, on_message), data.held_out * data.states
     h_scaling, unit = one_unit(fields, physical[split:])
     z = longer_states(scaling.to_scaled(physical), h_scaling.to_scaled(seen_everywhere(fields, physical)), channels)
     z, error, n = z.to(torch.float32), data.error / unit, len(layout.channels)

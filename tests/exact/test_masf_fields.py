@@ -137,7 +137,7 @@ def background(layout) -> Prior:
 
 
 def test_trained_fields_analyse_and_go_on_in_the_next_cycle(trained):
-    layout = trained.data.climate().system_spec().layout()
+    layout = trained.data.system_spec().layout()
     operator = SigmoidSpec(scale=0.5).build(layout)
     spec = MasfTwoHeadsSpec(weights=trained.out, steps=6)
     prior, seen = background(layout), observe(layout, [(0, 4), (8, 8)], operator=operator)
@@ -192,7 +192,7 @@ def test_a_trained_mixture_analyses_as_published_and_goes_on_in_the_next_cycle(t
 
 
 def test_fine_tuning_sees_what_the_operators_see_at_every_cell(trained):
-    layout, fields = trained.data.climate().system_spec().layout(), trained.data.fields()
+    layout, fields = trained.data.system_spec().layout(), trained.data.fields()
     weights = load_observed_bridge(Path(trained.out), form="augmented", layout=layout)
     states = background(layout).background.latest.to(torch.float64)
     longer = scaled_longer(weights, fields, states)
@@ -206,7 +206,7 @@ def test_fine_tuning_sees_what_the_operators_see_at_every_cell(trained):
 
 
 def test_what_the_weights_do_not_know_is_refused(trained):
-    layout = trained.data.climate().system_spec().layout()
+    layout = trained.data.system_spec().layout()
     operator, spec = SigmoidSpec(scale=0.5).build(layout), MasfTwoHeadsSpec(weights=trained.out, steps=2)
     scheme, prior = spec.build(SchemeContext(layout)), background(layout)
     for seen, message in (
