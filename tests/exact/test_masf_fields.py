@@ -161,7 +161,7 @@ def test_trained_fields_analyse_and_go_on_in_the_next_cycle(trained):
 
 
 def test_a_trained_mixture_analyses_as_published_and_goes_on_in_the_next_cycle(trained_mixture):
-    layout = trained_mixture.data.climate().system_spec().layout()
+    layout = trained_mixture.data.system_spec().layout()
     operator = SigmoidSpec(scale=0.5).build(layout)
     spec = MasfTwoHeadsSpec(weights=trained_mixture.out, form="dual_head", steps=80)
     prior, seen = background(layout), observe(layout, [(0, 4), (8, 8)], operator=operator)
@@ -188,7 +188,7 @@ def test_a_trained_mixture_analyses_as_published_and_goes_on_in_the_next_cycle(t
         spec.build(SchemeContext(layout, operators=(CellSpec().build(layout),)))
     other = {**dict(trained_mixture.data.system), "size": 32}
     with pytest.raises(LayoutMismatch):
-        spec.build(SchemeContext(replace(trained_mixture.data, system=other).climate().system_spec().layout()))
+        spec.build(SchemeContext(replace(trained_mixture.data, system=other).system_spec().layout()))
 
 
 def test_fine_tuning_sees_what_the_operators_see_at_every_cell(trained):
@@ -259,7 +259,7 @@ def test_a_network_of_another_shape_is_refused(tmp_path, old, new):
 
 def test_the_released_network_is_near_regression_at_its_end_and_knows_more_than_its_base_before(repository):
     config = read_train_config(repository / "config" / "train" / "kolmogorov_masf_augmented.yaml")
-    system, fields = config.data.climate().system_spec(), config.data.fields()
+    system, fields = config.data.system_spec(), config.data.fields()
     folder = repository / "data" / "weights" / "kolmogorov" / "masf_augmented"
     weights = load_observed_bridge(folder, form="augmented", layout=system.layout())
     states = system.spun_up(Noise(7), members=range(3)).to(torch.float64)
@@ -282,7 +282,7 @@ def test_the_released_network_is_near_regression_at_its_end_and_knows_more_than_
 
 def test_the_released_two_heads_know_more_than_their_base(repository):
     config = read_train_config(repository / "config" / "train" / "kolmogorov_masf_dual_head.yaml")
-    system, fields = config.data.climate().system_spec(), config.data.fields()
+    system, fields = config.data.system_spec(), config.data.fields()
     folder = repository / "data" / "weights" / "kolmogorov" / "masf_dual_head"
     weights = load_observed_bridge(folder, form="dual_head", layout=system.layout())
     z = scaled_longer(weights, fields, system.spun_up(Noise(7), members=range(3)).to(torch.float64))

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 #: Scaled states to their observed fields, scaled, on the whole grid.
 Maps = Callable[["Tensor"], "Tensor"]
-#: Added to S before it is inverted, as a part of its size; and the least size, for forecasts without error.
-_RIDGE, _LEAST = 1e-3, 1e-12
+#: Added to S before it is inverted, as a part of the size of the largest shell: without it rounding in waves that carry
+#: next to nothing, whitened, is pulled back a thousandfold and more. And the least size, for forecasts without error.
+_RIDGE, _LEAST = 3e-3, 1e-12
 #: States are held within so many deviations before a step: a polynomial of what no climate has may overflow.
 _FAR = 10.0
 #: Most mean square of what is pulled back, in that of the surprise.
@@ -167,5 +168,5 @@ def _held(pulled: Float[Tensor, "batch n y x"], surprise: Float[Tensor, "batch n
 
 
 def _inverse(spread: Float[Tensor, "shell n n"]) -> Float[Tensor, "shell n n"]:
-    size = spread.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None].clamp(min=_LEAST)
-    return torch.linalg.inv(spread / size + _RIDGE * torch.eye(spread.shape[-1], dtype=spread.dtype)) / size
+    largest = spread.diagonal(dim1=1, dim2=2).mean(dim=1).max().clamp(min=_LEAST)
+    return torch.linalg.inv(spread + _RIDGE * largest * torch.eye(spread.shape[-1], dtype=spread.dtype))

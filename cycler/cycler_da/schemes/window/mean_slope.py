@@ -101,11 +101,12 @@ class LinearPosterior:
         # Else s is from draws of the posterior about its mean, the same for every state and step.
         generator = torch.Generator().manual_seed(0)
         like = clean.new_zeros((PROBES, *clean.shape[1:]))
-        apart = left.colored(torch.randn(like.shape, generator=generator).to(like))
+        before = left.colored(torch.randn(like.shape, generator=generator).to(like))
         variance, slope = measurement.error_variance, measurement.slope(like)
         error = variance.sqrt() * torch.randn(PROBES, len(variance), generator=generator, dtype=torch.float64)
-        apart = apart + given.moved(error - slope.forward(apart), like, slope, eased)
-        return at, apart.to(torch.float64).square().mean(dim=(0, -2, -1)).sqrt()
+        after = before + given.moved(error - slope.forward(before), like, slope, eased)
+        # What a few draws have of the deviation before is known: their part that is left counts.
+        return at, left.std(like) * _deviation(after) / _deviation(before).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,11 @@ def line_part(
     density = torch.zeros(std.shape[1], dtype=torch.float64).index_add(0, places // size % std.shape[1], told)
     variance = part.error_variance + left
     return LinePart(part.frame, part.cells, part.values, variance, value, mean, rise / width, density)
+
+
+def _deviation(draws: Float[Tensor, "draw frame channel y x"]) -> Float[Tensor, "frame channel"]:
+    """Of draws about zero, over all cells."""
+    return draws.to(torch.float64).square().mean(dim=(0, -2, -1)).sqrt()
 
 
 @lru_cache(maxsize=1)

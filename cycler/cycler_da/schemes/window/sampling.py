@@ -3,7 +3,8 @@
 Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 8 to 32
 steps do what 256 do. With a guess (`start: background`) they begin at r = 0.3, from the guess with that much noise:
 right where its error is far smaller than that, and the flow that carried it there is not lost. The answer is the last
-denoised estimate. Members are keyed by their ids, so that a window is the same whatever batch it is drawn in.
+denoised estimate. Members are keyed by their ids, so that a window is the same whatever batch it is drawn in, but for
+what the solver of the likelihood leaves (`SOLVED`).
 """
 
 from __future__ import annotations
