@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cycler_da.bench.turbulence import soad_published
+from cycler_da.bench.turbulence import soad_observations, soad_published
 from cycler_da.bench.turbulence.soad_grid import PRINTED, cells_of
 from cycler_da.bench.turbulence.soad_settings import FULL, WEIGHTS, methods, trivial
 from cycler_da.bench.turbulence.soad_settings_cases import (
@@ -45,6 +45,35 @@ def test_a_sensor_sees_the_same_cells_in_every_second_frame_with_its_error():
     assert float((values - clean).std()) == pytest.approx(ERROR, rel=4 / math.sqrt(2 * len(values)))
     z = states[0, 0].flatten() / STD[0]
     assert float(clean[:256].abs().max()) <= math.atan(3.0001 * float(z.abs().max()))  # the scale is rounded
+
+
+def test_even_cells_are_every_fourth_one():
+    case = soad_observations.cases_of("II")[4]
+    positions = observe(case, truth(), Noise(1))[0].batches[0].where.position
+    rows = np.unique(positions[:, 0].numpy())
+    assert len(positions) == 256 and len(rows) == 16
+    np.testing.assert_allclose(np.diff(rows), 4 * LAYOUT.grid.axes[0].spacing)
+
+
+def test_errors_of_other_laws_have_the_same_variance_and_are_others():
+    cases = soad_observations.cases_of("II")
+    usual, others, states = cases[0], cases[5:], truth()
+    clean = torch.cat([some.hx(states[f : f + 1])[0] for f, some in enumerate(observe(usual, states, Noise(1)))])
+    kurtosis = {}
+    for case in others:
+        every = [some for f in range(40) for some in observe(case, states, Noise(1, f))]
+        error = (torch.cat([some.values for some in every]).view(40, -1) - clean).flatten() / ERROR
+        assert float(error.var()) == pytest.approx(1.0, rel=0.05)
+        kurtosis[case.law.name] = float((error**4).mean()) - 3.0
+    assert kurtosis["laplace"] > 2.0 and kurtosis["uniform"] < -1.0 and kurtosis["lognormal"] > 3.0
+
+
+def test_cases_of_observations_differ_from_the_usual_one_in_one_thing_each():
+    labels = [case.label for case in soad_observations.cases_of("I")]
+    assert len(set(labels)) == len(labels) == 8
+    assert labels[-1] == "I: arctan, 6.25 % of cells, every 2 days, lognormal 0.5 errors"
+    with pytest.raises(ValueError, match="no stride"):
+        Case("I", ("arctan",), 0.3, 2, is_even=True).cells("arctan", Noise(1))
 
 
 def test_all_windows_are_seen_at_the_same_places():

@@ -4,15 +4,17 @@
     setting II    no background
     setting III   no background, several sensors at once
 
-Nine daily frames. A random part of the cells, the same in all windows, frames and channels of a sensor, in every n-th
-frame: so windows are one batch.
-Sensors act on states in climatological standard deviations, errors are 0.1 in the units of the sensor: arctan(3 x),
+Nine daily frames. A part of the cells, random or even, the same in all windows, frames and channels of a sensor, in
+every n-th frame: so windows are one batch.
+Sensors act on states in climatological standard deviations, errors are 0.1 in the units of the sensor, and Gaussian
+unless a case has another law: arctan(3 x),
 1.5 sin(3 x), and "vorticity to velocity" as published (`obs.layer_velocity`).
 Source: SOAD, arXiv:2407.21314, section 4; there 256 x 256, coarsened from a run with 512 x 512.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,18 +23,20 @@ import torch
 
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, ObservationOperator, Observations
+from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.obs.layer_velocity import PublishedVelocitySpec
 from cycler_da.obs.nonlinear import ArctanSpec, SineSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
     from torch import Tensor
 
 START, FRAMES, ERROR = np.datetime64("2020-01-01T00:00:00", "s"), 9, 0.1
 #: Climatological standard deviations of q1 and q2, s-1, and a third of them as the trained operators have it.
 STD, THIRD = (8.2e-6, 1.06e-6), (2.7333e-6, 3.5333e-7)
 LAYOUT = TwoLayerQGSpec().layout()
+CELLS = math.prod(LAYOUT.grid.shape)
 TIMES = START + LAYOUT.step * np.arange(FRAMES)
 
 
@@ -44,6 +48,8 @@ class Case:
     sensors: tuple[str, ...]
     part: float
     interval: int
+    is_even: bool = False  # every n-th cell along both axes in place of a random part
+    law: ErrorLaw = GAUSSIAN
 
     @property
     def has_background(self) -> bool:
@@ -59,7 +65,19 @@ class Case:
     def label(self) -> str:
         """Name in the table."""
         often = "every day" if self.interval == 1 else f"every {self.interval} days"
-        return f"{self.setting}: {' + '.join(self.sensors)}, {100 * self.part:g} % of cells, {often}"
+        cells = "an even " if self.is_even else ""
+        law = "" if self.law == GAUSSIAN else f", {self.law.words} errors"
+        return f"{self.setting}: {' + '.join(self.sensors)}, {cells}{100 * self.part:g} % of cells, {often}{law}"
+
+    def cells(self, sensor: str, noise: Noise) -> Int[np.ndarray, "seen"]:
+        """Flat cells that a sensor sees, sorted; raises ValueError for an even part that is not 1 / n^2."""
+        if not self.is_even:
+            drawn = Noise(noise.seed).generator(f"{sensor}.cells").permutation(CELLS)[: int(self.part * CELLS)]
+            return np.sort(drawn)
+        stride = round(self.part**-0.5)
+        if stride**-2 != self.part:
+            raise ValueError(f"a part of {self.part} has no stride")
+        return np.arange(CELLS).reshape(LAYOUT.grid.shape)[::stride, ::stride].ravel()
 
 
 CASES = (
@@ -86,12 +104,12 @@ def observe(case: Case, truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> li
     """Observations of every frame, possibly none."""
     found: list[list[ObsBatch]] = [[] for _ in range(FRAMES)]
     for sensor in case.sensors:
-        cells = Noise(noise.seed).generator(f"{sensor}.cells").permutation(64 * 64)[: int(case.part * 64 * 64)]
+        cells = case.cells(sensor, noise)
         for i, (operator, channels) in enumerate(operators(sensor)):
-            where = _where(np.sort(cells), channels)
+            where = _where(cells, channels)
             for frame in range(0, FRAMES, case.interval):
                 clean = operator(truth[frame : frame + 1], where, LAYOUT)[0]
-                xi = noise.shared_normal(f"{sensor}.{i}", clean.shape, step=frame, dtype=torch.float64)
+                xi = _errors(case.law, noise, f"{sensor}.{i}", len(clean), frame)
                 found[frame].append(_batch(f"{sensor}{i}", operator, where, clean + ERROR * xi, TIMES[frame]))
     return [Observations(tuple(batches), LAYOUT) for batches in found]
 
@@ -119,6 +137,13 @@ def scaled_to_physical(z: Float[Tensor, "*any 2 y x"]) -> Float[Tensor, "*any 2 
 def physical_to_scaled(x: Float[Tensor, "*any 2 y x"]) -> Float[Tensor, "*any 2 y x"]:
     """s-1 to climatological standard deviations."""
     return x / torch.tensor(STD, dtype=x.dtype)[:, None, None]
+
+
+def _errors(law: ErrorLaw, noise: Noise, stream: str, n: int, frame: int) -> Float[Tensor, "obs"]:
+    """Errors of variance 1."""
+    if law == GAUSSIAN:
+        return noise.shared_normal(stream, (n,), step=frame, dtype=torch.float64)
+    return torch.from_numpy(law.draw(noise.generator(f"{stream}.{law.words}", step=frame), n))
 
 
 def _where(cells: np.ndarray, channels: tuple[int, ...]) -> Locations:
