@@ -135,9 +135,10 @@ def reference(spec, w, *, n_steps):
     return waves, state
 
 
-def test_energy_and_enstrophy_change_as_their_budgets_say():
-    spec = replace(SPEC, reynolds=100.0)
-    solver, x, h = build(replace(spec, time_step=1e-3)), eddies(), 1e-3
+@pytest.mark.parametrize(("size", "reynolds"), [(32, 100.0), (64, 1000.0), (128, 2000.0), (512, 2000.0)])
+def test_energy_and_enstrophy_change_as_their_budgets_say(size, reynolds):
+    spec, h = replace(SPEC, size=size, reynolds=reynolds, time_step=1e-3), 1e-3
+    solver, x = build(spec), eddies(spec, n_states=1)
     middle, after = solver.run(x, 1), solver.run(x, 2)
     change = (energy_and_enstrophy(solver, after) - energy_and_enstrophy(solver, x)) / (2 * h)
     w, force = solver.vorticity(middle), solver.forcing()[None]
@@ -173,6 +174,29 @@ def test_settings_that_cannot_be_right_are_refused():
             KolmogorovSpec(**options)
     with pytest.raises(ConfigError, match="no years"):
         SPEC.spun_up(Noise(1), members=[0], years=1.0)
+
+
+@pytest.mark.parametrize(
+    ("size", "reynolds"), [(64, 1000.0), (128, 2000.0), pytest.param(512, 2000.0, marks=pytest.mark.slow)]
+)
+def test_a_model_step_at_its_own_time_step_has_converged(size, reynolds):
+    """Of eddies that every grid resolves, half of the step changes next to nothing."""
+    spec = KolmogorovSpec(size=size, reynolds=reynolds, step="6min")  # 0.1 time units
+    x = eddies(spec, n_states=1)
+    whole, half = (build(replace(spec, time_step=spec.seconds_per_step / n)).step(x) for n in (1, 2))
+    assert float((whole - half).abs().max()) < 1e-4
+
+
+def test_finer_grids_agree_with_coarse_ones_as_long_as_all_waves_are_resolved():
+    ends = {}
+    modes = torch.fft.rfft2(eddies(replace(SPEC, size=64), n_states=1))
+    for size in (128, 256):
+        fine = torch.zeros(1, 2, size, size // 2 + 1, dtype=modes.dtype)
+        fine[..., :32, :32], fine[..., -32:, :32] = modes[..., :32, :32], modes[..., -32:, :32]
+        x = torch.fft.irfft2(fine * (size / 64) ** 2, s=(size, size))
+        spec = KolmogorovSpec(size=size, reynolds=2000.0, time_step=0.01, step="6min")
+        ends[size] = build(spec).step(x)[..., :: size // 64, :: size // 64]
+    torch.testing.assert_close(ends[256], ends[128], rtol=0, atol=1e-5)
 
 
 @pytest.mark.slow
