@@ -49,10 +49,15 @@ def setting(repository, monkeypatch, scheme, *more):
     return load_setting(repository / "config/experiments/qg_sda.yaml", [chains, *more])
 
 
-@pytest.mark.parametrize("kind", ["sda", "pdediff", "soad"])
-def test_window_weights_serve_the_scheme_and_say_how_long_windows_are(repository, monkeypatch, weights, kind):
+@pytest.mark.parametrize(("kind", "longest"), [("sda", 5), ("pdediff", None), ("soad", 5)])
+def test_window_weights_serve_the_scheme_and_say_how_long_windows_are(repository, monkeypatch, weights, kind, longest):
     (chain,) = setting(repository, monkeypatch, f"{{kind: {kind}, weights: {weights}}}").chains
-    assert (chain.scheme.needs.window, chain.scheme.needs.longest_window) == (3, 5)
+    assert (chain.scheme.needs.window, chain.scheme.needs.longest_window) == (3, longest)
+
+
+def test_pdediff_goes_on_for_as_long_as_a_cycle_lasts(repository, monkeypatch, weights):
+    (chain,) = setting(repository, monkeypatch, f"{{kind: pdediff, weights: {weights}}}", "cycles.every=960h").chains
+    assert chain.scheme.needs.longest_window is None
 
 
 def test_a_smoother_in_a_window_of_one_step_is_refused(repository, monkeypatch, weights):

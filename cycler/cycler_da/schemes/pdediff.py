@@ -98,7 +98,7 @@ class PdediffSpec(Spec):
             raise ConfigError(
                 f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.seen} frames of a window"
             )
-        return Pdediff(self, known, window_needs(known))
+        return Pdediff(self, known, window_needs(known, is_continued=True))
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Pdediff:
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
-        window = window_of(prior, self.known, background_error=None, scheme="pdediff")
+        window = window_of(prior, self.known, self.needs, background_error=None, scheme="pdediff")
         assert prior.previous is not None
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         first = self.known.scaling.to_scaled(prior.previous.latest.to(torch.float64)).to(dtype)

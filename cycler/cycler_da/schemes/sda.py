@@ -120,7 +120,7 @@ class Sda:
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
-        window = window_of(prior, self.known, background_error=self.settings.background_error, scheme="sda")
+        window = window_of(prior, self.known, self.needs, background_error=self.settings.background_error, scheme="sda")
         shape = (window.n_frames, *prior.background.layout.state_shape)
         parts = [
             part

@@ -236,7 +236,9 @@ class Soad:
         """
         if len(observations) == 0:
             return keep_background(prior, carry=carry)
-        window = window_of(prior, self.known, background_error=self.settings.background_error, scheme="soad")
+        window = window_of(
+            prior, self.known, self.needs, background_error=self.settings.background_error, scheme="soad"
+        )
         used = self.augmented.fields_of(observations)
         n_states = self.known.n_states
         shape = (window.n_frames, n_states + len(used), *prior.background.layout.grid.shape)

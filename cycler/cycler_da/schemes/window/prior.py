@@ -55,15 +55,15 @@ def read_prior(
     return WindowPrior(lags, covariance.scaling, len(context.layout.channels), frames=2)
 
 
-def window_needs(prior: WindowPrior) -> Needs:
-    """What a scheme with this prior cannot do without."""
+def window_needs(prior: WindowPrior, *, is_continued: bool = False) -> Needs:
+    """What a scheme with this prior cannot do without; `is_continued`: it goes on from window to window."""
     return Needs(
         previous=True,
         gradient=True,
         n_members=2,
         own_times=True,
         window=prior.frames,
-        longest_window=prior.longest,
+        longest_window=None if is_continued else prior.longest,
     )
 
 
@@ -81,17 +81,16 @@ class Window:
         return len(self.times)
 
 
-def window_of(prior: Prior, known: WindowPrior, *, background_error: float | None, scheme: str) -> Window:
+def window_of(prior: Prior, known: WindowPrior, needs: Needs, *, background_error: float | None, scheme: str) -> Window:
     """The window of a cycle; raises AnalysisFailed without a previous analysis or with too few or too many frames."""
     if prior.previous is None:
         raise AnalysisFailed(f"{scheme}: needs the previous analysis, where its window begins, and got none")
     first, last, step = prior.previous.valid_time, prior.background.valid_time, prior.background.layout.step
     n_frames = int((last - first) / step) + 1
-    if not known.frames <= n_frames <= known.longest:
-        raise AnalysisFailed(
-            f"{scheme}: the window has {n_frames} frames from {first} to {last}; expected {known.frames} to "
-            f"{known.longest}"
-        )
+    most = needs.longest_window
+    if n_frames < known.frames or (most is not None and n_frames > most):
+        expected = f"{known.frames} or more" if most is None else f"{known.frames} to {most}"
+        raise AnalysisFailed(f"{scheme}: the window has {n_frames} frames from {first} to {last}; expected {expected}")
     states = known.scaling.to_scaled(prior.previous.latest.to(torch.float64))
     if background_error is None:
         variance = states.var(dim=0).mean(dim=(-2, -1)).clamp(min=LEAST_STD**2)
