@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, TypeVar
@@ -121,7 +122,13 @@ def _require_plain(key: str, value: object, annotation: Any, where: str) -> None
     kinds = {kind for some in types for kind in some}
     is_kind = type(value) in kinds if isinstance(value, bool) else isinstance(value, tuple(kinds))
     if not is_kind or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{where}: {key} is {value!r}; expected {' or '.join(words)}")
+        raise ConfigError(f"{where}: {key} is {value!r}; expected {' or '.join(words)}{_hint(value)}")
+
+
+def _hint(value: object) -> str:
+    """What to do about text that is meant as a number."""
+    is_meant = isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) is not None
+    return ". YAML takes 1e-3 for text: write 1.0e-3" if is_meant else ""
 
 
 def _full_name(spec: type) -> str:
