@@ -18,6 +18,12 @@ import numpy as np
 
 from cycler_da.errors import ConfigError, LayoutMismatch
 
+#: What to do where weights do not fit.
+TRAIN_FOR_THIS = (
+    "Weights serve the grid, the variables and the step that they were trained for: set `system` (and the systems of "
+    "nature, start and forecast) back to these, or train weights for this one (`cycler train`, data.system)"
+)
+
 
 @dataclass(frozen=True)
 class Variable:
@@ -121,17 +127,17 @@ class Layout:
         text = json.dumps(self.describe(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def require_same(self, other: Layout, *, what: str) -> None:
-        """Raise LayoutMismatch, naming the first difference, unless `other` is this layout."""
-        _require_equal(self.describe(), other.describe(), what=what)
+    def require_same(self, other: Layout, *, what: str, advice: str = "") -> None:
+        """Raise LayoutMismatch, naming the first difference and what to do, unless `other` is this layout."""
+        _require_equal(self.describe(), other.describe(), what=what, advice=advice)
 
-    def require_same_kind(self, other: Layout, *, what: str) -> None:
+    def require_same_kind(self, other: Layout, *, what: str, advice: str = "") -> None:
         """Raise LayoutMismatch unless `other` has the same variables (names, units), spacing and step.
 
         Size, origin, map and texts may differ: what holds for one patch of a map holds for another. For
         models that do not depend on the size of the grid.
         """
-        _require_equal(self._kind(), other._kind(), what=what)
+        _require_equal(self._kind(), other._kind(), what=what, advice=advice)
 
     def _kind(self) -> dict[str, Any]:
         full = self.describe()
@@ -153,13 +159,12 @@ def layout_from_description(description: Mapping[str, Any]) -> Layout:
     )
 
 
-def _require_equal(mine: Mapping[str, Any], theirs: Mapping[str, Any], *, what: str) -> None:
+def _require_equal(mine: Mapping[str, Any], theirs: Mapping[str, Any], *, what: str, advice: str) -> None:
     expected, got = _flatten(mine), _flatten(theirs)
     for key in sorted(expected.keys() | got.keys()):
         if expected.get(key) != got.get(key):
-            raise LayoutMismatch(
-                f"layout of {what} differs at {key}: got {got.get(key)!r}, expected {expected.get(key)!r}"
-            )
+            text = f"layout of {what} differs at {key}: got {got.get(key)!r}, expected {expected.get(key)!r}"
+            raise LayoutMismatch(f"{text}. {advice}" if advice else text)
 
 
 def _plain(value: Any) -> Any:

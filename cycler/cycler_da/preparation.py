@@ -19,6 +19,11 @@ from cycler_da.times import time_stamp
 
 Say = Callable[[str], None]
 
+_ANOTHER_RUN = (
+    "Give nature.system and system the same size and step; a run of another one stands at that path already: name "
+    "another nature.path, or make it again with `cycler nature CONFIG --force`"
+)
+
 
 def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> Nature | None:
     """Open the nature run, after making it when it is simulated and missing."""
@@ -29,7 +34,7 @@ def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> N
         say(f"making nature run {spec.path}: spin-up, then {spec.steps} steps")
         spec.make()
     nature: Nature = spec.build()  # type: ignore[attr-defined]
-    setting.layout.require_same(nature.layout, what="the nature run")
+    setting.layout.require_same(nature.layout, what="the nature run", advice=_ANOTHER_RUN)
     return nature
 
 

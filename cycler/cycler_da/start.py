@@ -147,7 +147,9 @@ class ClimateSpec(Spec):
     def ensemble(self, wanted: StartRequest) -> Ensemble:
         """Spin up every member; raises LayoutMismatch for a system with other states than the experiment's."""
         system, members = climate_system(self.system, where="start.system"), tuple(range(wanted.members))
-        wanted.control.physical.require_same(system.layout(), what="start climate")
+        wanted.control.physical.require_same(
+            system.layout(), what="start climate", advice="Give start.system and system the same size and step"
+        )
         dynamics, frames = system.build(), [system.spun_up(wanted.noise, members=members)]
         for step in range(1, wanted.history):
             frames.append(noisy_step(dynamics, frames[-1], wanted.noise, members=members, step=step))

@@ -17,6 +17,12 @@ from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register, spec_of_block
 from cycler_da.systems.base import Dynamics, noisy_step
 
+#: What to do where the model steps other states than the experiment's.
+_SAME_STATES = (
+    "A forecast model steps the states of the experiment: give forecast.system, system, nature.system and start.system "
+    "the same size and step. Weights serve the size and step of their training alone"
+)
+
 
 @register("forecast", "numerical")
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class NumericalSpec(Spec):
         if not hasattr(spec, "build"):
             raise ConfigError(f"system {layout.system!r} has no numerical model to forecast with")
         dynamics = spec.build(device=device)
-        layout.require_same(dynamics.layout, what="forecast.system")
+        layout.require_same(dynamics.layout, what="forecast.system", advice=_SAME_STATES)
         return NumericalForecast(layout, dynamics, hashlib.sha256(repr(spec).encode()).hexdigest()[:16])
 
 

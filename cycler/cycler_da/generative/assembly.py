@@ -42,7 +42,7 @@ from cycler_da.generative.prediction import LearnedTransition
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.transition import Transition
 from cycler_da.generative.wave_covariance import wave_covariance
-from cycler_da.layout import Layout
+from cycler_da.layout import TRAIN_FOR_THIS, Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,14 +96,14 @@ def _waves(parts: Parts, *, early: float = 0.0) -> Transition:
 
 
 def _on_torus(parts: Parts, covariance: Covariance, climatology: Covariance) -> Transition:
-    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
+    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}", advice=TRAIN_FOR_THIS)
     return Transition(parts.network, parts.scaling, covariance, climatology=climatology, history=parts.history)
 
 
 def _dense(
     parts: Parts, *, denoiser: Mapping[str, Any] | None = None, conditioning: Mapping[str, Any] | None = None
 ) -> DenseTransition | ConditionedTransition:
-    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}")
+    parts.layout.require_same(parts.trained_on, what=f"weights {parts.source}", advice=TRAIN_FOR_THIS)
     channels = len(parts.layout.channels)
     mean = parts.measured["climatology.mean"].reshape(channels, -1).mean(dim=1)
     climatology = StateClimatology(mean, FullCovariance(parts.measured["climatology.covariance"]))
@@ -144,7 +144,7 @@ def _denoiser(parts: Parts, spec: NetworkSpec) -> NetworkDenoiser:
 def _advected(
     parts: Parts, *, spread: Mapping[str, float], limits: Mapping[str, float], flow: Mapping[str, Any]
 ) -> AdvectedTransition:
-    parts.layout.require_same_kind(parts.trained_on, what=f"weights {parts.source}")
+    parts.layout.require_same_kind(parts.trained_on, what=f"weights {parts.source}", advice=TRAIN_FOR_THIS)
     return AdvectedTransition(
         MeanAndSpread(parts.network, parts.scaling, SpreadHead(**spread)),
         _correlation(parts, "correlation.parts", reach=REACH),

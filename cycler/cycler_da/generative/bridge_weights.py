@@ -12,7 +12,7 @@ from cycler_da.generative.bridge_denoiser import NetworkDenoiser
 from cycler_da.generative.covariance import Covariance, spectral_from_blocks
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
-from cycler_da.layout import Layout
+from cycler_da.layout import TRAIN_FOR_THIS, Layout
 
 #: Kind of `transition` in the card of such weights.
 TRANSITION = "mask_bridge"
@@ -38,7 +38,7 @@ def load_bridge(folder: Path, *, layout: Layout, sha256: str | None = None) -> B
             f"weights {folder} are a transition of kind {kind!r}; masf needs a denoiser of kind {TRANSITION!r}, which "
             "`cycler train` makes from data.kind masked_climate"
         )
-    layout.require_same(card.layout, what=f"weights {folder}")
+    layout.require_same(card.layout, what=f"weights {folder}", advice=TRAIN_FOR_THIS)
     covariance = spectral_from_blocks(torch.complex(measured["climatology.real"], measured["climatology.imag"]))
     error = float(card.transition["error"])
     return BridgeWeights(NetworkDenoiser(network), card.scaling, covariance, error, str(folder))

@@ -31,7 +31,7 @@ from cycler_da.generative.mixed_denoiser import MixedDenoiser
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
 from cycler_da.generative.wiener_heads import WienerHeads
-from cycler_da.layout import Layout
+from cycler_da.layout import TRAIN_FOR_THIS, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -75,7 +75,7 @@ def load_observed_bridge(
             f"weights {folder} are of the form {found}; got form {form!r}. Set form: {found}, or train weights with "
             f"data.form: {form}"
         )
-    layout.require_same(card.layout, what=f"weights {folder}")
+    layout.require_same(card.layout, what=f"weights {folder}", advice=TRAIN_FOR_THIS)
     covariance = spectral_from_blocks(torch.complex(measured["climatology.real"], measured["climatology.imag"]))
     channels = [layout.channels.index(block["variable"]) for block in own["observed"]]
     noise_std = float(own["error"]) / float(own["unit"])

@@ -12,7 +12,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.two_head_denoiser import TwoHeadDenoiser, Unexplained
 from cycler_da.generative.two_heads import pair_of_covariance
 from cycler_da.generative.weights import load_parts
-from cycler_da.layout import Layout
+from cycler_da.layout import TRAIN_FOR_THIS, Layout
 
 #: Kind of `transition` in the card of such weights.
 TRANSITION = "two_heads"
@@ -46,7 +46,7 @@ def load_heads(folder: Path, *, form: str, layout: Layout, sha256: str | None = 
             f"weights {folder} are of kind {found[0]!r}, form {found[1]!r}; this scheme needs kind {TRANSITION!r}, "
             f"form {form!r}, which `cycler train` makes from data.kind observed_states with form: {form}"
         )
-    layout.require_same(replace(card.layout, step=layout.step), what=f"weights {folder}")
+    layout.require_same(replace(card.layout, step=layout.step), what=f"weights {folder}", advice=TRAIN_FOR_THIS)
     pair = pair_of_covariance(measured[MEAN], measured[COVARIANCE])
     return TwoHeadWeights(
         model=TwoHeadDenoiser(network, pair, layout.state_shape).eval(),

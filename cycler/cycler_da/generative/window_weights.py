@@ -27,7 +27,7 @@ from cycler_da.generative.networks.spectral import QuadraticSpectralNet
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
 from cycler_da.generative.window_smoother import WindowSmoother
-from cycler_da.layout import Layout
+from cycler_da.layout import TRAIN_FOR_THIS, Layout
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -129,7 +129,7 @@ def load_window(folder: Path, *, layout: Layout, sha256: str | None = None) -> W
             f"weights {folder} are of kind {card.transition.get('kind')!r}; window schemes (sda, pdediff, soad) need "
             "weights of kind 'window', such as data/weights/two_layer_qg/window"
         )
-    layout.require_same(card.layout, what=f"weights {folder}")
+    layout.require_same(card.layout, what=f"weights {folder}", advice=TRAIN_FOR_THIS)
     own = card.transition
     return WindowPrior(
         lags=unpack_lags(measured[GAMMA], layout.grid.shape[-2], mirror=bool(own["mirror"])),
