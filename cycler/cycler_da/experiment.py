@@ -89,6 +89,7 @@ class Experiment:
         for chain in self.setting.chains:
             made_again = self.pending(chain.name) if self._force else ()
             require_same_origin(self.setting, chain, self.store(chain.name), made_again=set(made_again))
+        self._tell_notes()
         self._nature = open_or_make_nature(self.setting, say)
         for stream in self.setting.streams:
             if stream.network is not None:
@@ -96,7 +97,15 @@ class Experiment:
             elif any(self.pending(chain) for chain in self.chains):
                 self._require_folder(stream)
         require_space(self.setting.root, self._expected_bytes())
-        _write_text(self.folder / CONFIG, yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
+        notes = "".join(f"# note: {note}\n" for note in self.setting.notes)
+        _write_text(self.folder / CONFIG, notes + yaml.safe_dump(self.setting.config.resolved(), sort_keys=False))
+
+    def _tell_notes(self) -> None:
+        """Log what `cycler check` notes; a service says it before its first cycle alone, not with every look."""
+        if self._is_served and any(self.store(chain).latest() is not None for chain in self.chains):
+            return
+        for note in self.setting.notes:
+            log.warning("event=other_physics text=%s", note)
 
     def _require_folder(self, stream: Stream) -> None:
         try:

@@ -111,13 +111,13 @@ class SimulatedNatureSpec(Spec):
     system: dict[str, Any] = field(default_factory=lambda: {"kind": "two_layer_qg"})
 
     def __post_init__(self) -> None:
-        self._spec()  # a system that cannot be built is found when the config is read
+        self.system_spec()  # a system that cannot be built is found when the config is read
 
     def build(self) -> TriedNature:
         """Open the run; raises MissingInput when it has not been made, DataError when it is another run."""
         if not Path(self.path).is_file():
             raise MissingInput(f"nature run {self.path} does not exist; make it with `cycler nature CONFIG`")
-        nature = open_tried(Path(self.path), layout=self._spec().layout())
+        nature = open_tried(Path(self.path), layout=self.system_spec().layout())
         first, last = parse_time(self.start), self.valid_times()[-1]
         if nature.valid_times[0] > first or nature.valid_times[-1] < last:
             raise MissingInput(
@@ -128,11 +128,11 @@ class SimulatedNatureSpec(Spec):
 
     def valid_times(self) -> np.ndarray:
         """Times of the run."""
-        return parse_time(self.start) + self._spec().layout().step * np.arange(self.steps + 1)
+        return parse_time(self.start) + self.system_spec().layout().step * np.arange(self.steps + 1)
 
     def make(self, on_step: Callable[[int, int], None] = lambda done, total: None) -> Path:
         """Run the system and write the file, atomically and frame by frame."""
-        spec, path = self._spec(), Path(self.path)
+        spec, path = self.system_spec(), Path(self.path)
         solver, noise = spec.build(dtype=torch.float64), Noise(self.seed)
         # The climate is that of the released models' training: same solver, same time step, another seed.
         start = spec.spun_up(noise, members=[0], years=self.spin_up_years).to(torch.float64)
@@ -154,5 +154,6 @@ class SimulatedNatureSpec(Spec):
     def _spin_up(self) -> dict[str, float]:
         return {} if self.spin_up_years is None else {"spin_up_years": self.spin_up_years}
 
-    def _spec(self) -> ClimateSpec:
+    def system_spec(self) -> ClimateSpec:
+        """Settings of the system; raises ConfigError for one that cannot be run from its climate."""
         return climate_system({"kind": "two_layer_qg", **self.system}, where="nature.system")

@@ -26,6 +26,7 @@ from cycler_da.obs.base import ObservationOperator
 from cycler_da.obs.error_laws import GAUSSIAN, ErrorLaw
 from cycler_da.obs.qc_settings import QCSettings
 from cycler_da.obs.seen_stream import SeenStream
+from cycler_da.physics_checks import check_physics
 from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
@@ -95,6 +96,7 @@ class Setting:
     valid_times: np.ndarray
     window_length: np.timedelta64
     frame_step: np.timedelta64 | None = None  # between frames of a window; None: its end alone
+    notes: tuple[str, ...] = ()  # models of another physics than the truth
 
     def __post_init__(self) -> None:
         every = self.valid_times[1] - self.valid_times[0]
@@ -188,6 +190,7 @@ def build_setting(config: ExperimentConfig) -> Setting:
         valid_times=config.valid_times(),
         window_length=window,
         frame_step=frame_step,
+        notes=check_physics(config, system, nature),
     )
 
 

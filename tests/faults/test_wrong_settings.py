@@ -83,6 +83,16 @@ def test_weights_for_another_grid_are_refused_by_name(drill: tiny.Drill) -> None
     assert f"layout of weights {drill.system.folder / 'weights'} differs at axes[0]" in result.output
 
 
+def test_weights_of_another_physics_are_refused_with_both_values(drill: tiny.Drill) -> None:
+    weights = _weights(drill)
+    trained = "data: {system: {kind: two_layer_qg, size: 16, beta: 3.0e-11}}"
+    _edit_card(weights, lambda card: card["training"].update(config=trained))
+    result = drill.run(f"forecast.weights={weights}")
+    _nothing_ran(drill, result)
+    assert f"weights {weights} know another physics" in result.output
+    assert "beta: trained with 3e-11, system has 1.5e-11" in result.output
+
+
 def test_other_weights_do_not_continue_a_chain(drill: tiny.Drill, undisturbed: tiny.Hashes) -> None:
     """The config says the same, the folder of weights holds others."""
     weights = _weights(drill)

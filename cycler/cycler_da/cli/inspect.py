@@ -26,6 +26,8 @@ def check(config: ConfigPath, overrides: Overrides = None) -> None:
         typer.echo(f"# sha256 {setting.config.digest}")
         for chain in setting.chains:
             typer.echo(f"# chain {chain.name}: scheme {chain.scheme_kind}, model {chain.model.digest}")
+        for note in setting.notes:
+            typer.echo(f"# note: {note}")
 
 
 def status(root: RootPath, as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False) -> None:

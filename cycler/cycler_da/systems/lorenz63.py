@@ -11,13 +11,14 @@ unit and neither has time: `unit` says which duration one time unit stands for (
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from cycler_da.errors import ConfigError
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.registry import Spec, register
+from cycler_da.systems.physics import options_without
 from cycler_da.systems.runge_kutta import OrdinaryDynamics, count_time_steps
 from cycler_da.times import parse_duration
 
@@ -49,6 +50,10 @@ class Lorenz63Spec(Spec):
         if self.process_noise < 0:
             raise ConfigError(f"system lorenz63: process_noise is {self.process_noise}; expected 0 or more")
         count_time_steps(self.step, unit=self.unit, time_step=self.time_step, system="lorenz63")
+
+    def physics(self) -> dict[str, Any]:
+        """Options that decide climate and steps; the time step of the solver is none."""
+        return options_without(self, "time_step")
 
     def layout(self) -> Layout:
         """Layout of the state, `(3, 1)`."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,6 +22,7 @@ from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 from cycler_da.systems.base import noisy_step
+from cycler_da.systems.physics import options_without
 from cycler_da.systems.runge_kutta import OrdinaryDynamics, count_time_steps
 from cycler_da.times import parse_duration
 
@@ -53,6 +54,10 @@ class Lorenz96Spec(Spec):
         if self.process_noise < 0:
             raise ConfigError(f"system lorenz96: process_noise is {self.process_noise}; expected 0 or more")
         count_time_steps(self.step, unit=self.unit, time_step=self.time_step, system="lorenz96")
+
+    def physics(self) -> dict[str, Any]:
+        """Options that decide climate and steps; the time step of the solver is none."""
+        return options_without(self, "time_step")
 
     def layout(self) -> Layout:
         """Layout of the state, `(1, size)`, on a periodic axis of index space."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,6 +27,7 @@ from cycler_da.layout import Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
 from cycler_da.systems.integrating_factor import integrating_factor_step
+from cycler_da.systems.physics import options_without
 from cycler_da.systems.runge_kutta import count_time_steps
 from cycler_da.systems.torus import refuse_years, torus_layout
 
@@ -71,6 +72,10 @@ class StochasticNSSpec(Spec):
     def count(self) -> tuple[int, float]:
         """Time steps in one model step, and its length in time units; raises ConfigError unless whole."""
         return count_time_steps(self.step, unit=self.unit, time_step=self.time_step, system="stochastic_ns")
+
+    def physics(self) -> dict[str, Any]:
+        """Options that decide climate and steps; the time step of the solver is none."""
+        return options_without(self, "time_step")
 
     def layout(self) -> Layout:
         """Layout of the state: vorticity `(1, y, x)`."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from cycler_da.errors import ConfigError
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.registry import Spec, register
+from cycler_da.systems.physics import options_without
 from cycler_da.times import parse_duration
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ class TwoLayerQGSpec(Spec):
         if self.time_step is not None:
             return self.time_step
         return STABLE_TIME_STEP.get(self.size, 7200.0 * 64 / self.size)
+
+    def physics(self) -> dict[str, Any]:
+        """Options that decide climate and steps; the time step is one, for the cut-off filter acts once in each."""
+        return {**options_without(self), "time_step": self.seconds_per_step}
 
     def layout(self) -> Layout:
         """Layout of the state: potential vorticity anomalies q1, q2 in s-1."""
