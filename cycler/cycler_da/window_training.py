@@ -175,7 +175,7 @@ def _fit_smoother(
     )
     # What was kept is of this very transition.
     tables, seconds = fit.tables(replace(kept, settings=f"{kept.settings} {card.sha256}"))
-    measured = {RATIO_AXIS: fit.ratios, **{f"{GAINS}{name}": table for name, table in tables.items()}}
+    measured = {RATIO_AXIS: fit.ratios, **{f"{GAINS}{name}": table.to(torch.float32) for name, table in tables.items()}}
     return _Fitted(network, {"frames": shortest, "inner": data.inner}, measured, fit.scores(tables), seconds)
 
 
