@@ -24,6 +24,11 @@ class Passes:
         """Count the passes of a module from now on."""
         module.register_forward_hook(self._note)
 
+    @property
+    def total(self) -> int:
+        """What tables call passes: forward passes, and each backward pass as two more (its work is twice theirs)."""
+        return self.forward + 2 * self.backward
+
     def reset(self) -> None:
         """Begin to count anew."""
         self.forward = self.backward = 0

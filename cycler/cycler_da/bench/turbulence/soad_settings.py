@@ -222,7 +222,7 @@ def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_members: int) -> 
     windows.watch(passes)
     members = torch.stack([method(seen, Noise(99, 1000 + i)) for i in range(n_members)], dim=1)
     seconds = (time.process_time() - begun) / (n_members * len(seen.windows))
-    return Tried(list(members.to(torch.float64)), seconds, (passes.forward + 2 * passes.backward) / n_members)
+    return Tried(list(members.to(torch.float64)), seconds, passes.total / n_members)
 
 
 Answer = Callable[["Tensor", Noise], "Tensor"]

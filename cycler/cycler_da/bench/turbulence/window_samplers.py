@@ -10,7 +10,9 @@ released weights. The rows differ in the sampler and its steps alone:
 
 RMSE of a member falls with the spread, whatever the ensemble knows; the fair CRPS does not. `RMSE of the mean / spread`
 is 1.22 for two members that are drawn from what is known. PDEDiff begins at a first frame that SDA draws given the
-background. Limits: few windows; a case with a background alone. Costs four minutes of one core.
+background. Passes are steps of the transition for a window and member, a backward pass counted as two more (a smoother
+takes one product with the derivative for a frame). Limits: few windows; a case with a background alone. Costs four
+minutes of one core.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def two_members(known: WindowPrior, draw: Drawn, seen: Seen) -> Tried:
     passes.watch(known.evaluated)
     pairs = zip(draw(seen, Noise(99, 1000)), draw(seen, Noise(99, 1001)), strict=True)
     frames = [torch.stack(pair).to(torch.float64) for pair in pairs]
-    return Tried(frames, (time.process_time() - begun) / n, passes.forward / 2)
+    return Tried(frames, (time.process_time() - begun) / n, passes.total / 2)
 
 
 def ratio_of(rows: list[Row]) -> Row:
