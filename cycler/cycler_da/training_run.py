@@ -151,7 +151,7 @@ def run_training(
         },
         scores=trained.scores,
     )
-    states = {"state": trained.network.state_dict(), "measured": trained.measured}
+    states = {"state": trained.network.state_dict(), "measured": trained.measured, "singles": trained.singles}
     if trained.denoiser is not None:
         states["denoiser"] = trained.denoiser.state_dict()
     return save_weights(Path(config.out), card, **states)

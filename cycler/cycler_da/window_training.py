@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,7 @@ def train_windows(
         scores=fitted.scores,
         facts={"n_trajectories": data.trajectories, "n_steps": data.steps, "seed": data.seed},
         seconds=fitted.seconds,
+        singles=fitted.gains,
     )
 
 
@@ -148,6 +149,7 @@ class _Fitted:
     measured: Mapping[str, Tensor]
     scores: Mapping[str, Any]
     seconds: float
+    gains: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def _fit_smoother(
@@ -162,7 +164,7 @@ def _fit_smoother(
     data.system_spec().layout().require_same(card.layout, what=f"data.transition {folder}")
     if settings.steps < FEWEST_RATIOS:
         raise ConfigError(
-            f"fit.steps is {settings.steps}; expected {FEWEST_RATIOS} noise ratios or more, to interpolate gains"
+            f"fit.steps is {settings.steps}; expected {FEWEST_RATIOS} noise ratios or more"
         )
     if card.network != settings.network:
         raise ConfigError(f"network is {settings.network}; that of data.transition {folder} is {card.network}")
@@ -175,8 +177,9 @@ def _fit_smoother(
     )
     # What was kept is of this very transition.
     tables, seconds = fit.tables(replace(kept, settings=f"{kept.settings} {card.sha256}"))
-    measured = {RATIO_AXIS: fit.ratios, **{f"{GAINS}{name}": table.to(torch.float32) for name, table in tables.items()}}
-    return _Fitted(network, {"frames": shortest, "inner": data.inner}, measured, fit.scores(tables), seconds)
+    named = {f"{GAINS}{name}": table for name, table in tables.items()}
+    kind = {"frames": shortest, "inner": data.inner}
+    return _Fitted(network, kind, {RATIO_AXIS: fit.ratios}, fit.scores(tables), seconds, named)
 
 
 def _maps(

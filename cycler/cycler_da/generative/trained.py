@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -26,3 +26,4 @@ class TrainedTransition:
     facts: Mapping[str, Any]
     seconds: float
     denoiser: nn.Module | None = None  # of a residual that is not Gaussian
+    singles: Mapping[str, Tensor] = field(default_factory=dict)  # measured, for which float32 is enough

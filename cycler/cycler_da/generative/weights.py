@@ -85,13 +85,18 @@ def save_weights(
     *,
     state: Mapping[str, Tensor],
     measured: Mapping[str, Tensor],
+    singles: Mapping[str, Tensor] | None = None,
     denoiser: Mapping[str, Tensor] | None = None,
 ) -> WeightCard:
-    """Write states of network and denoiser, measured tensors (kept in float64), card; the card with its sha256."""
+    """Write states of network and denoiser, measured tensors, card; the card with its sha256.
+
+    What was measured is kept in float64, and `singles` of it in float32.
+    """
     states = {_NETWORK: state, DENOISER: denoiser or {}}
     named = {f"{prefix}{name}": value for prefix, values in states.items() for name, value in values.items()}
     tensors = {name: value.detach().cpu().contiguous() for name, value in named.items()}
-    tensors |= {name: value.to(torch.float64).cpu().contiguous() for name, value in measured.items()}
+    for some, dtype in ((measured, torch.float64), (singles or {}, torch.float32)):
+        tensors |= {name: value.to(dtype).cpu().contiguous() for name, value in some.items()}
     raw = save(tensors)
     digest = hashlib.sha256(raw).hexdigest()
     stored = WeightCard(**{**card.__dict__, "sha256": digest})
