@@ -163,9 +163,7 @@ def _fit_smoother(
     card, network, _ = load_parts(Path(folder))
     data.system_spec().layout().require_same(card.layout, what=f"data.transition {folder}")
     if settings.steps < FEWEST_RATIOS:
-        raise ConfigError(
-            f"fit.steps is {settings.steps}; expected {FEWEST_RATIOS} noise ratios or more"
-        )
+        raise ConfigError(f"fit.steps is {settings.steps}; expected {FEWEST_RATIOS} noise ratios or more")
     if card.network != settings.network:
         raise ConfigError(f"network is {settings.network}; that of data.transition {folder} is {card.network}")
     smoothers = {
