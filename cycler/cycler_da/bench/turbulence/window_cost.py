@@ -11,10 +11,11 @@ for five daily frames of 64 x 64 and two members, then for nine frames, for 1, 4
 an error of .1 climatological deviations, arctan(3 x) in 6.25 % of the cells every second day (`window_cost_case`).
 
 Window schemes take their own number of steps. Algorithm 1 of SOAD takes 256; but for one row that runs them all, its
-rows are of 4 steps, times 257 / 5: all of its work is in evaluations alike, one more than steps. Filters go through the
-same window: forecasts by the same transition, an analysis of every second frame; they need two members at least, and 16
-is what they usually have. MASF sees the states of the same cells, and has an untrained network of its released size; as
-published it is there once.
+rows are of 4 steps, times 257 / 5 (evaluations are one more than steps): right for passes, too many seconds, for what
+is built once is multiplied as well; the row with every step says by how much. Filters go through the same window:
+forecasts by the same transition, an analysis of every second frame; they need two members at least, and 16 is what they
+usually have. MASF sees the states of the same cells, and has an untrained network of its released size; as published it
+is there once.
 Moment matching is not here: as it is defined, its system of equations takes thousands of backward passes and does not
 converge on these windows.
 Limits: one run each; seconds are of this machine; conditional solves take iterations that depend on the observations.
