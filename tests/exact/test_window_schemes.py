@@ -15,7 +15,7 @@ from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
 from cycler_da.generative.covariance import spectral_from_shells
 from cycler_da.generative.diffusion.gaussian import GaussianDenoiser
-from cycler_da.generative.diffusion.schedule import COSINE
+from cycler_da.generative.diffusion.schedule import COSINE, HIGH
 from cycler_da.generative.diffusion.window_gaussian import window_gaussian
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.scaling import Scaling
@@ -29,6 +29,7 @@ from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window import sampling
+from cycler_da.schemes.window.guess import LEAST_RATIO, Guess, start_ratio
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame
 from cycler_da.schemes.window.sampling import Sampling
 from cycler_da.schemes.window.state_part import state_part
@@ -347,12 +348,39 @@ def test_a_window_that_begins_at_a_good_guess_is_still_drawn_from_the_posterior(
     exact = GaussianDenoiser(mean, std**2 * torch.eye(2, dtype=torch.float64), Sampling(schedule="cosine").law)
     posterior = exact.given(mean + 0.03, torch.eye(2, dtype=torch.float64), torch.full((2,), std**2).double())
     draws = MemberNoise(Noise(5), tuple(range(n_draws)), "draws", torch.float64)
-    guess = mean + std * draws.normal("guess", (2,), step=0)
+    guess = Guess(mean + std * draws.normal("guess", (2,), step=0), LEAST_RATIO)
     drawn = Sampling(schedule="cosine", sampler="ancestral", n_steps=40).draw(
         posterior, (2,), draws, dtype=torch.float64, guess=guess
     )
     # What is left of the guess is std^2 / (std^2 + 0.3^2) of its error; the rest is the error of the mean.
     assert float((drawn.mean(dim=0) - mean - 0.015).abs().max()) < 0.03 * std + 5 * std / n_draws**0.5
+
+
+def test_noise_at_the_start_is_three_times_the_largest_spread_and_no_less_than_a_least_one():
+    spread = torch.tensor([0.02, 0.5, 0.1, 0.2], dtype=torch.float64).view(2, 2, 1, 1)  # of frames and variables
+    windows = spread * Noise(5).normal("w", (2, 2, 16, 16), members=range(40), dtype=torch.float64)
+    assert start_ratio(windows) == pytest.approx(1.5, rel=0.02)
+    assert start_ratio(0.1 * windows) == LEAST_RATIO
+    assert start_ratio(100.0 * windows) == HIGH
+
+
+@pytest.mark.parametrize("error", [0.4, 1.0])
+def test_a_window_that_begins_at_a_poor_guess_with_its_noise_is_drawn_from_the_posterior(error):
+    """Guesses that are as far off as draws of the climate cost what r^2 + s^2 is more than r^2."""
+    n_draws, mean = 4000, torch.tensor([1.0, -0.5], dtype=torch.float64)
+    exact = GaussianDenoiser(
+        torch.zeros(2).double(), torch.eye(2, dtype=torch.float64), Sampling(schedule="cosine").law
+    )
+    posterior = exact.given(mean, torch.eye(2, dtype=torch.float64), torch.full((2,), 0.25).double())
+    draws = MemberNoise(Noise(5), tuple(range(n_draws)), "draws", torch.float64)
+    guess = Guess(mean + error * draws.normal("guess", (2,), step=0), 3.0 * error)
+    drawn = Sampling(schedule="cosine", sampler="ancestral", n_steps=400).draw(
+        posterior, (2,), draws, dtype=torch.float64, guess=guess
+    )
+    # The posterior is N(0.8 mean, 0.2): of the guess 0.2 / (0.2 + r^2) is left, of what it is off by, 0.2 of the mean.
+    left = 0.2 * 0.2 / (0.2 + guess.ratio**2)
+    assert float((drawn.mean(dim=0) - 0.8 * mean).abs().max()) < left + 5 * (0.2 / n_draws) ** 0.5
+    torch.testing.assert_close(drawn.var(dim=0), torch.full((2,), 0.2).double(), rtol=0.1, atol=0)
 
 
 def test_a_start_at_the_background_needs_a_transition_and_the_grid_of_ratios():

@@ -31,10 +31,11 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.guess import Guess, first_guess
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
-from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     Sampling,
     guided,
@@ -142,7 +143,7 @@ class Sda:
         shape: tuple[int, ...],
         noise: MemberNoise,
         *,
-        guess: Float[Tensor, "member frame channel y x"] | None = None,
+        guess: Guess | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
         """Windows given a measurement, scaled; one for every member, from noise or from a guess."""
         settings, sampling = self.settings, self.settings.sampling()

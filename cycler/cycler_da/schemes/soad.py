@@ -44,6 +44,7 @@ from cycler_da.schemes.frame.stream_checks import field_names, require_known_fie
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
 from cycler_da.schemes.window.cells import EntryPart
+from cycler_da.schemes.window.guess import Guess, first_guess
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import (
@@ -52,7 +53,7 @@ from cycler_da.schemes.window.measurement import (
     frame_part,
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
-from cycler_da.schemes.window.prior import first_guess, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     MOST_ITERATIONS,
     SOLVED,
@@ -259,7 +260,7 @@ class Soad:
         shape: tuple[int, ...],
         noise: MemberNoise,
         *,
-        guess: Float[Tensor, "member frame state y x"] | None = None,
+        guess: Guess | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
         """Windows given parts and a background (which may be empty), scaled; one for every member.
 
@@ -276,7 +277,7 @@ class Soad:
         if settings.replaced != "none":
             entries = [part for part in parts if isinstance(part, EntryPart)]
             replacement = replace_entries([*entries, *(background if is_replaced else ())], shape, law, noise)
-        whole = None if guess is None else self.augmented.with_fields(guess, used)
+        whole = None if guess is None else replace(guess, windows=self.augmented.with_fields(guess.windows, used))
         return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype, guess=whole)
 
     def _learned(

@@ -25,6 +25,7 @@ from cycler_da.schemes.pdediff import PartsOf, Pdediff, PdediffSpec
 from cycler_da.schemes.sda import Sda, SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
 from cycler_da.schemes.window.cells import EntryPart
+from cycler_da.schemes.window.guess import LEAST_RATIO, Guess
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, state_parts, together
 from cycler_da.schemes.window.prior import carried
 
@@ -182,11 +183,11 @@ class WindowMethods:
         windows = scheme.draw(parts, known, used, shape, _keyed(noise, "soad", seen), guess=guess)
         return windows[:, :, : len(LAYOUT.channels)]
 
-    def _guess(self, seen: Seen, noise: Noise) -> Tensor:
-        """Every background with an error of its own, carried through the window."""
+    def _guess(self, seen: Seen, noise: Noise) -> Guess:
+        """Every background with an error of its own, carried through the window; errors are known to be small."""
         assert seen.backgrounds is not None
         xi = _keyed(noise, "guess", seen).normal("error", seen.backgrounds.shape[1:], step=0)
-        return carried(self._prior, seen.backgrounds + ERROR * xi, FRAMES)
+        return Guess(carried(self._prior, seen.backgrounds + ERROR * xi, FRAMES), LEAST_RATIO)
 
 
 def _keyed(noise: Noise, stream: str, seen: Seen) -> MemberNoise:

@@ -118,9 +118,3 @@ def carried(
     for _ in range(n_frames - 1):
         frames.append(frames[-1] + known.network(frames[-1]))
     return torch.stack(frames, dim=1)
-
-
-def first_guess(prior: Prior, known: WindowPrior, n_frames: int) -> Float[Tensor, "member frame channel y x"]:
-    """Every member of the previous analysis, carried through the window."""
-    assert prior.previous is not None
-    return carried(known, known.scaling.to_scaled(prior.previous.latest.to(torch.float64)), n_frames)

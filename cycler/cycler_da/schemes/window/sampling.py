@@ -1,10 +1,10 @@
 """Drawing windows from a guided denoiser: what the window schemes share beside their prior.
 
 Times are the published grid (`linear`), or equidistant in log(sigma / mu) between 30 and 0.01 (`ratio`), where 8 to 32
-steps do what 256 do. With a guess (`start: background`) they begin at r = 0.3, from the guess with that much noise:
-right where its error is far smaller than that, and the flow that carried it there is not lost. The answer is the last
-denoised estimate. Members are keyed by their ids, so that a window is the same whatever batch it is drawn in, but for
-what the solver of the likelihood leaves (`SOLVED`).
+steps do what 256 do. With a guess (`start: background`, `guess`) they begin there, with noise beside which its spread
+is small, and the flow that carried it there is not lost. The answer is the last denoised estimate. Members are keyed by
+their ids, so that a window is the same whatever batch it is drawn in, but for what the solver of the likelihood leaves
+(`SOLVED`).
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from cycler_da.schemes.frame.checks import finite_window_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import used_share
 from cycler_da.schemes.window.cells import CurvePart
+from cycler_da.schemes.window.guess import Guess
 from cycler_da.schemes.window.hx import window_hx
 from cycler_da.schemes.window.mean_slope import LinearisedCurves
 from cycler_da.schemes.window.measurement import WindowMeasurement
@@ -62,8 +63,6 @@ GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: How a known covariance takes curves of cells: by their mean slope over what is left, or the slope at the estimate.
 LINEARISATIONS = ("mean_slope", "tangent")
-#: Where the grid begins with a guess: several times the error of a forecast over a window, climatological deviations.
-GUESSED = 0.3
 #: Where windows may begin.
 STARTS = ("noise", "background")
 #: Residual at which the systems of a likelihood are solved well enough: in about posterior deviations (known
@@ -118,13 +117,13 @@ class Sampling:
         *,
         replacement: Replacement | None = None,
         dtype: torch.dtype = torch.float32,
-        guess: Float[Tensor, "member frame channel y x"] | None = None,
+        guess: Guess | None = None,
     ) -> Float[Tensor, "member frame channel y x"]:
         """One window of every member, from noise or from a guess of it, scaled."""
         times, start = self.grid(), draw_start(noise, shape, dtype=dtype)
         if guess is not None:
-            times = ratio_times(self.law, self.n_steps, low=LOW, high=GUESSED)
-            start = self.law.mu(times[0]) * guess.to(dtype) + self.law.sigma(times[0]) * start
+            times = ratio_times(self.law, self.n_steps, low=LOW, high=guess.ratio)
+            start = self.law.mu(times[0]) * guess.windows.to(dtype) + self.law.sigma(times[0]) * start
         if self.sampler == "second_order":
             return sample_second_order(denoiser, self.law, times, start).clean
         if self.sampler == "redrawn":
