@@ -4,7 +4,9 @@ A circle of 32 points with a Gaussian correlation of 3 points and variance 1, ev
 that E[z_0 | z_t] and E[z_0 | z_t, y] are known. Four tables:
 
     likelihood scores   | found - exact | / | exact - E[z_0 | z_t] |: the part of what y should change that is wrong,
-                        over 64 noisy states of truths of the prior, each with its own y
+                        and the cosine of what y changes with what it should, over 64 noisy states of truths of the
+                        prior, each with its own y. `identity cut`: SDA as in the code of SOAD's comparison, where the
+                        estimate (z - sigma epsilon(z)) / mu is differentiated in epsilon alone: away from y
     samplers            with the exact guided denoiser: mean and covariance of what they draw on the grid of the
                         schemes (r from 30 to 0.01), computed: a sampler is affine in its noise (`unit_draws`)
     Langevin moves      stationary variance around nothing but noise, 5 moves with tau .25: with a score made anew
@@ -146,7 +148,16 @@ class Problem:
         found: dict[str, Denoiser] = {
             name: WidenedLikelihood(self.exact, LAW, seen, widening) for name, widening in widenings.items()
         }
-        return found | {"moment matching": MomentMatching(self.exact, LAW, seen), "C_t known": self.known(values)}
+        cut = WidenedLikelihood(self._cut, LAW, seen, sda_widening(0.1))
+        return found | {
+            "SDA, gamma .1, identity cut": cut,
+            "moment matching": MomentMatching(self.exact, LAW, seen),
+            "C_t known": self.known(values),
+        }
+
+    def _cut(self, z: Float[Tensor, "batch n"], t: float) -> Float[Tensor, "batch n"]:
+        """The exact estimate, of whose derivative the identity is missing."""
+        return self.exact(z, t) - (z - z.detach()) / LAW.mu(t)
 
 
 @benchmark("diffusion_exact", summary="likelihood scores, samplers and correctors of diffusions against Bayes, exact")
@@ -192,8 +203,10 @@ def score_rows(problem: Problem, error: float) -> list[Row]:
         before, after = problem.exact(z, t), problem.given(values)(z, t)
         case = f"likelihood, error {error:g}, t {t:g} (r {LAW.ratio(t):.2g})"
         for name, guided in problem.scores(values).items():
-            wrong = float((guided(z, t) - after).norm() / (after - before).norm())
-            rows.append(Row(case, name, "wrong part of the change", wrong))
+            found, exact = guided(z, t) - before, after - before
+            cosine = float((found * exact).sum() / (found.norm() * exact.norm()))
+            rows.append(Row(case, name, "wrong part of the change", float((found - exact).norm() / exact.norm())))
+            rows.append(Row(case, name, "cosine with it", cosine))
     return rows
 
 

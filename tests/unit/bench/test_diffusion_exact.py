@@ -8,13 +8,21 @@ from cycler_da.bench.diffusion_exact import SAMPLERS, circle, forward_rows, samp
 
 
 def test_scores_that_know_the_covariance_are_right_and_the_scalar_ones_are_not():
-    wrong = {(row.case, row.method): row.value for row in score_rows(circle(0.1), 0.1)}
-    assert len(wrong) == 4 * 6
+    rows = score_rows(circle(0.1), 0.1)
+    wrong = {(row.case, row.method): row.value for row in rows if row.metric == "wrong part of the change"}
+    assert len(wrong) == 4 * 7
     for (_, method), value in wrong.items():
         if method in ("moment matching", "C_t known"):
             assert value < 1e-8  # systems are solved to 1e-10 of their right side; the change may be small beside it
         else:
             assert value > 0.01
+
+
+def test_without_the_identity_of_its_derivative_an_estimate_is_moved_away_from_the_observations():
+    rows = score_rows(circle(0.1), 0.1)
+    cosines = {(row.case, row.method): row.value for row in rows if row.metric == "cosine with it"}
+    for (_, method), value in cosines.items():
+        assert value < -0.05 if method == "SDA, gamma .1, identity cut" else value > 0.5
 
 
 def test_the_chain_that_draws_anew_is_exact_and_the_ancestral_one_loses_variance():
