@@ -26,20 +26,11 @@ import torch
 
 from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.turbulence.soad_settings import (
-    WEIGHTS,
-    Method,
-    answered,
-    drawn,
-    require_weights,
-    rows_or_failure,
-    seen_of,
-    trivial,
-)
-from cycler_da.bench.turbulence.soad_settings_cases import Case, make_truths, observe
-from cycler_da.bench.turbulence.soad_settings_filters import MEMBERS, Window, filtered, tune
+from cycler_da.bench.turbulence.soad_settings import SEED, WEIGHTS, answered, drawn, require_weights, seen_of, trivial
+from cycler_da.bench.turbulence.soad_settings_cases import Case, Window, make_truths, seen_windows
+from cycler_da.bench.turbulence.soad_settings_filters import MEMBERS, filtered, tune
+from cycler_da.bench.turbulence.soad_settings_scores import Method, rows_of_all
 from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, WindowMethods
-from cycler_da.noise import Noise
 from cycler_da.tables.report import BenchResult, Row
 
 PARTS, INTERVALS = (0.01, 0.0625, 0.25), (1, 8)
@@ -81,7 +72,7 @@ def soad_grid(quick: bool, progress: Progress) -> BenchResult:
         "SOAD": f"{size.n_steps} steps, {SAMPLER}",
         "weights": str(WEIGHTS),
     }
-    return BenchResult("soad_grid", config, (99, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
+    return BenchResult("soad_grid", config, (SEED, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
 
 
 NOTES = (
@@ -106,16 +97,14 @@ def run_kind(setting: str, sensor: str, size: Size) -> tuple[list[Row], list[str
     torch.set_num_threads(1)
     rows, notes = list[Row](), list[str]()
     truths = make_truths(size.windows, size.years, seed=4711)
-    noises = [Noise(99, i) for i in range(size.windows)]
     windows = WindowMethods(WEIGHTS, size.n_steps, size.n_steps)
     for case, printed in cells_of(setting, sensor):
-        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
+        each = seen_windows(case, truths, SEED)
         found, words = methods(case, windows, each, size)
         notes.append(f"{case.label}: {words}")
-        for name, method in found.items():
-            of_method, told = rows_or_failure(case.label, name, method, truths)
-            rows += of_method
-            notes += told
+        of_case, told = rows_of_all(case.label, found, truths)
+        rows += of_case
+        notes += told
         rows.append(Row(case.label, "SOAD, printed, 256 x 256", "RMSE of a member", printed))
     return rows, notes
 

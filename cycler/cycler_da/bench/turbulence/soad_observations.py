@@ -22,11 +22,11 @@ import torch
 
 from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.turbulence.soad_settings import WEIGHTS, Method, drawn, require_weights, rows_or_failure, seen_of
-from cycler_da.bench.turbulence.soad_settings_cases import Case, make_truths, observe
-from cycler_da.bench.turbulence.soad_settings_filters import MEMBERS, Tuned, Window, filtered, tune
+from cycler_da.bench.turbulence.soad_settings import SEED, WEIGHTS, drawn, require_weights, seen_of
+from cycler_da.bench.turbulence.soad_settings_cases import Case, Window, make_truths, seen_windows
+from cycler_da.bench.turbulence.soad_settings_filters import MEMBERS, Tuned, filtered, tune
+from cycler_da.bench.turbulence.soad_settings_scores import Method, rows_of_all
 from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, WindowMethods
-from cycler_da.noise import Noise
 from cycler_da.obs.error_laws import ErrorLaw
 from cycler_da.tables.report import BenchResult, Row
 
@@ -73,7 +73,7 @@ def soad_observations(quick: bool, progress: Progress) -> BenchResult:
         "window schemes": f"{size.n_steps} steps, {SAMPLER}",
         "weights": str(WEIGHTS),
     }
-    return BenchResult("soad_observations", config, (99, 98, 4711, 4712), tuple(rows), tuple(notes))
+    return BenchResult("soad_observations", config, (SEED, 98, 4711, 4712), tuple(rows), tuple(notes))
 
 
 def run_setting(setting: str, size: Size) -> tuple[list[Row], list[str]]:
@@ -81,16 +81,14 @@ def run_setting(setting: str, size: Size) -> tuple[list[Row], list[str]]:
     torch.set_num_threads(1)
     cases = cases_of(setting)[: size.n_cases]
     truths = make_truths(size.windows, size.years, seed=4711)
-    noises = [Noise(99, i) for i in range(size.windows)]
     windows = WindowMethods(WEIGHTS, size.n_steps, size.n_steps)
     tuned = tune(cases[0], years=size.years, is_searched=size.is_searched)
     rows, notes = list[Row](), [f"Options searched with {cases[0].label}: {tuned.words()}"]
     for case in cases:
-        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
-        for name, method in methods(case, windows, each, tuned).items():
-            of_method, told = rows_or_failure(case.label, name, method, truths)
-            rows += of_method
-            notes += told
+        each = seen_windows(case, truths, SEED)
+        of_case, told = rows_of_all(case.label, methods(case, windows, each, tuned), truths)
+        rows += of_case
+        notes += told
     return rows, notes
 
 

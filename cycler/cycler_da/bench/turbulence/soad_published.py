@@ -26,18 +26,10 @@ import torch
 
 from cycler_da.bench.in_processes import rows_and_notes
 from cycler_da.bench.registry import Progress, benchmark
-from cycler_da.bench.turbulence.soad_settings import (
-    WEIGHTS,
-    answered,
-    drawn,
-    require_weights,
-    rows_or_failure,
-    seen_of,
-    trivial,
-)
-from cycler_da.bench.turbulence.soad_settings_cases import CASES, Case, make_truths, observe
+from cycler_da.bench.turbulence.soad_settings import SEED, WEIGHTS, answered, drawn, require_weights, seen_of, trivial
+from cycler_da.bench.turbulence.soad_settings_cases import CASES, Case, make_truths, seen_windows
+from cycler_da.bench.turbulence.soad_settings_scores import rows_of_all
 from cycler_da.bench.turbulence.soad_settings_windows import SAMPLER, WindowMethods
-from cycler_da.noise import Noise
 from cycler_da.tables.report import BenchResult, Row
 
 #: A sine alone, without a background.
@@ -75,7 +67,7 @@ def soad_published(quick: bool, progress: Progress) -> BenchResult:
         "weights": str(WEIGHTS),
     }
     notes[:0] = NOTES
-    return BenchResult("soad_published", config, (99, 4711), tuple(rows), tuple(notes))
+    return BenchResult("soad_published", config, (SEED, 4711), tuple(rows), tuple(notes))
 
 
 NOTES = (
@@ -90,8 +82,7 @@ def run_case(case: Case, size: Size) -> tuple[list[Row], list[str]]:
     torch.set_num_threads(1)
     n_windows = size.few_windows if case.sees_velocity else size.windows
     truths = make_truths(n_windows, size.years, seed=4711)
-    noises = [Noise(99, i) for i in range(n_windows)]
-    each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
+    each = seen_windows(case, truths, SEED)
     windows, seen = WindowMethods(WEIGHTS, size.n_steps, size.published_steps), seen_of(case, each)
     zero = trivial(case.has_background)["zero"]
     found = {
@@ -101,11 +92,7 @@ def run_case(case: Case, size: Size) -> tuple[list[Row], list[str]]:
     }
     if not case.sees_velocity:
         found["SOAD, learned relation"] = lambda: drawn(windows, windows.soad_learned, seen, 1)
-    rows, notes = list[Row](), list[str]()
-    for name, method in found.items():
-        of_method, told = rows_or_failure(case.label, name, method, truths)
-        rows += of_method
-        notes += told
+    rows, notes = rows_of_all(case.label, found, truths)
     if case in PRINTED:
         rows.append(Row(case.label, "SOAD, printed, 256 x 256", "RMSE of a member", PRINTED[case]))
     return rows, notes

@@ -45,15 +45,16 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
     CASES,
     FRAMES,
     Case,
+    Window,
     background,
     make_truths,
-    observe,
     physical_to_scaled,
+    seen_windows,
 )
-from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Tuned, Window, filtered, start, tune
-from cycler_da.bench.turbulence.soad_settings_scores import Tried, rows_of
+from cycler_da.bench.turbulence.soad_settings_filters import LEARNED, MEMBERS, Tuned, filtered, start, tune
+from cycler_da.bench.turbulence.soad_settings_scores import Method, Tried, rows_of_all
 from cycler_da.bench.turbulence.soad_settings_windows import PLAIN, SAMPLER, Drawn, Seen, WindowMethods
-from cycler_da.errors import AnalysisFailed, MissingInput
+from cycler_da.errors import MissingInput
 from cycler_da.noise import Noise
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WEIGHTS = Path("data/weights/two_layer_qg/window")
+#: Of observations and draws.
+SEED = 99
 #: Draws from climatology, for their CRPS.
 DRAWS = 16
 
@@ -113,7 +116,7 @@ def soad_settings(quick: bool, progress: Progress) -> BenchResult:
         "members of filters": f"{MEMBERS[True]} in setting I, {MEMBERS[False]} in II and III",
         "weights": str(WEIGHTS),
     }
-    return BenchResult("soad_settings", config, (99, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
+    return BenchResult("soad_settings", config, (SEED, 98, 4711, 4712), tuple(rows), (*NOTES, *notes))
 
 
 def run_kind(cases: Sequence[Case], size: Size) -> tuple[list[Row], list[str]]:
@@ -121,16 +124,14 @@ def run_kind(cases: Sequence[Case], size: Size) -> tuple[list[Row], list[str]]:
     torch.set_num_threads(1)
     rows, notes = list[Row](), list[str]()
     truths = make_truths(size.windows, size.years, seed=4711)
-    noises = [Noise(99, i) for i in range(size.windows)]
     windows = WindowMethods(WEIGHTS, size.n_steps, size.published_steps)
     tuned = tune(cases[0], years=size.years, is_searched=size.is_searched)
     notes.append(f"Options searched with {cases[0].label}: {tuned.words()}")
     for case in cases:
-        each = [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
-        for name, method in methods(case, size, windows, each, tuned).items():
-            of_method, told = rows_or_failure(case.label, name, method, truths)
-            rows += of_method
-            notes += told
+        each = seen_windows(case, truths, SEED)
+        of_case, told = rows_of_all(case.label, methods(case, size, windows, each, tuned), truths)
+        rows += of_case
+        notes += told
     return rows, notes
 
 
@@ -143,21 +144,11 @@ def require_weights() -> None:
             )
 
 
-def rows_or_failure(label: str, name: str, method: Method, truths: Tensor) -> tuple[list[Row], list[str]]:
-    """Rows of a method and nothing to tell, or a row that says that it failed and a note with the reason."""
-    try:
-        return rows_of(label, name, method(), truths), []
-    except AnalysisFailed as error:
-        return [Row(label, name, "failed", 1.0)], [f"failed, {label}, {name}: {error}"]
-
-
 NOTES = (
     "The published tables are at 256 x 256, one window of truth. A day changes fields here by .075, theirs by .153.",
     "The true-model forecast knows the equations, which the learned methods do not.",
     "Filters know only past observations, window schemes all nine days; both have the same learned transition.",
 )
-
-Method = Callable[[], Tried]
 
 
 def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], tuned: Tuned) -> dict[str, Method]:
@@ -220,7 +211,7 @@ def drawn(windows: WindowMethods, method: Drawn, seen: Seen, n_members: int) -> 
     """Members of every window."""
     passes, begun = Passes(), time.process_time()
     windows.watch(passes)
-    members = torch.stack([method(seen, Noise(99, 1000 + i)) for i in range(n_members)], dim=1)
+    members = torch.stack([method(seen, Noise(SEED, 1000 + i)) for i in range(n_members)], dim=1)
     seconds = (time.process_time() - begun) / (n_members * len(seen.windows))
     return Tried(list(members.to(torch.float64)), seconds, passes.total / n_members)
 

@@ -40,6 +40,10 @@ CELLS = math.prod(LAYOUT.grid.shape)
 TIMES = START + LAYOUT.step * np.arange(FRAMES)
 
 
+#: A truth, its observations frame by frame, and its noise.
+Window = tuple["Tensor", list[Observations], Noise]
+
+
 @dataclass(frozen=True)
 class Case:
     """A setting with its sensors, the part of the cells that are seen, and every how many frames."""
@@ -112,6 +116,12 @@ def observe(case: Case, truth: Float[Tensor, "frame 2 y x"], noise: Noise) -> li
                 xi = _errors(case.law, noise, f"{sensor}.{i}", len(clean), frame)
                 found[frame].append(_batch(f"{sensor}{i}", operator, where, clean + ERROR * xi, TIMES[frame]))
     return [Observations(tuple(batches), LAYOUT) for batches in found]
+
+
+def seen_windows(case: Case, truths: Float[Tensor, "window frame 2 y x"], seed: int) -> list[Window]:
+    """Every truth with its observations and its noise."""
+    noises = [Noise(seed, i) for i in range(len(truths))]
+    return [(truth, observe(case, truth, noise), noise) for truth, noise in zip(truths, noises, strict=True)]
 
 
 def operators(sensor: str) -> list[tuple[ObservationOperator, tuple[int, ...]]]:

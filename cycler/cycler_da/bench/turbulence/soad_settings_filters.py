@@ -27,11 +27,12 @@ from cycler_da.bench.turbulence.soad_settings_cases import (
     START,
     TIMES,
     Case,
+    Window,
     background,
     make_truths,
-    observe,
     physical_to_scaled,
     scaled_to_physical,
+    seen_windows,
 )
 from cycler_da.bench.turbulence.soad_settings_scores import Tried, score_window
 from cycler_da.ensemble import Ensemble
@@ -61,9 +62,6 @@ BEGIN: dict[bool, Point] = {True: (4.0, 1.02, "members"), False: (3.0, 1.02, "re
 #: With and without a background, which is worth more than many members.
 MEMBERS = {True: 16, False: 32}
 TUNING_SEED, TUNING_FRAMES = 4712, 5
-
-#: A truth, its observations frame by frame, and its noise.
-Window = tuple["Tensor", list[Observations], Noise]
 
 
 @dataclass(frozen=True)
@@ -125,10 +123,9 @@ def tune(case: Case, *, years: float, is_searched: bool, searches_interpolant: b
     begin = BEGIN[case.has_background]
     if not is_searched:
         return Tuned(Found(begin, float("nan"), 0, ()), Found((*begin, 1), float("nan"), 0, ()))
-    truths, noises = _tuning_truths(years), [Noise(98, i) for i in range(2)]
     each = [
-        (truth[:TUNING_FRAMES], observe(case, truth, noise)[:TUNING_FRAMES], noise)
-        for truth, noise in zip(truths, noises, strict=True)
+        (truth[:TUNING_FRAMES], seen[:TUNING_FRAMES], noise)
+        for truth, seen, noise in seen_windows(case, _tuning_truths(years), seed=98)
     ]
     letkf = pattern_search(AXES, begin, lambda point: _crps(letkf_spec(point), letkf_spec(point), "true", case, each))
     first, like = letkf_spec(letkf.point), (*letkf.point, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from cycler_da.bench.independent import independent_row
 from cycler_da.bench.turbulence.soad_settings_cases import physical_to_scaled
+from cycler_da.errors import AnalysisFailed
 from cycler_da.tables.report import Row
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Tried:
     frames: Sequence[Float[Tensor, "member frame 2 y x"]]  # of each window, scaled; members may differ in number
     seconds: float = math.nan  # for one window and member
     passes: float = math.nan
+
+
+Method = Callable[[], Tried]
 
 
 def score_window(frames: Float[Tensor, "member frame 2 y x"], truth: Float[Tensor, "frame 2 y x"]) -> dict[str, float]:
@@ -55,6 +59,20 @@ def rows_of(label: str, name: str, tried: Tried, truths: Float[Tensor, "window f
         if not math.isnan(value):
             rows.append(Row(label, name, metric, value))
     return rows
+
+
+def rows_of_all(
+    label: str, methods: Mapping[str, Method], truths: Float[Tensor, "window frame 2 y x"]
+) -> tuple[list[Row], list[str]]:
+    """Rows of every method by its name; of one that fails a row that says so, and a note with the reason."""
+    rows, notes = list[Row](), list[str]()
+    for name, method in methods.items():
+        try:
+            rows += rows_of(label, name, method(), truths)
+        except AnalysisFailed as error:
+            rows.append(Row(label, name, "failed", 1.0))
+            notes.append(f"failed, {label}, {name}: {error}")
+    return rows, notes
 
 
 def _rmse(error: torch.Tensor) -> float:
