@@ -18,13 +18,14 @@ import yaml
 
 from cycler_da.config import ExperimentConfig
 from cycler_da.errors import ConfigError, WeightsMismatch
+from cycler_da.generative import bridge_weights, observed_bridge, two_head_weights
 from cycler_da.generative.weights import WeightCard, read_card
 from cycler_da.nature import SimulatedNatureSpec
 from cycler_da.registry import Spec, spec_of_block
 from cycler_da.systems.physics import UNIT, other_physics, physics_of
 
 #: Kinds of weights that know states, not steps: what a time unit stands for is nothing to them.
-OF_STATES = ("mask_bridge", "observed_bridge", "two_heads")
+OF_STATES = (bridge_weights.TRANSITION, observed_bridge.TRANSITION, two_head_weights.TRANSITION)
 
 Physics = Mapping[str, Any]
 

@@ -23,6 +23,7 @@ _ANOTHER_RUN = (
     "Give nature.system and system the same size and step; a run of another one stands at that path already: name "
     "another nature.path, or make it again with `cycler nature CONFIG --force`"
 )
+_ANOTHER_FILE = "Set system to what nature stands for, or name another file in nature"
 
 
 def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> Nature | None:
@@ -34,7 +35,8 @@ def open_or_make_nature(setting: Setting, say: Say, *, force: bool = False) -> N
         say(f"making nature run {spec.path}: spin-up, then {spec.steps} steps")
         spec.make()
     nature: Nature = spec.build()  # type: ignore[attr-defined]
-    setting.layout.require_same(nature.layout, what="the nature run", advice=_ANOTHER_RUN)
+    advice = _ANOTHER_RUN if isinstance(spec, SimulatedNatureSpec) else _ANOTHER_FILE
+    setting.layout.require_same(nature.layout, what="the nature run", advice=advice)
     return nature
 
 

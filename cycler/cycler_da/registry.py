@@ -127,8 +127,8 @@ def _require_plain(key: str, value: object, annotation: Any, where: str) -> None
 
 def _hint(value: object) -> str:
     """What to do about text that is meant as a number."""
-    is_meant = isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) is not None
-    return ". YAML takes 1e-3 for text: write 1.0e-3" if is_meant else ""
+    is_meant = isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value) is not None
+    return ". YAML takes 1e-3 and 1.0e3 for text: write 1.0e-3 and 1.0e+3" if is_meant else ""
 
 
 def _full_name(spec: type) -> str:

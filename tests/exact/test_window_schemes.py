@@ -28,7 +28,7 @@ from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
-from cycler_da.schemes.window import sampling
+from cycler_da.schemes.window import guess, sampling
 from cycler_da.schemes.window.guess import LEAST_RATIO, Guess, start_ratio
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame
 from cycler_da.schemes.window.sampling import Sampling
@@ -348,9 +348,9 @@ def test_a_window_that_begins_at_a_good_guess_is_still_drawn_from_the_posterior(
     exact = GaussianDenoiser(mean, std**2 * torch.eye(2, dtype=torch.float64), Sampling(schedule="cosine").law)
     posterior = exact.given(mean + 0.03, torch.eye(2, dtype=torch.float64), torch.full((2,), std**2).double())
     draws = MemberNoise(Noise(5), tuple(range(n_draws)), "draws", torch.float64)
-    guess = Guess(mean + std * draws.normal("guess", (2,), step=0), LEAST_RATIO)
+    begun = Guess(mean + std * draws.normal("guess", (2,), step=0), LEAST_RATIO)
     drawn = Sampling(schedule="cosine", sampler="ancestral", n_steps=40).draw(
-        posterior, (2,), draws, dtype=torch.float64, guess=guess
+        posterior, (2,), draws, dtype=torch.float64, guess=begun
     )
     # What is left of the guess is std^2 / (std^2 + 0.3^2) of its error; the rest is the error of the mean.
     assert float((drawn.mean(dim=0) - mean - 0.015).abs().max()) < 0.03 * std + 5 * std / n_draws**0.5
@@ -362,6 +362,16 @@ def test_noise_at_the_start_is_three_times_the_largest_spread_and_no_less_than_a
     assert start_ratio(windows) == pytest.approx(1.5, rel=0.02)
     assert start_ratio(0.1 * windows) == LEAST_RATIO
     assert start_ratio(100.0 * windows) == HIGH
+    assert start_ratio(0.1 * windows, 0.5) == pytest.approx(1.5)  # an error that a config gives
+
+
+def test_a_member_that_is_carried_out_of_all_bounds_is_named(monkeypatch):
+    windows = torch.zeros(6, FRAMES, 2, N, N)
+    windows[3, -1, 0, 0, 0] = torch.inf
+    monkeypatch.setattr(guess, "carried", lambda known, states, n_frames: windows)
+    known = SdaSpec(correlation=CORRELATION).build(CONTEXT).known
+    with pytest.raises(AnalysisFailed, match=r"sda: the transition of the weights carries members \[3\] out of all"):
+        guess.first_guess(prior(), known, FRAMES, background_error=None, scheme="sda")
 
 
 @pytest.mark.parametrize("error", [0.4, 1.0])
@@ -373,12 +383,12 @@ def test_a_window_that_begins_at_a_poor_guess_with_its_noise_is_drawn_from_the_p
     )
     posterior = exact.given(mean, torch.eye(2, dtype=torch.float64), torch.full((2,), 0.25).double())
     draws = MemberNoise(Noise(5), tuple(range(n_draws)), "draws", torch.float64)
-    guess = Guess(mean + error * draws.normal("guess", (2,), step=0), 3.0 * error)
+    begun = Guess(mean + error * draws.normal("guess", (2,), step=0), 3.0 * error)
     drawn = Sampling(schedule="cosine", sampler="ancestral", n_steps=400).draw(
-        posterior, (2,), draws, dtype=torch.float64, guess=guess
+        posterior, (2,), draws, dtype=torch.float64, guess=begun
     )
     # The posterior is N(0.8 mean, 0.2): of the guess 0.2 / (0.2 + r^2) is left, of what it is off by, 0.2 of the mean.
-    left = 0.2 * 0.2 / (0.2 + guess.ratio**2)
+    left = 0.2 * 0.2 / (0.2 + begun.ratio**2)
     assert float((drawn.mean(dim=0) - 0.8 * mean).abs().max()) < left + 5 * (0.2 / n_draws) ** 0.5
     torch.testing.assert_close(drawn.var(dim=0), torch.full((2,), 0.2).double(), rtol=0.1, atol=0)
 

@@ -99,6 +99,23 @@ def test_the_estimate_is_differentiable_in_the_noisy_frames():
     assert float((gradient * direction).sum()) == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-6)
 
 
+def test_between_two_ratios_the_nearer_one_serves_whole():
+    """Gains of one fit belong together: no mean of two sets of them."""
+    shells, gains = Shells(SIZE).count, {"spread": 1, "forward": 2, "back": 3}
+    sizes = torch.tensor([0.1, 0.3]).double()[:, None, None, None, None]
+    tables = {f"states.{FRAMES}.{name}": sizes.expand(2, FRAMES, shells, 1, p) for name, p in gains.items()}
+    smoother, std = Smoother(shifted, SIZE, SIZE, 1), torch.ones(2, FRAMES, 1, 1, 1)
+
+    known = WindowSmoother(smoother, tables, torch.tensor([0.1, 1.6]).double(), FRAMES, (0,), 1)
+
+    def answer(ratio):
+        return known.improved(white(3, FRAMES, 1)[:2], moving(2), std, ratio)
+
+    # Their geometric mean is 0.4.
+    assert torch.equal(answer(0.39), answer(0.1)) and torch.equal(answer(0.41), answer(1.6))
+    assert not torch.equal(answer(0.39), answer(0.41))
+
+
 def test_noise_above_the_tables_tells_less_and_less():
     """At any noise the answer is finite, and in the end the Gaussian's carried by the transition alone."""
     shells, gains = Shells(SIZE).count, {"spread": 1, "forward": 2, "back": 3}

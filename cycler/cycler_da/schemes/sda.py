@@ -132,7 +132,10 @@ class Sda:
         measurement = WindowMeasurement((*frame_part(0, window.mean, window.variance, shape), *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
-        guess = first_guess(prior, self.known, window.n_frames) if self.settings.start == "background" else None
+        guess = None
+        if self.settings.start == "background":
+            known = self.settings.background_error
+            guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="sda")
         windows = self.draw(measurement, shape, keyed, guess=guess)
         scaling = self.known.scaling
         return window_analysis(prior, observations, windows, window.times, scaling, carry=carry, scheme="sda")

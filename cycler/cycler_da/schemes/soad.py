@@ -247,7 +247,10 @@ class Soad:
         background = frame_part(0, window.mean, window.variance, shape)
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
-        guess = first_guess(prior, self.known, window.n_frames) if self.settings.start == "background" else None
+        guess = None
+        if self.settings.start == "background":
+            known = self.settings.background_error
+            guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="soad")
         windows = self.draw(parts, background, used, shape, keyed, guess=guess)
         states, scaling = windows[:, :, :n_states], self.known.scaling
         return window_analysis(prior, observations, states, window.times, scaling, carry=carry, scheme="soad")

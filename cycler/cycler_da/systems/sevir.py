@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -63,6 +63,10 @@ class SevirSystemSpec(Spec):
     def has_position(self) -> bool:
         """True when the config says where the patch is."""
         return self.lower_left is not None or self.centre != DEFAULT_CENTRE
+
+    def physics(self) -> dict[str, Any]:
+        """None: where the patch is, is a matter of the grid."""
+        return {}
 
     def layout(self) -> Layout:
         """Layout of the state: VIL in kg m-2."""

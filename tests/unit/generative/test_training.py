@@ -17,7 +17,7 @@ from cycler_da.generative.networks import NetworkSpec
 from cycler_da.generative.pairs import Pairs, SimulatedPairs
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.training import TrainSettings, train
-from cycler_da.generative.weights import WeightCard, load_transition, save_weights
+from cycler_da.generative.weights import WeightCard, load_parts, load_transition, save_weights
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 
@@ -109,6 +109,16 @@ def test_weights_come_back_as_they_were_saved(tmp_path, trained):
     with torch.no_grad():
         expected = x + SCALING.stretch(trained.network(SCALING.to_scaled(x)))
     assert torch.allclose(transition.mean(x[:, None]), expected, rtol=0, atol=1e-6)
+
+
+def test_what_was_measured_is_kept_in_float64_and_singles_in_float32(tmp_path, trained):
+    known = {"climatology.shells": torch.ones(2), "window.gains.states.9.back": torch.ones(2).double() / 3}
+    first, second = known
+    state = trained.network.state_dict()
+    save_weights(tmp_path, _card(), state=state, measured={first: known[first]}, singles={second: known[second]})
+    _, _, measured = load_parts(tmp_path)
+    assert {name: tensor.dtype for name, tensor in measured.items()} == {first: torch.float64, second: torch.float32}
+    torch.testing.assert_close(measured[second].double(), known[second], rtol=1e-7, atol=0)
 
 
 def test_one_flipped_byte_in_the_weights_is_refused(tmp_path, trained):

@@ -11,6 +11,7 @@ from cycler_da.systems import catalogue as _catalogue  # noqa: F401  (registers 
 from cycler_da.systems.kolmogorov import KolmogorovSpec
 from cycler_da.systems.lorenz63 import Lorenz63Spec
 from cycler_da.systems.physics import other_physics, physics_of
+from cycler_da.systems.sevir import SevirSystemSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 
 
@@ -18,10 +19,19 @@ def differing(one, other):
     return other_physics(physics_of(one), physics_of(other))
 
 
+#: Options that are no physics: of the grid, of the step, of the arithmetic.
+OTHERS = {"two_layer_qg": {"size", "step"}}
+
+
 @pytest.mark.parametrize("kind", [kind for kind, spec in registered("system").items() if hasattr(spec, "spun_up")])
-def test_the_physics_of_every_system_are_options_of_it_and_no_size_or_step(kind):
+def test_the_physics_of_every_system_are_all_options_that_are_not_named_as_others(kind):
     spec = registered("system")[kind]()
-    assert physics_of(spec) and set(physics_of(spec)) <= {f.name for f in fields(spec)} - {"size", "step"}
+    assert physics_of(spec)
+    assert set(physics_of(spec)) == {f.name for f in fields(spec)} - OTHERS.get(kind, {"size", "step", "time_step"})
+
+
+def test_the_place_of_a_radar_patch_is_no_physics():
+    assert not differing(SevirSystemSpec(), SevirSystemSpec(centre=(35.0, -90.0), size=384))
 
 
 def test_defaults_written_out_whole_numbers_and_durations_in_other_units_are_the_same_physics():

@@ -152,7 +152,7 @@ NOTES = (
 
 
 def methods(case: Case, size: Size, windows: WindowMethods, each: list[Window], tuned: Tuned) -> dict[str, Method]:
-    """All methods of a case, in the order of the table; those for comparison in setting I alone."""
+    """All methods of a case, in the order of the table."""
     found: dict[str, Method] = {}
     for name, answer in trivial(case.has_background).items():
         found[name] = partial(answered, answer, each)

@@ -66,10 +66,6 @@ FILTERS: Mapping[str, Any] = {
     f"{MASF}, bridge": MasfSpec(steps=BRIDGE_STEPS),
     MASF_PUBLISHED: MasfSpec(sampler="guided"),
 }
-#: Grid and steps of the run that loads libraries.
-_SMALL, _FEW_STEPS = 16, 2
-#: Steps of MASF's bridge, as on Kolmogorov flow (`kolmogorov_masf`).
-BRIDGE_STEPS = 30
 
 
 @dataclass(frozen=True)

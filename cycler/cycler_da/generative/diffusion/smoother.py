@@ -162,7 +162,7 @@ class Smoother:
 
 
 def _held(pulled: Float[Tensor, "batch n y x"], surprise: Float[Tensor, "batch n y x"]) -> Float[Tensor, "batch n y x"]:
-    """What is pulled back, no larger than a few times what it comes from: S^-1 of strange small waves is huge."""
+    """What is pulled back, no larger than a few times what it comes from: states that no climate has pull far."""
     ours, theirs = (x.square().mean(dim=(1, 2, 3), keepdim=True) for x in (pulled, surprise))
     return pulled * (_MOST * theirs / (ours + _LEAST)).sqrt().clamp(max=1.0)
 

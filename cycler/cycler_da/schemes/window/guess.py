@@ -3,7 +3,8 @@
 Every member of the previous analysis is carried through the window by the transition of the weights, and the chain
 begins at what that is with noise: the flow is then in the start and need not be found again. It is a draw of p(z_t |
 background) as far as the error of the guess is small beside the noise, so that the noise ratio is a few times the
-spread of the carried members where it is largest, and not below `LEAST_RATIO`.
+spread of the carried members where it is largest, or the error of the background where one is given, and not below
+`LEAST_RATIO`. An ensemble that has collapsed begins too sure, as every scheme does that believes its spread.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.diffusion.schedule import HIGH
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.schemes.base import Prior
 from cycler_da.schemes.window.prior import carried
 
 if TYPE_CHECKING:
-    import torch
     from jaxtyping import Float
     from torch import Tensor
 
@@ -33,14 +34,27 @@ class Guess:
     ratio: float
 
 
-def first_guess(prior: Prior, known: WindowPrior, n_frames: int) -> Guess:
-    """Every member of the previous analysis, carried through the window."""
+def first_guess(
+    prior: Prior, known: WindowPrior, n_frames: int, *, background_error: float | None, scheme: str
+) -> Guess:
+    """Every member of the previous analysis, carried through the window.
+
+    `background_error`: that of a config, climatological deviations. Raises AnalysisFailed where a member is carried out
+    of all bounds.
+    """
     assert prior.previous is not None
     windows = carried(known, known.scaling.to_scaled(prior.previous.latest.double()), n_frames)
-    return Guess(windows, start_ratio(windows))
+    lost = (~windows.isfinite()).flatten(1).any(dim=1)
+    if bool(lost.any()):
+        members = [member for member, is_lost in zip(prior.previous.members, lost.tolist(), strict=True) if is_lost]
+        raise AnalysisFailed(
+            f"{scheme}: the transition of the weights carries members {members} out of all bounds within the window; "
+            "set start to noise, or look at the previous analysis"
+        )
+    return Guess(windows, start_ratio(windows, background_error or 0.0))
 
 
-def start_ratio(windows: Float[torch.Tensor, "member frame channel y x"]) -> float:
-    """Noise beside which the spread of windows is small."""
+def start_ratio(windows: Float[Tensor, "member frame channel y x"], least: float = 0.0) -> float:
+    """Noise beside which the spread of windows, or an error of `least`, is small."""
     spread = windows.double().var(dim=0).mean(dim=(-2, -1)).max().sqrt()
-    return min(max(SPREADS * float(spread), LEAST_RATIO), HIGH)
+    return min(max(SPREADS * max(float(spread), least), LEAST_RATIO), HIGH)
