@@ -19,6 +19,7 @@ from cycler_da.generative.diffusion.schedule import COSINE, HIGH
 from cycler_da.generative.diffusion.window_gaussian import window_gaussian
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.scaling import Scaling
+from cycler_da.generative.shells import Shells
 from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
@@ -29,6 +30,7 @@ from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window import guess, sampling
+from cycler_da.schemes.window.background import spectrum_of
 from cycler_da.schemes.window.guess import LEAST_RATIO, Guess, start_ratio
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame
 from cycler_da.schemes.window.sampling import Sampling
@@ -107,16 +109,26 @@ def dense_observations(seen, frames=FRAMES):
     return values - hx[0], (hx[1:] - hx[:1]).mT, seen.error_variance
 
 
-def posterior(seen, with_background):
-    """The dense answer: prior, background at the first frame, observations."""
+def posterior(seen, background=None):
+    """The dense answer: prior, background at the first frame (cells, waves), observations."""
     answer, before = dense_prior(), prior()
-    if with_background:
-        states = SCALING.to_scaled(before.previous.latest)
-        n = 2 * N * N
+    if background is not None:
+        states, n = SCALING.to_scaled(before.previous.latest), 2 * N * N
         matrix = torch.eye(answer.mean.shape[0], dtype=torch.float64)[:n]
-        variance = states.var(dim=0).mean(dim=(-2, -1)).repeat_interleave(N * N)
-        answer = answer.given(states.mean(dim=0).flatten(), matrix, variance)
+        error = torch.diag(states.var(dim=0).mean(dim=(-2, -1)).repeat_interleave(N * N))
+        if background == "waves":
+            error = covariance_of(spectrum_of(states))
+        values, vectors = torch.linalg.eigh(error)
+        whitened = (vectors / values.sqrt()).mT  # y = whitened x has errors of variance one
+        answer = answer.given(whitened @ states.mean(dim=0).flatten(), whitened @ matrix, torch.ones(n).double())
     return answer.given(*dense_observations(seen))
+
+
+def covariance_of(spectrum):
+    """The dense covariance of frames of which every wave has the covariance of its shell."""
+    waves = Shells(N).of_each_wave(spectrum).to(torch.complex128)
+    units = torch.eye(2 * N * N, dtype=torch.float64).view(-1, 2, N, N)
+    return torch.fft.irfft2(torch.einsum("ykij,bjyk->biyk", waves, torch.fft.rfft2(units)), s=(N, N)).flatten(1)
 
 
 class Fixed:
@@ -145,13 +157,14 @@ def draw_with(monkeypatch, scheme, start, seen, before):
     return kept["windows"].flatten(1)
 
 
+@pytest.mark.parametrize("background", ["cells", "waves"])
 @pytest.mark.parametrize(
     ("spec", "operator"), [(SdaSpec, PointsSpec()), (SoadSpec, CellSpec())], ids=["sda points", "soad cell"]
 )
-def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, operator):
+def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, operator, background):
     """The guided flow of a Gaussian is linear: mean goes to mean, and the matrix of the flow is a root of P."""
     seen, n, some = observations(operator.build(LAYOUT)), FRAMES * 2 * N * N, slice(40, 50)
-    expected, scheme = posterior(seen, with_background=True), spec(**PRECISE).build(CONTEXT)
+    expected, scheme = posterior(seen, background), spec(background=background, **PRECISE).build(CONTEXT)
     sampling = scheme.settings.sampling()
     middle = sampling.law.mu(sampling.grid()[0]) * expected.mean
     start = middle + torch.cat([torch.zeros(1, n), torch.eye(n)[some]]).double()
@@ -169,7 +182,7 @@ def test_sda_and_corrected_soad_are_the_kalman_smoother(monkeypatch, spec, opera
 def test_by_default_both_are_the_kalman_smoother_in_three_steps(monkeypatch, spec, operator):
     """Mean and covariance of what is drawn, from every number of the noise by itself."""
     seen, n = observations(operator.build(LAYOUT)), FRAMES * 2 * N * N
-    expected, scheme = posterior(seen, with_background=True), spec(n_steps=3, correlation=CORRELATION).build(CONTEXT)
+    expected, scheme = posterior(seen, "waves"), spec(n_steps=3, correlation=CORRELATION).build(CONTEXT)
     assert scheme.settings.sampling().sampler == "redrawn"
     sizes = {"left": n, "seen": len(seen) + 2 * N * N, "redrawn": n}
     draws = UnitDraws({("start", 0): n, **every_step(sizes, 3)})
@@ -240,7 +253,7 @@ def test_published_soad_draws_near_the_posterior_but_not_from_it():
     scheme = SoadSpec(variant="published", n_steps=32, correlation=CORRELATION).build(CONTEXT)
     analysis = scheme.analyse(before, seen, noise=Noise(1), carry={})
     states = SCALING.to_scaled(analysis.ensemble.latest).flatten(1)
-    answer = posterior(seen, with_background=True)
+    answer = posterior(seen, "cells")
     n = states.shape[1]
     mean, std = answer.mean[-n:], answer.covariance.diagonal()[-n:].sqrt()
     assert float(((states.mean(dim=0) - mean) / std).square().mean().sqrt()) < 1.0
@@ -297,6 +310,10 @@ def test_sda_takes_any_operator_that_can_be_differentiated():
         (lambda: SoadSpec(variant="old"), "variant is 'old'"),
         (lambda: SoadSpec(replaced="observed"), "goes with sampler exponential"),
         (lambda: PdediffSpec(mode="plain"), "mode is 'plain'"),
+        (lambda: SdaSpec(background="spectrum"), "background is 'spectrum'; valid: cells, waves"),
+        (lambda: SdaSpec(background="waves", background_error=0.1), "leave one of them out"),
+        (lambda: SdaSpec(background="waves", likelihood="sda"), "goes with likelihood known_covariance"),
+        (lambda: SoadSpec(background="waves", variant="published"), "set background to cells"),
         (lambda: PdediffSpec(n_given=2).build(CONTEXT), "fewer than the 2 frames"),
     ],
 )

@@ -36,15 +36,24 @@ class Shells:
         """How many there are."""
         return int(_shell_of(self.size).max()) + 1
 
+    @property
+    def waves(self) -> Float[Tensor, "shell"]:
+        """How many waves each has, float64."""
+        shell, weight = _shell_of(self.size).flatten(), times_counted(self.size, self.size)
+        return torch.zeros(self.count, dtype=torch.float64).index_add_(0, shell, weight.flatten())
+
+    def of_each_wave(self, matrices: Float[Tensor, "shell out inn"]) -> Float[Tensor, "y k out inn"]:
+        """The matrix of every wave of rfft2."""
+        return matrices[_shell_of(self.size)]
+
     def apply(
         self, matrices: Float[Tensor, "shell out inn"], x: Float[Tensor, "batch inn y x"]
     ) -> Float[Tensor, "batch out y x"]:
         """The filter with these matrices; those of a smaller grid serve its shells, others give zero."""
         waves = torch.fft.rfft2(x)
-        shell = _shell_of(self.size)
         if len(matrices) < self.count:
             matrices = torch.cat([matrices, matrices.new_zeros(self.count - len(matrices), *matrices.shape[1:])])
-        turned = torch.einsum("ykoi,biyk->boyk", matrices[shell].to(waves.dtype), waves)
+        turned = torch.einsum("ykoi,biyk->boyk", self.of_each_wave(matrices).to(waves.dtype), waves)
         return torch.fft.irfft2(turned, s=(self.size, self.size))
 
     def cross(self, a: Float[Tensor, "batch n y x"], b: Float[Tensor, "batch p y x"]) -> Float[Tensor, "shell n p"]:
@@ -53,8 +62,7 @@ class Shells:
         shell, weight = _shell_of(self.size).flatten(), times_counted(self.size, self.size)
         sums = (product * weight).flatten(2)
         total = torch.zeros(*sums.shape[:2], self.count, dtype=torch.float64).index_add_(2, shell, sums)
-        counts = torch.zeros(self.count, dtype=torch.float64).index_add_(0, shell, weight.flatten())
-        return (total / (len(a) * counts.clamp(min=1.0))).permute(2, 0, 1)
+        return (total / (len(a) * self.waves.clamp(min=1.0))).permute(2, 0, 1)
 
     def fit(
         self, features: Float[Tensor, "batch p y x"], target: Float[Tensor, "batch n y x"]

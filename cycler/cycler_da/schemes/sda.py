@@ -31,11 +31,12 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.background import is_by_waves, require_background
 from cycler_da.schemes.window.guess import Guess, first_guess
 from cycler_da.schemes.window.mean_slope import require_operators
-from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part, split_by_frame, state_parts
+from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
-from cycler_da.schemes.window.prior import read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import background_parts, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     Sampling,
     guided,
@@ -62,6 +63,7 @@ class SdaSpec(Spec):
     likelihood: str = "known_covariance"
     linearisation: str = "mean_slope"  # of curves, with likelihood known_covariance; or tangent
     gamma: float = 0.01  # of likelihood sda
+    background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
     start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
@@ -76,6 +78,7 @@ class SdaSpec(Spec):
         require_likelihood(self.likelihood, scheme="sda")
         require_linearisation(self.linearisation, likelihood=self.likelihood, scheme="sda")
         require_start(self.start, scheme="sda")
+        require_background(self.background, self.background_error, likelihood=self.likelihood, scheme="sda")
         require_options(self, likelihood=self.likelihood, corrector_steps=self.corrector_steps, scheme="sda")
         if self.start == "background" and self.times != "ratio":
             raise ConfigError(f"scheme sda: start background goes with times ratio, got {self.times}")
@@ -93,12 +96,17 @@ class SdaSpec(Spec):
             tau=self.tau,
         )
 
+    def is_by_waves(self, grid: tuple[int, ...]) -> bool:
+        """How the background is taken on a grid; raises ConfigError for waves where they cannot be."""
+        return is_by_waves(self.background, self.background_error, grid, likelihood=self.likelihood, scheme="sda")
+
     def build(self, context: SchemeContext) -> Sda:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
         if self.likelihood == "known_covariance":
             require_operators(self.linearisation, context.operators, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
+        self.is_by_waves(context.layout.grid.shape)
         if self.start == "background":
             require_transition(known, scheme="sda")
         return Sda(self, known, window_needs(known))
@@ -129,7 +137,8 @@ class Sda:
             if len(some)
             for part in state_parts(frame, some, self.known.scaling, shape)
         ]
-        measurement = WindowMeasurement((*frame_part(0, window.mean, window.variance, shape), *parts))
+        background = background_parts(window, shape, by_waves=self.settings.is_by_waves(shape[2:]))
+        measurement = WindowMeasurement((*background, *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
         guess = None

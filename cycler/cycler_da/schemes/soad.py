@@ -43,6 +43,7 @@ from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.stream_checks import field_names, require_known_fields
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
+from cycler_da.schemes.window.background import is_by_waves, require_background
 from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.guess import Guess, first_guess
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
@@ -50,10 +51,9 @@ from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import (
     Part,
     WindowMeasurement,
-    frame_part,
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
-from cycler_da.schemes.window.prior import read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import background_parts, read_prior, require_transition, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     MOST_ITERATIONS,
     SOLVED,
@@ -111,6 +111,7 @@ class SoadSpec(Spec):
     gamma: float = 0.01  # of likelihood sda
     clip: float | None = None
     replaced: str | None = None  # none | observed | observed_and_background (then in no likelihood)
+    background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
     stride: int = 1
@@ -128,6 +129,9 @@ class SoadSpec(Spec):
         likelihood, moves = str(whole.likelihood), int(whole.corrector_steps or 0)
         require_likelihood(likelihood, scheme="soad")
         require_options(self, likelihood=likelihood, corrector_steps=moves, scheme="soad")
+        require_background(
+            self.background, self.background_error, likelihood=likelihood, replaced=str(whole.replaced), scheme="soad"
+        )
         if whole.clip is not None and likelihood not in SCALAR:
             raise ConfigError(
                 f"scheme soad: variant {self.variant} bounds the likelihood's score, and likelihood {likelihood} takes "
@@ -170,6 +174,18 @@ class SoadSpec(Spec):
                 f"likelihood {whole.likelihood} and replaced {whole.replaced}; set these, or relation learned"
             )
 
+    def is_by_waves(self, grid: tuple[int, ...]) -> bool:
+        """How the background is taken on a grid; raises ConfigError for waves where they cannot be."""
+        whole = self.resolved()
+        return is_by_waves(
+            self.background,
+            self.background_error,
+            grid,
+            likelihood=str(whole.likelihood),
+            replaced=str(whole.replaced),
+            scheme="soad",
+        )
+
     def sampling(self) -> Sampling:
         """How windows are drawn."""
         whole = self.resolved()
@@ -186,6 +202,7 @@ class SoadSpec(Spec):
         """Build the scheme; raises ConfigError for an operator that the weights do not know."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="soad")
         require_stride(self.stride, known, scheme="soad")
+        self.is_by_waves(context.layout.grid.shape)
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
         if self.start == "background":
@@ -244,7 +261,7 @@ class Soad:
         n_states = self.known.n_states
         shape = (window.n_frames, n_states + len(used), *prior.background.layout.grid.shape)
         parts = self.augmented.parts(observations, window.times, used, shape)
-        background = frame_part(0, window.mean, window.variance, shape)
+        background = background_parts(window, shape, by_waves=self.settings.is_by_waves(shape[2:]))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
         guess = None
@@ -258,7 +275,7 @@ class Soad:
     def draw(
         self,
         parts: tuple[Part, ...],
-        background: tuple[EntryPart, ...],
+        background: tuple[Part, ...],
         used: tuple[int, ...],
         shape: tuple[int, ...],
         noise: MemberNoise,
@@ -278,8 +295,9 @@ class Soad:
             posterior = self._learned(known, used, shape, law)
         replacement = None
         if settings.replaced != "none":
-            entries = [part for part in parts if isinstance(part, EntryPart)]
-            replacement = replace_entries([*entries, *(background if is_replaced else ())], shape, law, noise)
+            replaced = (*parts, *background) if is_replaced else parts
+            entries = [part for part in replaced if isinstance(part, EntryPart)]
+            replacement = replace_entries(entries, shape, law, noise)
         whole = None if guess is None else replace(guess, windows=self.augmented.with_fields(guess.windows, used))
         return sampling.draw(posterior, shape, noise, replacement=replacement, dtype=noise.dtype, guess=whole)
 

@@ -25,6 +25,7 @@ from cycler_da.generative.diffusion.likelihood import TOLERANCE, KnownCovariance
 from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.smoother import Maps
 from cycler_da.generative.diffusion.window import WindowDenoiser
+from cycler_da.schemes.window.background import WaveBackground
 from cycler_da.schemes.window.cells import Cells, EntryPart, LinePart, frame_cells
 from cycler_da.schemes.window.mean_slope import LEAST, LinearPosterior, climate, mean_line
 from cycler_da.schemes.window.measurement import Part
@@ -112,7 +113,7 @@ def without_fields(parts: Sequence[Part], n_states: int, shape: tuple[int, ...])
     inner, size = (shape[0], n_states, *shape[2:]), shape[-2] * shape[-1]
     found: list[Part] = []
     for part in parts:
-        if isinstance(part, StatePart):
+        if isinstance(part, StatePart | WaveBackground):
             found.append(replace(part, shape=inner))
             continue
         assert isinstance(part, EntryPart)

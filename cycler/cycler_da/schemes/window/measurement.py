@@ -4,6 +4,7 @@ The window is `(batch, frame, channel, y, x)`: scaled states and, for schemes th
 observations behind them. A measurement is a list of parts, each of one frame:
 
     states    H(x_f) of the observation operators, in physical units, divided by a unit (`state_part`)
+    waves     a background, by its waves (`background`)
     cells     values of single cells, or curves of them (`cells`): a background, known frames, observations of a
               diffused field or at cells
 
@@ -27,6 +28,7 @@ from cycler_da.generative.scaling import Scaling
 from cycler_da.obs.base import ObsBatch, Observations
 from cycler_da.obs.nonlinear import CurveOperator
 from cycler_da.obs.points import Stencil
+from cycler_da.schemes.window.background import WaveBackground
 from cycler_da.schemes.window.cells import Cells, CurvePart, EntryPart, LinePart, frame_cells, joined
 from cycler_da.schemes.window.state_part import StatePart, StateSlope, state_part
 
@@ -83,11 +85,14 @@ class WindowMeasurement:
 
     @property
     def is_of_whole_frames(self) -> bool:
-        """True where every part is all cells of a channel in a frame, with one error variance."""
+        """True where every part is all cells of a channel in a frame, with one error variance, or a frame by waves."""
         return all(
-            isinstance(part, EntryPart)
-            and len(part.cells.places) == part.cells.shape[-1] * part.cells.shape[-2]
-            and bool((part.error_variance == part.error_variance[0]).all())
+            isinstance(part, WaveBackground)
+            or (
+                isinstance(part, EntryPart)
+                and len(part.cells.places) == part.cells.shape[-1] * part.cells.shape[-2]
+                and bool((part.error_variance == part.error_variance[0]).all())
+            )
             for part in self.parts
         )
 
@@ -105,7 +110,7 @@ class WindowMeasurement:
         found = torch.zeros(sizes[:2], dtype=torch.float64)
         waves: dict[int, Tensor] = {}
         for part in self.parts:
-            if isinstance(part, StatePart) and part.is_waves:
+            if isinstance(part, WaveBackground) or (isinstance(part, StatePart) and part.is_waves):
                 waves[part.frame] = waves.get(part.frame, torch.zeros(())) + part.of_waves()
                 continue
             if isinstance(part, LinePart):

@@ -5,9 +5,9 @@ with the climatology of the forecast model, whose every frame keeps `correlation
 the baseline that says what a network is worth). Frames run from the previous analysis to the cycle time, one model step
 apart.
 
-The background is the mean of the previous analysis at the first frame, an observation of every cell with the variance
-of the ensemble there (one number for each variable); its own covariance over space is not used, and the prior counts
-beside it: right where the ensemble is much sharper than climatology. Members are independent samples.
+The background is the mean of the previous analysis at the first frame, an observation with the covariance of the
+ensemble by waves, or of every cell with its variance (`background`); the prior counts beside it: right where the
+ensemble is much sharper than climatology. Members are independent samples.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from cycler_da.generative.covariance import SpectralCovariance
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags
 from cycler_da.generative.window_weights import WindowPrior, load_window
 from cycler_da.schemes.base import Needs, Prior, SchemeContext
+from cycler_da.schemes.window.background import wave_background
+from cycler_da.schemes.window.measurement import Part, frame_part
 from cycler_da.schemes.window.options import LEAST_STD
 
 if TYPE_CHECKING:
@@ -72,8 +74,8 @@ class Window:
     """The frames of a cycle and its background."""
 
     times: np.ndarray  # datetime64[s], the first is that of the previous analysis
-    mean: Float[Tensor, "channel y x"]  # of the previous analysis, scaled, float64
-    variance: Float[Tensor, "channel"]  # of the previous analysis, scaled, float64
+    states: Float[Tensor, "member channel y x"]  # of the previous analysis, scaled, float64
+    variance: Float[Tensor, "channel"]  # of their mean, scaled, float64
 
     @property
     def n_frames(self) -> int:
@@ -96,7 +98,14 @@ def window_of(prior: Prior, known: WindowPrior, needs: Needs, *, background_erro
         variance = states.var(dim=0).mean(dim=(-2, -1)).clamp(min=LEAST_STD**2)
     else:
         variance = torch.full((states.shape[1],), background_error**2, dtype=torch.float64)
-    return Window(first + step * np.arange(n_frames), states.mean(dim=0), variance)
+    return Window(first + step * np.arange(n_frames), states, variance)
+
+
+def background_parts(window: Window, shape: tuple[int, ...], *, by_waves: bool) -> tuple[Part, ...]:
+    """What is known of the first frame of a window of `shape` without its observations."""
+    if by_waves:
+        return (wave_background(window.states, shape),)
+    return frame_part(0, window.states.mean(dim=0), window.variance, shape)
 
 
 def require_transition(known: WindowPrior, *, scheme: str) -> None:

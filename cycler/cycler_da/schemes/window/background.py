@@ -1,0 +1,147 @@
+"""The background of a window: what the ensemble knew of its first frame, as an observation of it.
+
+    cells   every cell by itself, with one error variance for each variable: what a config says (`background_error`),
+            and what likelihoods take that know no covariance
+    waves   the whole frame with the ensemble's covariance S by shells of waves: A x_1 = A xbar + e, A = S^-1/2,
+            e ~ N(0, I)
+
+Errors of an analysis are smooth where its observations are far apart. Taken for independent from cell to cell they
+count as thousands of observations of what is one, and a cycled ensemble becomes too sure of it (decision 0045).
+S is estimated from the deviations of the members, real and without a direction; shells with few waves and members are
+drawn towards the variance of cells, as `PRIOR` more deviations would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from cycler_da.errors import ConfigError
+from cycler_da.generative.shells import Shells
+from cycler_da.schemes.window.options import LEAST_STD
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float
+    from torch import Tensor
+
+CELLS, WAVES = "cells", "waves"
+#: Deviations with the variance of cells that are added to those of the ensemble, in every shell.
+PRIOR = 4.0
+#: Least part of the variance of cells in any shell.
+LEAST_PART = 1e-2
+
+
+@dataclass(frozen=True)
+class WaveBackground:
+    """The first channels of a frame, seen whole through A."""
+
+    frame: int
+    root: Float[Tensor, "shell state state"]  # A, symmetric
+    mean: Float[Tensor, "state y x"]  # float64
+    shape: tuple[int, ...]  # of a window: frame, channel, y, x
+
+    @property
+    def values(self) -> Float[Tensor, "obs"]:
+        """A xbar."""
+        return self.filtered(self.mean[None])[0].flatten()
+
+    @property
+    def error_variance(self) -> Float[Tensor, "obs"]:
+        """One."""
+        return torch.ones(self.mean.numel(), dtype=torch.float64)
+
+    def hx(self, z: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """A z."""
+        return self.slope(z).forward(z)
+
+    def slope(self, z: Float[Tensor, "batch frame channel y x"]) -> WaveBackgroundSlope:
+        """A, whatever z."""
+        return WaveBackgroundSlope(self)
+
+    def of_waves(self) -> Complex[Tensor, "y k state state"]:
+        """A^T A of every wave."""
+        return Shells(self.shape[-1]).of_each_wave((self.root @ self.root).to(torch.complex128))
+
+    def filtered(self, x: Float[Tensor, "batch state y x"]) -> Float[Tensor, "batch state y x"]:
+        """A x."""
+        return Shells(self.shape[-1]).apply(self.root, x.to(torch.float64))
+
+
+@dataclass(frozen=True)
+class WaveBackgroundSlope:
+    """A of a `WaveBackground`."""
+
+    part: WaveBackground
+
+    def forward(self, v: Float[Tensor, "batch frame channel y x"]) -> Float[Tensor, "batch obs"]:
+        """A v."""
+        return self.part.filtered(v[:, self.part.frame, : len(self.part.mean)]).flatten(1)
+
+    def transpose(self, w: Float[Tensor, "batch obs"]) -> Float[Tensor, "batch frame channel y x"]:
+        """A^T w."""
+        total = w.new_zeros((len(w), *self.part.shape))
+        back = self.part.filtered(w.view(len(w), *self.part.mean.shape))
+        total[:, self.part.frame, : len(self.part.mean)] = back.to(w.dtype)
+        return total
+
+
+def wave_background(
+    states: Float[Tensor, "member state y x"], shape: tuple[int, ...], frame: int = 0
+) -> WaveBackground:
+    """The part of a frame of scaled states, float64, with the covariance of these members; at least two of them."""
+    mean = states.mean(dim=0)
+    values, vectors = torch.linalg.eigh(spectrum_of(states))
+    root = (vectors * values.rsqrt()[:, None]) @ vectors.mT
+    return WaveBackground(frame, root, mean, shape)
+
+
+def spectrum_of(states: Float[Tensor, "member state y x"]) -> Float[Tensor, "shell state state"]:
+    """S of every shell, positive definite; of white noise the variance of a cell."""
+    shells, n = Shells(states.shape[-1]), len(states)
+    apart = states - states.mean(dim=0)
+    found = shells.cross(apart, apart) * n / (n - 1)
+    white = torch.diag(states.var(dim=0).mean(dim=(-2, -1)).clamp(min=LEAST_STD**2))
+    told = ((n - 1) * shells.waves).to(found)[:, None, None]
+    return (told * found + PRIOR * white) / (told + PRIOR) + LEAST_PART * white
+
+
+def require_background(
+    name: str | None, background_error: float | None, *, likelihood: str, replaced: str = "none", scheme: str
+) -> None:
+    """Raise ConfigError for an unknown way to take the background, and for waves where they cannot be."""
+    if name not in (None, CELLS, WAVES):
+        raise ConfigError(f"scheme {scheme}: background is {name!r}; valid: {CELLS}, {WAVES}")
+    if name != WAVES:
+        return
+    if background_error is not None:
+        raise ConfigError(
+            f"scheme {scheme}: background waves has the covariance of the ensemble, and background_error is "
+            f"{background_error:g}; leave one of them out"
+        )
+    if likelihood != "known_covariance" or replaced == "observed_and_background":
+        raise ConfigError(
+            f"scheme {scheme}: background waves goes with likelihood known_covariance and a background that is in it, "
+            f"got likelihood {likelihood} and replaced {replaced}; set background to {CELLS}"
+        )
+
+
+def is_by_waves(
+    name: str | None,
+    background_error: float | None,
+    grid: tuple[int, ...],
+    *,
+    likelihood: str,
+    replaced: str = "none",
+    scheme: str,
+) -> bool:
+    """How a background is taken: by waves on a square grid, if a config says nothing that speaks against it.
+
+    Raises ConfigError where a config wants waves on another grid.
+    """
+    is_square = len(grid) == 2 and grid[0] == grid[1]
+    if name == WAVES and not is_square:
+        raise ConfigError(f"scheme {scheme}: background waves needs a square grid, got {grid}; set it to {CELLS}")
+    may = is_square and background_error is None
+    return name != CELLS and may and likelihood == "known_covariance" and replaced != "observed_and_background"

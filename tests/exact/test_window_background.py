@@ -1,0 +1,88 @@
+"""The background of a window by waves: its covariance, what it leaves, and what it tells of each wave."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cycler_da.generative.shells import Shells
+from cycler_da.schemes.window.background import is_by_waves, spectrum_of, wave_background
+from cycler_da.schemes.window.measurement import WindowMeasurement
+from cycler_da.schemes.window.options import LEAST_STD
+
+SIZE, SHAPE = 16, (2, 3, 16, 16)
+STATES, CELLS = 2, 256
+
+
+def numbers(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def filters():
+    """Symmetric matrices of shells, falling with the wave number."""
+    fall = 1.0 / (1.0 + torch.arange(Shells(SIZE).count, dtype=torch.float64))
+    return fall[:, None, None] * torch.tensor([[1.0, 0.3], [0.3, 0.5]], dtype=torch.float64)
+
+
+def test_the_covariance_of_many_members_is_that_of_their_law():
+    states = 1.5 + Shells(SIZE).apply(filters(), numbers(4000, STATES, SIZE, SIZE))
+    exact = filters() @ filters().mT
+    cell = torch.diag(states.var(dim=0).mean(dim=(-2, -1)))
+    # 1 % of the variance of a cell is added, and 4000 members of one wave and more are known to some per cent.
+    torch.testing.assert_close(spectrum_of(states), exact + 0.01 * cell, rtol=0.1, atol=2e-3)
+
+
+def test_noise_from_cell_to_cell_has_its_variance_in_every_shell():
+    found = spectrum_of(0.3 * numbers(500, STATES, SIZE, SIZE))
+    torch.testing.assert_close(found, 1.01 * 0.09 * torch.eye(STATES).double().expand_as(found), rtol=0, atol=0.015)
+
+
+@pytest.mark.parametrize("n_members", [2, 3])
+def test_few_members_have_a_covariance_that_can_be_inverted(n_members):
+    values = torch.linalg.eigvalsh(spectrum_of(numbers(n_members, STATES, SIZE, SIZE)))
+    assert float(values.min()) > 5e-3 and float(values.max()) < 10.0
+    collapsed = spectrum_of(torch.ones(n_members, STATES, SIZE, SIZE).double())
+    assert float(torch.linalg.eigvalsh(collapsed).min()) >= 0.01 * LEAST_STD**2
+
+
+def test_its_error_is_white_and_its_slope_is_its_own_transpose():
+    states = Shells(SIZE).apply(filters(), numbers(12, STATES, SIZE, SIZE))
+    part = wave_background(states, SHAPE)
+    draws = Shells(SIZE).apply(spectral_root(spectrum_of(states)), numbers(300, STATES, SIZE, SIZE, seed=1))
+    white = part.filtered(draws)
+    torch.testing.assert_close(
+        spectrum_of(white)[1:], torch.eye(2).double().expand(len(filters()) - 1, 2, 2) * 1.01, rtol=0, atol=0.15
+    )
+    v, w = numbers(3, *SHAPE, seed=2), numbers(3, STATES * CELLS, seed=3)
+    slope = part.slope(v)
+    torch.testing.assert_close((slope.forward(v) * w).sum(1), (v * slope.transpose(w)).flatten(1).sum(1))
+    torch.testing.assert_close(part.hx(v), slope.forward(v), rtol=0, atol=0)
+
+
+def spectral_root(spectrum):
+    values, vectors = torch.linalg.eigh(spectrum)
+    return (vectors * values.sqrt()[:, None]) @ vectors.mT
+
+
+def test_what_it_tells_of_waves_is_exact():
+    part = wave_background(Shells(SIZE).apply(filters(), numbers(12, STATES, SIZE, SIZE)), SHAPE)
+    measurement, v = WindowMeasurement((part,)), numbers(2, *SHAPE, seed=4)
+    assert measurement.is_of_whole_frames
+    slope = measurement.slope(v)
+    torch.testing.assert_close(
+        measurement.information(v).times(v), slope.transpose(slope.forward(v)), rtol=0, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "grid", "expected"),
+    [
+        ((None, None), (8, 8), True),
+        ((None, None), (8, 4), False),
+        (("cells", None), (8, 8), False),
+        ((None, 0.1), (8, 8), False),
+    ],
+)
+def test_waves_are_taken_where_nothing_speaks_against_them(options, grid, expected):
+    assert is_by_waves(*options, grid, likelihood="known_covariance", scheme="sda") is expected
+    assert not is_by_waves(*options, grid, likelihood="sda", scheme="sda")
