@@ -109,7 +109,7 @@ def _one_truth(plan: Plan, seed: int) -> list[Row]:
     """Scores of all chains on one truth."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        return list(_scores(with_controls(load_config(CONFIG, plan.changes(folder, seed))), no_progress))
+        return list(scores_of(with_controls(load_config(CONFIG, plan.changes(folder, seed))), no_progress))
 
 
 @benchmark("cycle_cost", summary="seconds of every stage, memory and disk of the default QG experiment")
@@ -118,7 +118,7 @@ def cycle_cost(quick: bool, progress: Progress) -> BenchResult:
     count = 3 if quick else 10
     with tempfile.TemporaryDirectory() as folder:
         config = load_config(CONFIG, [*_changes(folder, 5), f"cycles.count={count}", "verification.spin_up=0"])
-        list(_scores(config, progress))
+        list(scores_of(config, progress))
         runs = Path(folder) / "runs" / config.name
         rows = [Row("seconds of a stage", chain, stage, cost, n=count) for chain, stage, cost in stage_seconds(runs)]
         size, n_cycles = disk_of_a_cycle(runs)
@@ -164,7 +164,8 @@ def differences(values: Mapping[tuple[str, str, str], list[float]]) -> dict[tupl
     }
 
 
-def _scores(config: ExperimentConfig, progress: Progress) -> Iterator[Row]:
+def scores_of(config: ExperimentConfig, progress: Progress) -> Iterator[Row]:
+    """Prepare and run an experiment; its closing rows of `METRICS`."""
     total = len(config.chains) * (config.cycles.count + 1)
     done = 0
 
