@@ -13,8 +13,8 @@ a quarter of them every day; the same windows of truth, observations and weights
 All of it has the released weights, whose score is that of the smoother of the learned transition, not of a network of
 the paper's: what is compared is the algorithm. Velocities are seen through their own operator, which is linear: they
 are no fields of the weights, so that Algorithm 1 has them in its likelihood and does not replace them.
-20 windows; 4 with velocities, for which Algorithm 1 takes longest. RMSE is that of one member, as published; the
-printed ones (256 x 256) are of setting II; for setting III the paper prints no numbers. About 55 minutes of processor
+8 windows; 4 with velocities, for which Algorithm 1 takes longest. RMSE is that of one member, as published; the
+printed ones (256 x 256) are of setting II; for setting III the paper prints no numbers. About 30 minutes of processor
 time, which the cores share.
 """
 
@@ -42,7 +42,7 @@ PRINTED = {CASES[1]: 0.470, SINE: 0.528}
 class Size:
     """How much is done."""
 
-    windows: int = 20
+    windows: int = 8
     few_windows: int = 4  # with velocities
     n_steps: int = 8
     published_steps: int = 256
