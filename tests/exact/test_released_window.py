@@ -8,6 +8,7 @@ import torch
 from cycler_da.generative.diffusion.schedule import COSINE_SQUARED
 from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.sda import SdaSpec
+from cycler_da.schemes.soad import SoadSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 
 FRAMES = 5
@@ -28,3 +29,19 @@ def test_rounding_of_a_noisy_window_stays_rounding(repository, ratio):
     with torch.no_grad():
         moved = denoiser(z + ROUNDING * apart, t) - denoiser(z, t)
     assert float(moved.square().mean().sqrt()) < 10 * ROUNDING
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "start"),
+    [
+        (SdaSpec, {}, "background"),
+        (SoadSpec, {}, "background"),
+        (SdaSpec, {"start": "noise"}, "noise"),
+        (SdaSpec, {"likelihood": "sda"}, "noise"),
+        (SdaSpec, {"times": "linear"}, "noise"),
+        (SoadSpec, {"variant": "published"}, "noise"),
+    ],
+)
+def test_windows_begin_at_the_background_where_the_weights_can_carry_it(repository, spec, options, start):
+    weights = str(repository / "data/weights/two_layer_qg/window")
+    assert spec(weights=weights, **options).build(SchemeContext(TwoLayerQGSpec().layout())).start == start

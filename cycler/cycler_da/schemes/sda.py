@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cycler_da.errors import ConfigError
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.noise import Noise
@@ -32,17 +31,16 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.background import is_by_waves, require_background
-from cycler_da.schemes.window.guess import Guess, first_guess
+from cycler_da.schemes.window.guess import BACKGROUND, Guess, first_guess, require_start, start_of
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
-from cycler_da.schemes.window.prior import background_parts, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import background_parts, read_prior, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     Sampling,
     guided,
     require_likelihood,
     require_linearisation,
-    require_start,
     sampler_of,
     window_analysis,
 )
@@ -66,7 +64,9 @@ class SdaSpec(Spec):
     background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
-    start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
+    start: str | None = (
+        None  # noise | background (members carried through the window); None: background where it can be
+    )
     schedule: str = "cosine_squared"
     sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"
@@ -77,11 +77,9 @@ class SdaSpec(Spec):
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="sda")
         require_linearisation(self.linearisation, likelihood=self.likelihood, scheme="sda")
-        require_start(self.start, scheme="sda")
+        require_start(self.start, self.times, scheme="sda")
         require_background(self.background, self.background_error, likelihood=self.likelihood, scheme="sda")
         require_options(self, likelihood=self.likelihood, corrector_steps=self.corrector_steps, scheme="sda")
-        if self.start == "background" and self.times != "ratio":
-            raise ConfigError(f"scheme sda: start background goes with times ratio, got {self.times}")
         self.sampling()
 
     def sampling(self) -> Sampling:
@@ -107,9 +105,8 @@ class SdaSpec(Spec):
             require_operators(self.linearisation, context.operators, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
         self.is_by_waves(context.layout.grid.shape)
-        if self.start == "background":
-            require_transition(known, scheme="sda")
-        return Sda(self, known, window_needs(known))
+        start = start_of(self.start, known, likelihood=self.likelihood, times=self.times, scheme="sda")
+        return Sda(self, known, window_needs(known), start)
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,7 @@ class Sda:
     settings: SdaSpec
     known: WindowPrior
     needs: Needs
+    start: str
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
@@ -142,7 +140,7 @@ class Sda:
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
         guess = None
-        if self.settings.start == "background":
+        if self.start == BACKGROUND:
             known = self.settings.background_error
             guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="sda")
         windows = self.draw(measurement, shape, keyed, guess=guess)

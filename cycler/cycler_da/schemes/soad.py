@@ -45,7 +45,7 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
 from cycler_da.schemes.window.background import is_by_waves, require_background
 from cycler_da.schemes.window.cells import EntryPart
-from cycler_da.schemes.window.guess import Guess, first_guess
+from cycler_da.schemes.window.guess import BACKGROUND, Guess, first_guess, require_start, start_of
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import (
@@ -53,14 +53,13 @@ from cycler_da.schemes.window.measurement import (
     WindowMeasurement,
 )
 from cycler_da.schemes.window.options import SCALAR, require_options, require_stride
-from cycler_da.schemes.window.prior import background_parts, read_prior, require_transition, window_needs, window_of
+from cycler_da.schemes.window.prior import background_parts, read_prior, window_needs, window_of
 from cycler_da.schemes.window.sampling import (
     MOST_ITERATIONS,
     SOLVED,
     Sampling,
     guided,
     require_likelihood,
-    require_start,
     sampler_of,
     window_analysis,
 )
@@ -113,7 +112,9 @@ class SoadSpec(Spec):
     replaced: str | None = None  # none | observed | observed_and_background (then in no likelihood)
     background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
-    start: str = "noise"  # or background: members carried through the window, with noise (weights with a transition)
+    start: str | None = (
+        None  # noise | background (members carried through the window); None: background where it can be
+    )
     stride: int = 1
     sampler: str | None = None
     times: str | None = None
@@ -139,9 +140,7 @@ class SoadSpec(Spec):
                 "with the options that are to be as published"
             )
         self._require_relation(whole)
-        require_start(self.start, scheme="soad")
-        if self.start == "background" and whole.times != "ratio":
-            raise ConfigError(f"scheme soad: start background goes with times ratio, got {whole.times}")
+        require_start(self.start, str(whole.times), scheme="soad")
         if whole.replaced not in REPLACEMENTS:
             raise ConfigError(f"scheme soad: replaced is {whole.replaced!r}; valid: {', '.join(REPLACEMENTS)}")
         if whole.replaced != "none" and whole.sampler != "exponential":
@@ -205,12 +204,13 @@ class SoadSpec(Spec):
         self.is_by_waves(context.layout.grid.shape)
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
-        if self.start == "background":
-            require_transition(known, scheme="soad")
         settings = self._for(fields)
+        start = start_of(
+            self.start, known, likelihood=str(settings.likelihood), times=str(settings.times), scheme="soad"
+        )
         if settings.relation == "linearised":
             require_operators("mean_slope", context.operators, known.scaling, "soad")
-        return Soad(settings, known, fields, window_needs(known))
+        return Soad(settings, known, fields, window_needs(known), start)
 
     def _for(self, fields: tuple[ObservedField, ...]) -> SoadSpec:
         """The options for these fields; raises ConfigError where they are to be linearised and are no curves."""
@@ -238,6 +238,7 @@ class Soad:
     known: WindowPrior
     fields: tuple[ObservedField, ...]
     needs: Needs
+    start: str
 
     @property
     def augmented(self) -> Augmented:
@@ -265,7 +266,7 @@ class Soad:
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
         guess = None
-        if self.settings.start == "background":
+        if self.start == BACKGROUND:
             known = self.settings.background_error
             guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="soad")
         windows = self.draw(parts, background, used, shape, keyed, guess=guess)

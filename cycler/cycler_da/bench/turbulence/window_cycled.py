@@ -39,7 +39,7 @@ WINDOW = {"weights": "data/weights/two_layer_qg/window"}
 SCHEMES: Mapping[str, Mapping[str, Any]] = {
     "SDA, waves": {"kind": "sda", "start": "background", **WINDOW},
     "SDA, cells": {"kind": "sda", "start": "background", "background": "cells", **WINDOW},
-    "SDA, waves, from noise": {"kind": "sda", **WINDOW},
+    "SDA, waves, from noise": {"kind": "sda", "start": "noise", **WINDOW},
     "SOAD, waves": {"kind": "soad", "start": "background", **WINDOW},
     "SOAD, cells": {"kind": "soad", "start": "background", "background": "cells", **WINDOW},
     "PDEDiff": {"kind": "pdediff", **WINDOW},

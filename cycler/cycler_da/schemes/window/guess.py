@@ -12,16 +12,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cycler_da.errors import AnalysisFailed
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.diffusion.schedule import HIGH
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.window.prior import carried
+from cycler_da.schemes.window.prior import carried, require_transition
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+#: Where windows may begin.
+NOISE, BACKGROUND = "noise", "background"
 #: Noise at which chains begin at the least, climatological deviations, and in spreads of the guess.
 LEAST_RATIO, SPREADS = 0.3, 3.0
 
@@ -32,6 +34,27 @@ class Guess:
 
     windows: Float[Tensor, "member frame channel y x"]
     ratio: float
+
+
+def require_start(name: str | None, times: str, *, scheme: str) -> None:
+    """Raise ConfigError for an unknown start of windows, and for one that does not go with a grid of times."""
+    if name not in (None, NOISE, BACKGROUND):
+        raise ConfigError(f"scheme {scheme}: start is {name!r}; valid: {NOISE}, {BACKGROUND}")
+    if name == BACKGROUND and times != "ratio":
+        raise ConfigError(f"scheme {scheme}: start background goes with times ratio, got {times}")
+
+
+def start_of(name: str | None, known: WindowPrior, *, likelihood: str, times: str, scheme: str) -> str:
+    """Where windows begin: at the background where a config leaves it open and weights can carry it there.
+
+    Raises ConfigError where a config wants it and the weights have no transition.
+    """
+    if name == BACKGROUND:
+        require_transition(known, scheme=scheme)
+    if name is not None:
+        return name
+    can = known.network is not None and known.inner is not None
+    return BACKGROUND if can and likelihood == "known_covariance" and times == "ratio" else NOISE
 
 
 def first_guess(

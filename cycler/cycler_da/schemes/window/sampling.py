@@ -63,8 +63,6 @@ GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: How a known covariance takes curves of cells: by their mean slope over what is left, or the slope at the estimate.
 LINEARISATIONS = ("mean_slope", "tangent")
-#: Where windows may begin.
-STARTS = ("noise", "background")
 #: Residual at which the systems of a likelihood are solved well enough: in about posterior deviations (known
 #: covariance; errors are several times that where less is seen than on average, and add up over the steps), in parts of
 #: the misfit (moment matching). The model of C_t is rougher. Points need 20 to 100 iterations, operators that are not
@@ -198,12 +196,6 @@ def require_linearisation(name: str, *, likelihood: str, scheme: str) -> None:
             f"scheme {scheme}: linearisation {name} goes with likelihood known_covariance, got {likelihood}, which "
             "takes h as it is; leave it out"
         )
-
-
-def require_start(name: str, *, scheme: str) -> None:
-    """Raise ConfigError for an unknown start of windows."""
-    if name not in STARTS:
-        raise ConfigError(f"scheme {scheme}: start is {name!r}; valid: {', '.join(STARTS)}")
 
 
 def window_analysis(
