@@ -1,8 +1,8 @@
 """Benchmark `soad_published`: SOAD as published beside SOAD corrected without a background, settings II and III.
 
 `soad_settings` has Algorithm 1 in setting I alone, for it takes fifty times the passes of SOAD corrected. Here are
-all cases without a background, and a sine alone, for which SOAD was made, in 6 % of the cells every other day and in
-a quarter of them every day; the same windows of truth, observations and weights:
+all cases without a background, and a sine alone in a quarter of the cells every day, of which SOAD's paper makes most;
+the same windows of truth, observations and weights:
 
     SOAD, Algorithm 1    the published likelihood, clip, Langevin moves with a stale score, forward-diffusion corrector
                          of observed entries, 256 steps; one member of every window
@@ -13,9 +13,8 @@ a quarter of them every day; the same windows of truth, observations and weights
 All of it has the released weights, whose score is that of the smoother of the learned transition, not of a network of
 the paper's: what is compared is the algorithm. Velocities are seen through their own operator, which is linear: they
 are no fields of the weights, so that Algorithm 1 has them in its likelihood and does not replace them.
-Four windows. RMSE is that of one member, as published; the
-printed ones (256 x 256) are of setting II; for setting III the paper prints no numbers. About 20 minutes of processor
-time, which the cores share.
+Four windows. RMSE is that of one member, as published; the printed ones (256 x 256) are of setting II; for setting III
+the paper prints no numbers. About 20 minutes of processor time, which the cores share.
 """
 
 from __future__ import annotations
