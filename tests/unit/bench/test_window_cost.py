@@ -76,7 +76,9 @@ def test_a_forecast_is_the_same_on_a_finer_grid(truth):
     assert float((found - expected).std()) < 0.01 * float((coarse.mean(smooth) - smooth[:, 0]).std())
 
 
-@pytest.mark.parametrize(("name", "passes"), [("SDA, C_t of every wave", 36), ("LETKF", 4), ("MASF, bridge", 4)])
+@pytest.mark.parametrize(
+    ("name", "passes"), [("SDA, C_t of every wave", 36), ("SDA, Gaussian alone", 0), ("LETKF", 4), ("MASF, bridge", 4)]
+)
 def test_passes_are_those_of_one_member(truth, name, passes):
     cost = cost_of(name, Case(5, 2, 32), truth.numpy(), 2)
     assert (cost.passes, cost.told) == (passes, "")

@@ -9,7 +9,7 @@ background (I) and without one (II), one thing at a time is another:
 
 No scheme is told the law: all take errors for Gaussian. Window schemes as in `soad_settings`, two members of every
 window, from the background in I; filters have the options that were searched with the first case of each setting.
-Four windows; CRPS is fair, over members. About 15 minutes of processor time, which the cores share.
+Four windows; CRPS is fair, over members. About 20 minutes of processor time, which the cores share.
 """
 
 from __future__ import annotations

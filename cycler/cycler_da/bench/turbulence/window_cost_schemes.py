@@ -42,6 +42,7 @@ from cycler_da.schemes.masf import Masf, MasfSpec, field_scaling
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec
+from cycler_da.schemes.window.guess import NOISE as NOISE_START
 
 #: Steps of MASF's bridge, as on Kolmogorov flow (`kolmogorov_masf`).
 BRIDGE_STEPS = 30
@@ -50,8 +51,9 @@ _SMALL, _FEW_STEPS = 16, 2
 PUBLISHED, GAUSSIAN = "SOAD, Algorithm 1", "SDA, Gaussian alone"
 INTERPOLANT, MASF, MASF_PUBLISHED = "interpolant filter", "MASF", "MASF, as published"
 LETKF = letkf_spec((4.0, 1.02, "members"))
-#: Window schemes; None: in as many steps as they take where nothing is said.
-_KNOWN: dict[str, Any] = {"weights": str(WEIGHTS), "background_error": ERROR}
+#: Window schemes; None: in as many steps as they take where nothing is said. All begin at noise, as the one without a
+#: transition must.
+_KNOWN: dict[str, Any] = {"weights": str(WEIGHTS), "background_error": ERROR, "start": NOISE_START}
 WINDOW_SCHEMES: Mapping[str, Any] = {
     "SOAD, corrected": SoadSpec(**_KNOWN),
     PUBLISHED: SoadSpec(variant="published", **_KNOWN),

@@ -11,7 +11,7 @@ PDEDiff continues each member and has no background in its likelihood. The LETKF
 window, each at its own time; `daily` filters analyse them every day, which no window scheme could. Radius and inflation
 of each were searched on another truth. All forecast with the released one-step transition, which the windows' smoother
 has as well; one LETKF with the truth's own solver. Scores of all analyses after the first eight days; intervals are
-over truths (n = 4: wide), differences are taken truth by truth. About 25 minutes of processor time, which the cores
+over truths (n = 4: wide), differences are taken truth by truth. About 35 minutes of processor time, which the cores
 share.
 """
 
