@@ -64,9 +64,7 @@ class SdaSpec(Spec):
     background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
-    start: str | None = (
-        None  # noise | background (members carried through the window); None: background where it can be
-    )
+    start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
     schedule: str = "cosine_squared"
     sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"

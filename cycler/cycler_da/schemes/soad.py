@@ -112,9 +112,7 @@ class SoadSpec(Spec):
     replaced: str | None = None  # none | observed | observed_and_background (then in no likelihood)
     background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
-    start: str | None = (
-        None  # noise | background (members carried through the window); None: background where it can be
-    )
+    start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
     stride: int = 1
     sampler: str | None = None
     times: str | None = None

@@ -87,14 +87,11 @@ class WaveBackgroundSlope:
         return total
 
 
-def wave_background(
-    states: Float[Tensor, "member state y x"], shape: tuple[int, ...], frame: int = 0
-) -> WaveBackground:
-    """The part of a frame of scaled states, float64, with the covariance of these members; at least two of them."""
-    mean = states.mean(dim=0)
+def wave_background(states: Float[Tensor, "member state y x"], shape: tuple[int, ...]) -> WaveBackground:
+    """The part of a first frame of scaled states, float64, with the covariance of these members, two or more."""
     values, vectors = torch.linalg.eigh(spectrum_of(states))
     root = (vectors * values.rsqrt()[:, None]) @ vectors.mT
-    return WaveBackground(frame, root, mean, shape)
+    return WaveBackground(0, root, states.mean(dim=0), shape)
 
 
 def spectrum_of(states: Float[Tensor, "member state y x"]) -> Float[Tensor, "shell state state"]:

@@ -16,7 +16,7 @@ from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.diffusion.schedule import HIGH
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.window.prior import carried, require_transition
+from cycler_da.schemes.window.prior import carried, has_transition, require_transition
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -53,8 +53,7 @@ def start_of(name: str | None, known: WindowPrior, *, likelihood: str, times: st
         require_transition(known, scheme=scheme)
     if name is not None:
         return name
-    can = known.network is not None and known.inner is not None
-    return BACKGROUND if can and likelihood == "known_covariance" and times == "ratio" else NOISE
+    return BACKGROUND if has_transition(known) and likelihood == "known_covariance" and times == "ratio" else NOISE
 
 
 def first_guess(

@@ -108,9 +108,14 @@ def background_parts(window: Window, shape: tuple[int, ...], *, by_waves: bool) 
     return frame_part(0, window.states.mean(dim=0), window.variance, shape)
 
 
+def has_transition(known: WindowPrior) -> bool:
+    """True where the weights can carry a background through the window."""
+    return known.network is not None and known.inner is not None
+
+
 def require_transition(known: WindowPrior, *, scheme: str) -> None:
-    """Raise ConfigError where the weights have no transition to carry a background through the window."""
-    if known.network is None or known.inner is None:
+    """Raise ConfigError where they cannot."""
+    if not has_transition(known):
         raise ConfigError(
             f"scheme {scheme}: start is 'background', which needs window weights with a transition, such as "
             "data/weights/two_layer_qg/window; set it to noise"
