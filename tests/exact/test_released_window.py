@@ -9,6 +9,7 @@ from cycler_da.generative.diffusion.schedule import COSINE_SQUARED
 from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
+from cycler_da.schemes.window.coupling import WindowCouplingSpec
 from cycler_da.systems.two_layer_qg import TwoLayerQGSpec
 
 FRAMES = 5
@@ -36,6 +37,7 @@ def test_rounding_of_a_noisy_window_stays_rounding(repository, ratio):
     [
         (SdaSpec, {}, "background"),
         (SoadSpec, {}, "background"),
+        (SdaSpec, {"coupling": WindowCouplingSpec(localization_radius_cells=2.0)}, "background"),
         (SdaSpec, {"start": "noise"}, "noise"),
         (SdaSpec, {"likelihood": "sda"}, "noise"),
         (SdaSpec, {"times": "linear"}, "noise"),
@@ -44,4 +46,4 @@ def test_rounding_of_a_noisy_window_stays_rounding(repository, ratio):
 )
 def test_windows_begin_at_the_background_where_the_weights_can_carry_it(repository, spec, options, start):
     weights = str(repository / "data/weights/two_layer_qg/window")
-    assert spec(weights=weights, **options).build(SchemeContext(TwoLayerQGSpec().layout())).start == start
+    assert spec(weights=weights, **options).build(SchemeContext(TwoLayerQGSpec().layout())).beginning.start == start

@@ -45,27 +45,54 @@ def test_few_members_have_a_covariance_that_can_be_inverted(n_members):
     assert float(torch.linalg.eigvalsh(collapsed).min()) >= 0.01 * LEAST_STD**2
 
 
-def test_its_error_is_white_and_its_slope_is_its_own_transpose():
-    states = Shells(SIZE).apply(filters(), numbers(12, STATES, SIZE, SIZE))
-    part = wave_background(states, SHAPE)
-    draws = Shells(SIZE).apply(spectral_root(spectrum_of(states)), numbers(300, STATES, SIZE, SIZE, seed=1))
-    white = part.filtered(draws)
-    torch.testing.assert_close(
-        spectrum_of(white)[1:], torch.eye(2).double().expand(len(filters()) - 1, 2, 2) * 1.01, rtol=0, atol=0.15
-    )
+def climate(factor):
+    """C of every wave, this times a spectrum that falls as the members' does; layers are shifted by an odd angle."""
+    fall = Shells(SIZE).of_each_wave(filters() @ filters().mT).diagonal(dim1=2, dim2=3).mean(dim=-1)
+    turn = 0.4j * torch.sin(2 * torch.pi * torch.arange(SIZE, dtype=torch.float64) / SIZE)
+    found = torch.eye(STATES, dtype=torch.complex128).expand(*fall.shape, -1, -1).clone()
+    found[..., 0, 1], found[..., 1, 0] = turn[:, None], -turn[:, None]
+    return factor * (fall + 0.05)[..., None, None] * found
+
+
+def members(n=12):
+    return Shells(SIZE).apply(filters(), numbers(n, STATES, SIZE, SIZE))
+
+
+def test_with_the_climate_it_is_the_law_of_the_ensemble():
+    """Precisions of climate and background add up to that of the members, and so does what they say of the mean."""
+    states, known = members(), climate(20.0)
+    part = wave_background(states, known, SHAPE)
+    exact = torch.linalg.inv(Shells(SIZE).of_each_wave(spectrum_of(states)).to(torch.complex128))
+    total = torch.linalg.inv(known) + part.of_waves()
+    torch.testing.assert_close(total, exact, rtol=1e-9, atol=1e-9)
+    xbar, w = (torch.fft.rfft2(x) for x in (states.mean(dim=0), part.mean))
+    told = torch.einsum("ykij,jyk->iyk", part.of_waves(), w)
+    torch.testing.assert_close(told, torch.einsum("ykij,jyk->iyk", exact, xbar), rtol=1e-8, atol=1e-6)
+
+
+def test_an_ensemble_as_wide_as_the_climate_says_nothing():
+    part = wave_background(members(), climate(0.02), SHAPE)
+    assert float(part.root.abs().max()) == 0.0 and float(part.values.abs().max()) == 0.0
+
+
+def test_waves_that_the_climate_does_not_have_are_left_alone():
+    known = climate(20.0)
+    known[SIZE // 2] = 0.0
+    part = wave_background(members(), known, SHAPE)
+    assert bool(part.values.isfinite().all()) and float(part.root[SIZE // 2].abs().max()) == 0.0
+    assert float(part.root[1].abs().max()) > 0.1
+
+
+def test_its_slope_is_its_own_transpose():
+    part = wave_background(members(), climate(20.0), SHAPE)
     v, w = numbers(3, *SHAPE, seed=2), numbers(3, STATES * CELLS, seed=3)
     slope = part.slope(v)
     torch.testing.assert_close((slope.forward(v) * w).sum(1), (v * slope.transpose(w)).flatten(1).sum(1))
     torch.testing.assert_close(part.hx(v), slope.forward(v), rtol=0, atol=0)
 
 
-def spectral_root(spectrum):
-    values, vectors = torch.linalg.eigh(spectrum)
-    return (vectors * values.sqrt()[:, None]) @ vectors.mT
-
-
 def test_what_it_tells_of_waves_is_exact():
-    part = wave_background(Shells(SIZE).apply(filters(), numbers(12, STATES, SIZE, SIZE)), SHAPE)
+    part = wave_background(members(), climate(20.0), SHAPE)
     measurement, v = WindowMeasurement((part,)), numbers(2, *SHAPE, seed=4)
     assert measurement.is_of_whole_frames
     slope = measurement.slope(v)

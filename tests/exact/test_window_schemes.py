@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from gaussian_window import (
+    CONTEXT,
+    CORRELATION,
+    FRAMES,
+    LAYOUT,
+    SCALING,
+    START,
+    STEP,
+    N,
+    continued,
+    dense_observations,
+    dense_prior,
+    observations,
+    prior,
+)
 
 from cycler_da.bench.unit_draws import UnitDraws, every_step, moments
 from cycler_da.ensemble import Ensemble
 from cycler_da.errors import AnalysisFailed, ConfigError
-from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
-from cycler_da.generative.covariance import spectral_from_shells
 from cycler_da.generative.diffusion.gaussian import GaussianDenoiser
 from cycler_da.generative.diffusion.schedule import COSINE, HIGH
-from cycler_da.generative.diffusion.window_gaussian import window_gaussian
 from cycler_da.generative.localisation import MemberNoise
-from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.shells import Shells
-from cycler_da.layout import Axis, Grid, Layout, Variable
 from cycler_da.noise import Noise
-from cycler_da.obs.base import Locations, ObsBatch, Observations
+from cycler_da.obs.base import Observations
 from cycler_da.obs.nonlinear import ArctanSpec
 from cycler_da.obs.points import CellSpec, PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
@@ -31,96 +40,24 @@ from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window import guess, sampling
 from cycler_da.schemes.window.background import spectrum_of
+from cycler_da.schemes.window.coupling import WindowCouplingSpec
 from cycler_da.schemes.window.guess import LEAST_RATIO, Guess, start_ratio
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame
 from cycler_da.schemes.window.sampling import Sampling
 from cycler_da.schemes.window.state_part import state_part
 
-N, FRAMES, CORRELATION = 4, 3, 0.8
-STEP, START = np.timedelta64(3600, "s"), np.datetime64("2020-01-01T00:00:00", "s")
-STD = (2.0, 0.5)
-LAYOUT = Layout(
-    "toy",
-    (Variable("q1", "1", "first"), Variable("q2", "1", "second")),
-    Grid((Axis("y", N, periodic=True), Axis("x", N, periodic=True))),
-    STEP,
-)
-SCALING = Scaling((1.0, -1.0), STD)
-BLOCK = torch.tensor([[1.0, -0.4], [-0.4, 1.0]], dtype=torch.float64)
-SHELLS = torch.stack([BLOCK * power for power in (3.0, 2.0, 1.0, 0.5, 0.3, 0.2)])
-MODEL = SimpleNamespace(
-    climatology=StateClimatology(
-        torch.tensor(SCALING.mean, dtype=torch.float64), ScaledCovariance(SCALING, spectral_from_shells(SHELLS, N))
-    )
-)
-CONTEXT = SchemeContext(LAYOUT, MODEL)
 PRECISE = {"n_steps": 60, "correlation": CORRELATION, "sampler": "second_order"}
-
-
-def observations(operator=None, *, error=0.3, n_obs=9, frames=(1, 2)):
-    """Some cells of some frames."""
-    generator = torch.Generator().manual_seed(2)
-    cells = torch.randperm(N * N, generator=generator)[:n_obs]
-    where = Locations(
-        torch.stack([cells // N, cells % N], dim=1).to(torch.float64),
-        torch.randint(0, 2, (n_obs,), generator=generator),
-    )
-    batches = [
-        ObsBatch(
-            stream="toy",
-            operator=operator or PointsSpec().build(LAYOUT),
-            where=where,
-            values=torch.randn(n_obs, generator=generator, dtype=torch.float64),
-            error=torch.full((n_obs,), error, dtype=torch.float64),
-            times=np.repeat(START + frame * STEP, n_obs),
-            ids=np.array([f"o{frame}.{i}" for i in range(n_obs)]),
-            flags=torch.zeros(n_obs, dtype=torch.int32),
-        )
-        for frame in frames
-    ]
-    return Observations(tuple(batches), LAYOUT)
-
-
-def prior(n_members=6):
-    members = tuple(range(n_members))
-    values = SCALING.to_physical(0.3 * Noise(3).normal("x", (1, 2, N, N), members=members, dtype=torch.float64))
-    previous = Ensemble(values, np.array([START]), members, LAYOUT)
-    background = Ensemble(values, np.array([START + (FRAMES - 1) * STEP]), members, LAYOUT)
-    return Prior(background, previous)
-
-
-def dense_prior(frames=FRAMES):
-    known = SdaSpec(correlation=CORRELATION).build(CONTEXT).known
-    gaussian = window_gaussian(known.lags, frames)
-    n = frames * 2 * N * N
-    units = torch.eye(n, dtype=torch.float64).view(n, frames, 2, N, N)
-    return GaussianDenoiser(torch.zeros(n).double(), gaussian.left(units, 1e8).flatten(1), COSINE)
-
-
-def dense_observations(seen, frames=FRAMES):
-    """Values, matrix and variances of observations of the flattened scaled window."""
-    n = frames * 2 * N * N
-    zero = torch.zeros(1, frames, 2, N, N, dtype=torch.float64)
-    units = torch.cat([zero, torch.eye(n, dtype=torch.float64).view(n, frames, 2, N, N)])
-    times = START + STEP * np.arange(frames)
-    columns = [some.hx(SCALING.to_physical(units[:, f])) for f, some in enumerate(split_by_frame(seen, times))]
-    hx = torch.cat(columns, dim=1)
-    values = torch.cat([some.values for some in split_by_frame(seen, times)])
-    return values - hx[0], (hx[1:] - hx[:1]).mT, seen.error_variance
 
 
 def posterior(seen, background=None):
     """The dense answer: prior, background at the first frame (cells, waves), observations."""
-    answer, before = dense_prior(), prior()
-    if background is not None:
-        states, n = SCALING.to_scaled(before.previous.latest), 2 * N * N
+    answer, states = dense_prior(), SCALING.to_scaled(prior().previous.latest)
+    mean, n = states.mean(dim=0).flatten(), 2 * N * N
+    if background == "waves":  # what the ensemble knows, in place of the climate
+        answer = GaussianDenoiser(*continued(mean, covariance_of(spectrum_of(states))), COSINE)
+    elif background == "cells":  # beside it
         matrix = torch.eye(answer.mean.shape[0], dtype=torch.float64)[:n]
-        error = torch.diag(states.var(dim=0).mean(dim=(-2, -1)).repeat_interleave(N * N))
-        if background == "waves":
-            error = covariance_of(spectrum_of(states))
-        values, vectors = torch.linalg.eigh(error)
-        whitened = (vectors / values.sqrt()).mT  # y = whitened x has errors of variance one
-        answer = answer.given(whitened @ states.mean(dim=0).flatten(), whitened @ matrix, torch.ones(n).double())
+        answer = answer.given(mean, matrix, states.var(dim=0).mean(dim=(-2, -1)).repeat_interleave(N * N))
     return answer.given(*dense_observations(seen))
 
 
@@ -388,7 +325,7 @@ def test_a_member_that_is_carried_out_of_all_bounds_is_named(monkeypatch):
     monkeypatch.setattr(guess, "carried", lambda known, states, n_frames: windows)
     known = SdaSpec(correlation=CORRELATION).build(CONTEXT).known
     with pytest.raises(AnalysisFailed, match=r"sda: the transition of the weights carries members \[3\] out of all"):
-        guess.first_guess(prior(), known, FRAMES, background_error=None, scheme="sda")
+        guess.Beginning("background").guess(prior(), known, observations(), FRAMES, scheme="sda")
 
 
 @pytest.mark.parametrize("error", [0.4, 1.0])
@@ -418,3 +355,51 @@ def test_a_start_at_the_background_needs_a_transition_and_the_grid_of_ratios():
             spec(start="background", times="linear")
         with pytest.raises(ConfigError, match=r"start is 'forecast'; valid: noise, background"):
             spec(start="forecast")
+
+
+@pytest.mark.parametrize("ratio", [0.1, 1.0])
+def test_windows_that_begin_at_draws_of_the_posterior_stay_draws_of_it(ratio):
+    """Whatever the noise, in two steps: coupled members lose nothing, and no observation counts twice."""
+    seen, n, shape = observations(), FRAMES * 2 * N * N, (FRAMES, 2, N, N)
+    expected, scheme = posterior(seen), SdaSpec(n_steps=2, correlation=CORRELATION).build(CONTEXT)
+    sizes = {"left": n, "seen": len(seen), "redrawn": n}
+    draws = UnitDraws({("guess", 0): n, ("start", 0): n, **every_step(sizes, 2)})
+    root = torch.linalg.cholesky(expected.covariance)
+    begun = expected.mean + draws.normal("guess", (n,), step=0) @ root.mT
+    frames = split_by_frame(seen, START + STEP * np.arange(FRAMES))
+    parts = [state_part(frame, some, SCALING, shape) for frame, some in enumerate(frames) if len(some)]
+    drawn = scheme.draw(WindowMeasurement(tuple(parts)), shape, draws, guess=Guess(begun.view(-1, *shape), ratio))
+    mean, covariance = moments(drawn)
+    torch.testing.assert_close(mean, expected.mean, rtol=0, atol=0.01)
+    torch.testing.assert_close(covariance, expected.covariance, rtol=0, atol=0.01)
+
+
+def test_coupled_windows_are_the_carried_ones_moved_with_half_of_their_spread_as_noise(monkeypatch):
+    before, seen = prior(), observations(frames=(2,))
+    windows = before.previous.values.expand(-1, FRAMES, -1, -1, -1)
+    monkeypatch.setattr(guess, "carried", lambda known, states, n_frames: SCALING.to_scaled(windows))
+    known, coupling = SdaSpec(correlation=CORRELATION).build(CONTEXT).known, WindowCouplingSpec().build(LAYOUT)
+    begun = guess.Beginning("background", coupling=coupling).guess(before, known, seen, FRAMES, scheme="sda")
+    moved = coupling.moved(windows, before, seen, scheme="sda")
+    torch.testing.assert_close(SCALING.to_physical(begun.windows), moved, rtol=0, atol=1e-12)
+    assert begun.ratio == pytest.approx(0.5 * guess.largest_spread(begun.windows))
+    assert float((moved - windows).abs().max()) > 0.1
+    same = guess.Beginning("background").guess(before, known, seen, FRAMES, scheme="sda")
+    torch.testing.assert_close(same.windows, SCALING.to_scaled(windows), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("spec", "scheme"), [(SdaSpec, "sda"), (SoadSpec, "soad")])
+def test_coupling_goes_with_windows_that_begin_at_the_background(spec, scheme):
+    coupling = WindowCouplingSpec(localization_radius_cells=2.0)
+    for options in ({"start": "noise"}, {"times": "linear"}):
+        with pytest.raises(ConfigError, match=f"scheme {scheme}: coupling moves the windows that chains begin at"):
+            spec(coupling=coupling, **options)
+    with pytest.raises(ConfigError, match=f"scheme {scheme}: start is 'background', which needs window weights"):
+        spec(coupling=coupling).build(CONTEXT)
+    assert (spec(coupling=coupling).sampling().n_steps, spec().sampling().n_steps) == (2, 8)
+    assert spec(coupling=coupling, n_steps=5).sampling().n_steps == 5
+
+
+def test_published_soad_begins_at_noise_and_takes_no_coupling():
+    with pytest.raises(ConfigError, match="coupling moves the windows"):
+        SoadSpec(variant="published", coupling=WindowCouplingSpec())

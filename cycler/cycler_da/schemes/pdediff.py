@@ -10,10 +10,11 @@ frames of this one, until the cycle time. One network forecasts (nothing observe
 Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, n_steps: 16}` (joint:
 128).
 Departures by default: covariance of every wave in the likelihood and the reverse chain, on a grid in log(sigma / mu),
-curves of cells by their mean slope (`sda`).
-Limits: members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an uncertain
-start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew). Observations
-of the first frame are not used: it is given.
+curves of cells by their mean slope (`sda`); with `coupling` first frames are moved by what the members' forecasts say
+of the window's observations (`window.coupling`).
+Limits: without it members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an
+uncertain start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew).
+Observations of the first frame are not used: it is given.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
+from cycler_da.schemes.window.coupling import WindowCoupling, WindowCouplingSpec
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement, frame_part, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options
@@ -75,6 +77,7 @@ class PdediffSpec(Spec):
     sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"
     n_steps: int | None = None  # None: 8 redrawn, else 16
+    coupling: WindowCouplingSpec | None = None  # None: members go on from where they are, as published
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="pdediff")
@@ -98,7 +101,8 @@ class PdediffSpec(Spec):
             raise ConfigError(
                 f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.seen} frames of a window"
             )
-        return Pdediff(self, known, window_needs(known, is_continued=True))
+        coupling = None if self.coupling is None else self.coupling.build(context.layout)
+        return Pdediff(self, known, window_needs(known, is_continued=True), coupling)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class Pdediff:
     settings: PdediffSpec
     known: WindowPrior
     needs: Needs
+    coupling: WindowCoupling | None = None
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
@@ -121,7 +126,10 @@ class Pdediff:
         window = window_of(prior, self.known, self.needs, background_error=None, scheme="pdediff")
         assert prior.previous is not None
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
-        first = self.known.scaling.to_scaled(prior.previous.latest.to(torch.float64)).to(dtype)
+        begun = prior.previous.values[:, -1:]
+        if self.coupling is not None:
+            begun = self.coupling.moved(begun, prior, observations, scheme="pdediff")
+        first = self.known.scaling.to_scaled(begun[:, 0].to(torch.float64)).to(dtype)
         by_frame = split_by_frame(observations, window.times)
 
         def parts_of(frame: int, place: int, shape: tuple[int, ...]) -> tuple[Part, ...]:

@@ -10,7 +10,9 @@ know.
 Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
 no backward pass through the network); the reverse chain with that covariance (`redrawn`, 8 steps) on a grid in
 log(sigma / mu); curves of cells by their mean slope over what is left (`window.mean_slope`; or `linearisation:
-tangent`, by the slope at the estimate); the background as one more observation (`window.prior`).
+tangent`, by the slope at the estimate); the background as one more observation (`window.prior`); chains that begin at
+the members carried through the window, with `coupling` moved by its observations first (`window.guess`): in a cycle
+take it, with the radius of an LETKF.
 Limits: needs a network (or its Gaussian) of this system, and several model steps between analyses. Cost: n_steps passes
 for each window of the composition. Observations are taken at the nearest frame.
 """
@@ -31,7 +33,8 @@ from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.background import is_by_waves, require_background
-from cycler_da.schemes.window.guess import BACKGROUND, Guess, first_guess, require_start, start_of
+from cycler_da.schemes.window.coupling import WindowCouplingSpec
+from cycler_da.schemes.window.guess import Beginning, Guess, beginning_of, require_start
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import WindowMeasurement, split_by_frame, state_parts
 from cycler_da.schemes.window.options import require_options, require_stride
@@ -65,24 +68,28 @@ class SdaSpec(Spec):
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
     start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
+    coupling: WindowCouplingSpec | None = None  # of the carried members by the window's observations; None: none
     schedule: str = "cosine_squared"
     sampler: str | None = None  # None: redrawn with likelihood known_covariance, else second_order
     times: str = "ratio"
-    n_steps: int | None = None  # None: 8 redrawn, else 16
+    n_steps: int | None = None  # None: 8 redrawn (2 with coupling), else 16
     corrector_steps: int = 0
     tau: float = 0.25
 
     def __post_init__(self) -> None:
         require_likelihood(self.likelihood, scheme="sda")
         require_linearisation(self.linearisation, likelihood=self.likelihood, scheme="sda")
-        require_start(self.start, self.times, scheme="sda")
+        require_start(self.start, self.times, self.coupling, scheme="sda")
         require_background(self.background, self.background_error, likelihood=self.likelihood, scheme="sda")
         require_options(self, likelihood=self.likelihood, corrector_steps=self.corrector_steps, scheme="sda")
         self.sampling()
 
     def sampling(self) -> Sampling:
         """How windows are drawn."""
-        sampler, n_steps = sampler_of(self.sampler, self.n_steps, likelihood=self.likelihood, scheme="sda")
+        is_coupled = self.coupling is not None
+        sampler, n_steps = sampler_of(
+            self.sampler, self.n_steps, likelihood=self.likelihood, scheme="sda", is_coupled=is_coupled
+        )
         return Sampling(
             schedule=self.schedule,
             sampler=sampler,
@@ -103,8 +110,8 @@ class SdaSpec(Spec):
             require_operators(self.linearisation, context.operators, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
         self.is_by_waves(context.layout.grid.shape)
-        start = start_of(self.start, known, likelihood=self.likelihood, times=self.times, scheme="sda")
-        return Sda(self, known, window_needs(known), start)
+        beginning = beginning_of(self, known, context.layout, scheme="sda")
+        return Sda(self, known, window_needs(known), beginning)
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Sda:
     settings: SdaSpec
     known: WindowPrior
     needs: Needs
-    start: str
+    beginning: Beginning
 
     def analyse(
         self, prior: Prior, observations: Observations, *, noise: Noise, carry: Mapping[str, Tensor]
@@ -133,14 +140,11 @@ class Sda:
             if len(some)
             for part in state_parts(frame, some, self.known.scaling, shape)
         ]
-        background = background_parts(window, shape, by_waves=self.settings.is_by_waves(shape[2:]))
+        background = background_parts(window, self.known, shape, by_waves=self.settings.is_by_waves(shape[2:]))
         measurement = WindowMeasurement((*background, *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)
-        guess = None
-        if self.start == BACKGROUND:
-            known = self.settings.background_error
-            guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="sda")
+        guess = self.beginning.guess(prior, self.known, observations, window.n_frames, scheme="sda")
         windows = self.draw(measurement, shape, keyed, guess=guess)
         scaling = self.known.scaling
         return window_analysis(prior, observations, windows, window.times, scaling, carry=carry, scheme="sda")

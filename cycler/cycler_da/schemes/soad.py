@@ -45,7 +45,8 @@ from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
 from cycler_da.schemes.window.background import is_by_waves, require_background
 from cycler_da.schemes.window.cells import EntryPart
-from cycler_da.schemes.window.guess import BACKGROUND, Guess, first_guess, require_start, start_of
+from cycler_da.schemes.window.coupling import WindowCouplingSpec
+from cycler_da.schemes.window.guess import Beginning, Guess, beginning_of, require_start
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
 from cycler_da.schemes.window.mean_slope import require_operators
 from cycler_da.schemes.window.measurement import (
@@ -113,6 +114,7 @@ class SoadSpec(Spec):
     background: str | None = None  # cells | waves; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
+    coupling: WindowCouplingSpec | None = None  # of the carried members by the window's observations; None: none
     stride: int = 1
     sampler: str | None = None
     times: str | None = None
@@ -138,7 +140,7 @@ class SoadSpec(Spec):
                 "with the options that are to be as published"
             )
         self._require_relation(whole)
-        require_start(self.start, str(whole.times), scheme="soad")
+        require_start(self.start, str(whole.times), self.coupling, scheme="soad")
         if whole.replaced not in REPLACEMENTS:
             raise ConfigError(f"scheme soad: replaced is {whole.replaced!r}; valid: {', '.join(REPLACEMENTS)}")
         if whole.replaced != "none" and whole.sampler != "exponential":
@@ -152,7 +154,11 @@ class SoadSpec(Spec):
         missing = {name: value for name, value in VARIANTS[self.variant].items() if getattr(self, name) is None}
         whole = {**self.__dict__, **missing}
         whole["sampler"], whole["n_steps"] = sampler_of(
-            whole["sampler"], whole["n_steps"], likelihood=whole["likelihood"], scheme="soad"
+            whole["sampler"],
+            whole["n_steps"],
+            likelihood=whole["likelihood"],
+            scheme="soad",
+            is_coupled=self.coupling is not None,
         )
         if whole["relation"] is None:
             may = _may_linearise(whole["likelihood"], whole["replaced"])
@@ -203,12 +209,10 @@ class SoadSpec(Spec):
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
         settings = self._for(fields)
-        start = start_of(
-            self.start, known, likelihood=str(settings.likelihood), times=str(settings.times), scheme="soad"
-        )
+        beginning = beginning_of(settings, known, context.layout, scheme="soad")
         if settings.relation == "linearised":
             require_operators("mean_slope", context.operators, known.scaling, "soad")
-        return Soad(settings, known, fields, window_needs(known), start)
+        return Soad(settings, known, fields, window_needs(known), beginning)
 
     def _for(self, fields: tuple[ObservedField, ...]) -> SoadSpec:
         """The options for these fields; raises ConfigError where they are to be linearised and are no curves."""
@@ -236,7 +240,7 @@ class Soad:
     known: WindowPrior
     fields: tuple[ObservedField, ...]
     needs: Needs
-    start: str
+    beginning: Beginning
 
     @property
     def augmented(self) -> Augmented:
@@ -260,13 +264,10 @@ class Soad:
         n_states = self.known.n_states
         shape = (window.n_frames, n_states + len(used), *prior.background.layout.grid.shape)
         parts = self.augmented.parts(observations, window.times, used, shape)
-        background = background_parts(window, shape, by_waves=self.settings.is_by_waves(shape[2:]))
+        background = background_parts(window, self.known, shape, by_waves=self.settings.is_by_waves(shape[2:]))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
-        guess = None
-        if self.start == BACKGROUND:
-            known = self.settings.background_error
-            guess = first_guess(prior, self.known, window.n_frames, background_error=known, scheme="soad")
+        guess = self.beginning.guess(prior, self.known, observations, window.n_frames, scheme="soad")
         windows = self.draw(parts, background, used, shape, keyed, guess=guess)
         states, scaling = windows[:, :, :n_states], self.known.scaling
         return window_analysis(prior, observations, states, window.times, scaling, carry=carry, scheme="soad")

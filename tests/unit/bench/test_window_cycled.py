@@ -10,9 +10,12 @@ from cycler_da.bench.turbulence.window_cycled import (
     FULL,
     LETKF,
     SCHEMES,
+    SDA,
+    SOAD,
+    WINDOW,
     closing_config,
     differences,
-    letkf_like,
+    local_scheme,
     words,
 )
 from cycler_da.setting import build_setting
@@ -21,7 +24,8 @@ from cycler_da.setting import build_setting
 @pytest.mark.parametrize(("days", "count"), [(4, 8), (1, 32)])
 def test_windows_and_days_cover_the_same_month(repository, monkeypatch, tmp_path, days, count):
     monkeypatch.chdir(repository)
-    chains = SCHEMES if days == 4 else {LETKF: letkf_like("letkf", BEGIN)}
+    coupled = {name: local_scheme(kind, BEGIN) for name, kind in ((SDA, "sda"), (SOAD, "soad"), ("coupled", "pdediff"))}
+    chains = {**SCHEMES, **coupled} if days == 4 else {LETKF: local_scheme("letkf", BEGIN)}
     setting = build_setting(closing_config(chains, FULL, str(tmp_path), seed=5, days=days))
     assert len(setting.valid_times) == count + 1 and len(setting.chains) == len(chains)
     assert setting.config.nature["steps"] == 32 and setting.config.verification.spin_up == count // 4
@@ -30,8 +34,13 @@ def test_windows_and_days_cover_the_same_month(repository, monkeypatch, tmp_path
 
 def test_what_was_known_before_is_an_option_of_the_same_schemes():
     assert SCHEMES["SDA, cells"] == {**SCHEMES["SDA, waves"], "background": "cells"}
-    assert SCHEMES["SOAD, cells"] == {**SCHEMES["SOAD, waves"], "background": "cells"}
     assert {**SCHEMES["SDA, waves, from noise"], "start": "background"} == SCHEMES["SDA, waves"]
+
+
+def test_coupled_windows_have_the_options_of_a_filter_in_a_block():
+    options = {"localization_radius_cells": 3.0, "weight_stride": 2, "inflation": 1.1}
+    assert local_scheme("letkf", (3.0, 1.1)) == {"kind": "letkf", **options}
+    assert local_scheme("sda", (3.0, 1.1)) == {"kind": "sda", "coupling": options, **WINDOW}
 
 
 def test_differences_are_of_the_same_truth():

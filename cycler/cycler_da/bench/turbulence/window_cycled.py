@@ -3,16 +3,17 @@
 The experiment `qg_soad` (arctan(3 x) of 5 % of the values every day, one analysis every four days) over several truths.
 Every window begins at the analysis of the one before:
 
-    waves     the background with the ensemble's covariance by waves (`schemes.window.background`), the default
-    cells     every cell of it by itself, with one error variance for each variable: what windows took before
+    coupled   members carried through the window are moved by its observations first, as the LETKF moves them, and the
+              chain begins there (`schemes.window.coupling`); PDEDiff continues members whose first frames were moved
+    waves     each member for itself, the background with the ensemble's covariance by waves (`window.background`)
+    cells     every cell of it by itself, with one error variance for each variable
     noise     as waves, but the chain begins at noise, not at the members carried through the window (`window.guess`)
 
-PDEDiff continues each member and has no background in its likelihood. The LETKF sees the same observations of a
-window, each at its own time; `daily` filters analyse them every day, which no window scheme could. Radius and inflation
-of each were searched on another truth. All forecast with the released one-step transition, which the windows' smoother
-has as well; one LETKF with the truth's own solver. Scores of all analyses after the first eight days; intervals are
-over truths (n = 4: wide), differences are taken truth by truth. About 35 minutes of processor time, which the cores
-share.
+The LETKF sees the same observations of a window, each at its own time; `daily` filters analyse them every day. Radius
+and inflation of every filter and coupling were searched on another truth (SOAD has those of SDA). All forecast with the
+released one-step transition, which the windows' smoother has as well; one LETKF with the truth's own solver. Scores of
+all analyses after the first eight days; intervals are over truths (n = 4: wide), differences are taken truth by truth.
+About 45 minutes of processor time, which the cores share.
 """
 
 from __future__ import annotations
@@ -35,21 +36,30 @@ from cycler_da.tables.report import BenchResult, Row
 
 CONFIG = Path("config/experiments/qg_soad.yaml")
 WINDOW = {"weights": "data/weights/two_layer_qg/window"}
-#: Window schemes.
+#: Window schemes whose members go each for itself.
 SCHEMES: Mapping[str, Mapping[str, Any]] = {
     "SDA, waves": {"kind": "sda", "start": "background", **WINDOW},
     "SDA, cells": {"kind": "sda", "start": "background", "background": "cells", **WINDOW},
     "SDA, waves, from noise": {"kind": "sda", "start": "noise", **WINDOW},
     "SOAD, waves": {"kind": "soad", "start": "background", **WINDOW},
-    "SOAD, cells": {"kind": "soad", "start": "background", "background": "cells", **WINDOW},
     "PDEDiff": {"kind": "pdediff", **WINDOW},
 }
+SDA, SOAD, PDEDIFF = "SDA, coupled", "SOAD, coupled", "PDEDiff, coupled"
 LETKF, DAILY_LETKF, TRUE_LETKF = "LETKF", "LETKF, daily", "LETKF, daily, true model"
 INTERPOLANT = "interpolant filter, daily"
+WINDOW_KINDS = ("sda", "soad", "pdediff")
 DAYS = 4  # of a window
-AXES = {"radius": (2.0, 3.0, 4.0, 6.0, 8.0), "inflation": (1.02, 1.1, 1.2, 1.4)}
-BEGIN: Point = (4.0, 1.1)
+AXES = {"radius": (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0), "inflation": (1.02, 1.1, 1.2, 1.3, 1.4, 1.6, 2.0)}
+BEGIN: Point = (2.0, 1.2)
 TUNING_SEED = 6
+#: What is searched: kind of scheme, and days between analyses.
+SEARCHED: Mapping[str, tuple[str, int]] = {
+    SDA: ("sda", DAYS),
+    PDEDIFF: ("pdediff", DAYS),
+    LETKF: ("letkf", DAYS),
+    DAILY_LETKF: ("letkf", 1),
+    INTERPOLANT: ("interpolant_filter", 1),
+}
 
 
 @dataclass(frozen=True)
@@ -71,11 +81,12 @@ FULL, QUICK = Size(), Size((5,), 2, 0, 4, is_searched=False, schemes=("SDA, wave
 def window_cycled(quick: bool, progress: Progress) -> BenchResult:
     """Search the filters' options, then run all chains on every truth; each truth has a process."""
     size = QUICK if quick else FULL
-    letkf, daily = (_searched("letkf", BEGIN, size, is_daily=is_daily) for is_daily in (False, True))
-    ours = _searched("interpolant_filter", daily.point, size, is_daily=True)
-    windows = {**{name: SCHEMES[name] for name in size.schemes}, LETKF: letkf_like("letkf", letkf.point)}
-    days = {name: letkf_like("letkf", daily.point) for name in (DAILY_LETKF, TRUE_LETKF)}
-    days[INTERPOLANT] = letkf_like("interpolant_filter", ours.point)
+    searches = {name: (kind, days, size) for name, (kind, days) in SEARCHED.items()}
+    chosen = dict(zip(searches, in_processes(searched, searches, progress), strict=True))
+    schemes = {name: local_scheme(SEARCHED[name][0], one.point) for name, one in chosen.items()}
+    schemes |= {SOAD: local_scheme("soad", chosen[SDA].point), TRUE_LETKF: schemes[DAILY_LETKF]}
+    windows = {**{name: SCHEMES[name] for name in size.schemes}, **{n: schemes[n] for n in (SDA, SOAD, PDEDIFF, LETKF)}}
+    days = {name: schemes[name] for name in (DAILY_LETKF, TRUE_LETKF, INTERPOLANT)}
     found = in_processes(_one_truth, {f"truth {seed}": (size, seed, windows, days) for seed in size.seeds}, progress)
     values: dict[tuple[str, str, str], list[float]] = {}
     for rows in found:
@@ -96,7 +107,7 @@ def window_cycled(quick: bool, progress: Progress) -> BenchResult:
         (
             "Units: climatological standard deviations. Background: the forecast of four days, daily of one.",
             f"minus {LETKF}: differences of the fair CRPS of analyses on the same truth.",
-            *(f"{name}: {words(one)}" for name, one in ((LETKF, letkf), (DAILY_LETKF, daily), (INTERPOLANT, ours))),
+            *(f"{name}: {words(one)}" for name, one in chosen.items()),
         ),
     )
 
@@ -118,18 +129,19 @@ def differences(values: Mapping[tuple[str, str, str], list[float]]) -> dict[tupl
     }
 
 
-def _searched(kind: str, begin: Point, size: Size, *, is_daily: bool) -> Found:
-    """Radius and inflation of a filter with the least fair CRPS on a truth that is not reported."""
+def searched(kind: str, days: int, size: Size) -> Found:
+    """Radius and inflation with the least fair CRPS on a truth that is not reported."""
+    torch.set_num_threads(1)
     if not size.is_searched:
-        return Found(begin, float("nan"), 0, ())
+        return Found(BEGIN, float("nan"), 0, ())
 
     def crps(point: Point) -> float:
         chains: list[Mapping[str, Any]] = [{}, {}]
-        chains[is_daily] = {kind: letkf_like(kind, point)}
+        chains[days == 1] = {kind: local_scheme(kind, point)}
         rows = _one_truth(size, TUNING_SEED, *chains)
         return next(row.value for row in rows if (row.case, row.method, row.metric) == ("analysis", kind, "fair_crps"))
 
-    return pattern_search(AXES, begin, crps)
+    return pattern_search(AXES, BEGIN, crps)
 
 
 def _one_truth(
@@ -188,7 +200,8 @@ def _changes(size: Size, folder: str, seed: int, days: int) -> list[str]:
     ]
 
 
-def letkf_like(kind: str, point: Point) -> dict[str, Any]:
-    """A filter with localized weights."""
+def local_scheme(kind: str, point: Point) -> dict[str, Any]:
+    """A filter with localized weights, or a window scheme whose members are coupled by such."""
     radius, inflation = point
-    return {"kind": kind, "localization_radius_cells": radius, "weight_stride": 2, "inflation": inflation}
+    options = {"localization_radius_cells": radius, "weight_stride": 2, "inflation": inflation}
+    return {"kind": kind, **WINDOW, "coupling": options} if kind in WINDOW_KINDS else {"kind": kind, **options}

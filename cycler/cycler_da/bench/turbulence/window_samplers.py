@@ -37,7 +37,7 @@ from cycler_da.noise import Noise
 from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.pdediff import Pdediff, PdediffSpec
 from cycler_da.schemes.sda import Sda, SdaSpec
-from cycler_da.schemes.window.guess import NOISE
+from cycler_da.schemes.window.guess import NOISE, Beginning
 from cycler_da.schemes.window.prior import window_needs
 from cycler_da.tables.report import BenchResult, Row
 
@@ -86,7 +86,7 @@ def window_samplers(quick: bool, progress: Progress) -> BenchResult:
 
 def methods(known: WindowPrior, sampler: str, n_steps: int) -> dict[str, Drawn]:
     """The two schemes, with one prior."""
-    states = Sda(SdaSpec(sampler=sampler, n_steps=n_steps), known, needs=window_needs(known), start=NOISE)
+    states = Sda(SdaSpec(sampler=sampler, n_steps=n_steps), known, window_needs(known), Beginning(NOISE))
     onward = Pdediff(PdediffSpec(sampler=sampler, n_steps=n_steps), known, needs=window_needs(known))
     return {"SDA": partial(whole, states), "PDEDiff": partial(continued, states, onward)}
 

@@ -2,13 +2,21 @@
 
     cells   every cell by itself, with one error variance for each variable: what a config says (`background_error`),
             and what likelihoods take that know no covariance
-    waves   the whole frame with the ensemble's covariance S by shells of waves: A x_1 = A xbar + e, A = S^-1/2,
-            e ~ N(0, I)
+    waves   the law N(xbar, S) of the whole frame, S the ensemble's covariance by shells of waves
 
 Errors of an analysis are smooth where its observations are far apart. Taken for independent from cell to cell they
 count as thousands of observations of what is one, and a cycled ensemble becomes too sure of it (decision 0045).
 S is estimated from the deviations of the members, real and without a direction; shells with few waves and members are
 drawn towards the variance of cells, as `PRIOR` more deviations would.
+
+A cycled ensemble knows of the climate already, whose covariance C of every wave is in the prior of windows. By waves
+the background is therefore only what the ensemble knows beyond it,
+
+    A x_1 = A w + e,   A^T A = S^-1 - C^-1,   A^T A w = S^-1 xbar,   e ~ N(0, I)
+
+so that prior and background together are N(xbar, S), whatever C is. In directions of a wave in which S is not below
+`KNOWN` C the ensemble knows nothing beyond the climate, and nothing is said. A background by cells is an observation
+with an error of its own, beside which the climate counts.
 """
 
 from __future__ import annotations
@@ -31,6 +39,10 @@ CELLS, WAVES = "cells", "waves"
 PRIOR = 4.0
 #: Least part of the variance of cells in any shell.
 LEAST_PART = 1e-2
+#: Part of the climate's variance above which an ensemble knows nothing beyond the climate.
+KNOWN = 0.9
+#: Least variance of the climate that is taken for one, in that of its largest wave.
+LEAST_CLIMATE = 1e-10
 
 
 @dataclass(frozen=True)
@@ -38,13 +50,13 @@ class WaveBackground:
     """The first channels of a frame, seen whole through A."""
 
     frame: int
-    root: Float[Tensor, "shell state state"]  # A, symmetric
-    mean: Float[Tensor, "state y x"]  # float64
+    root: Complex[Tensor, "y k state state"]  # A of every wave of rfft2, Hermitian
+    mean: Float[Tensor, "state y x"]  # w, float64
     shape: tuple[int, ...]  # of a window: frame, channel, y, x
 
     @property
     def values(self) -> Float[Tensor, "obs"]:
-        """A xbar."""
+        """A w."""
         return self.filtered(self.mean[None])[0].flatten()
 
     @property
@@ -62,11 +74,11 @@ class WaveBackground:
 
     def of_waves(self) -> Complex[Tensor, "y k state state"]:
         """A^T A of every wave."""
-        return Shells(self.shape[-1]).of_each_wave((self.root @ self.root).to(torch.complex128))
+        return self.root @ self.root
 
     def filtered(self, x: Float[Tensor, "batch state y x"]) -> Float[Tensor, "batch state y x"]:
         """A x."""
-        return Shells(self.shape[-1]).apply(self.root, x.to(torch.float64))
+        return _by_waves(self.root, x.to(torch.float64))
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,37 @@ class WaveBackgroundSlope:
         return total
 
 
-def wave_background(states: Float[Tensor, "member state y x"], shape: tuple[int, ...]) -> WaveBackground:
-    """The part of a first frame of scaled states, float64, with the covariance of these members, two or more."""
-    values, vectors = torch.linalg.eigh(spectrum_of(states))
-    root = (vectors * values.rsqrt()[:, None]) @ vectors.mT
-    return WaveBackground(0, root, states.mean(dim=0), shape)
+def wave_background(
+    states: Float[Tensor, "member state y x"], climate: Complex[Tensor, "y k state state"], shape: tuple[int, ...]
+) -> WaveBackground:
+    """The part of a first frame of scaled states, float64, with the covariance of these members, two or more.
+
+    `climate`: C, of white noise the variance of a cell.
+    """
+    spectrum = Shells(states.shape[-1]).of_each_wave(spectrum_of(states)).to(torch.complex128)
+    variances, axes = torch.linalg.eigh(climate.to(torch.complex128))
+    deviations = variances.clamp(min=LEAST_CLIMATE * float(variances.max())).sqrt()
+    whiten = axes.mH / deviations[..., None]  # of the climate
+    parts, directions = torch.linalg.eigh(whiten @ spectrum @ whiten.mH)  # S in C
+    is_known = parts < KNOWN
+    precision = torch.where(is_known, 1.0 / parts.clamp(min=LEAST_CLIMATE) - 1.0, 0.0)
+    larger = torch.where(is_known, 1.0 / (1.0 - parts.clamp(max=KNOWN)), 0.0)  # w, in xbar
+    turn = directions.mH @ whiten
+    back = (axes * deviations[..., None, :]) @ directions
+    root = _root((turn.mH * precision[..., None, :]) @ turn)
+    mean = _by_waves((back * larger[..., None, :]) @ turn, states.mean(dim=0)[None])[0]
+    return WaveBackground(0, root, mean, shape)
+
+
+def _by_waves(
+    matrices: Complex[Tensor, "y k out inn"], x: Float[Tensor, "batch inn y x"]
+) -> Float[Tensor, "batch out y x"]:
+    return torch.fft.irfft2(torch.einsum("ykoi,biyk->boyk", matrices, torch.fft.rfft2(x)), s=x.shape[-2:])
+
+
+def _root(matrices: Complex[Tensor, "y k n n"]) -> Complex[Tensor, "y k n n"]:
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mH
 
 
 def spectrum_of(states: Float[Tensor, "member state y x"]) -> Float[Tensor, "shell state state"]:

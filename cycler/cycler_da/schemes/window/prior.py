@@ -6,8 +6,9 @@ the baseline that says what a network is worth). Frames run from the previous an
 apart.
 
 The background is the mean of the previous analysis at the first frame, an observation with the covariance of the
-ensemble by waves, or of every cell with its variance (`background`); the prior counts beside it: right where the
-ensemble is much sharper than climatology. Members are independent samples.
+ensemble by waves and without what it shares with the prior, or of every cell with its variance, beside which the prior
+counts: right where that is an error of its own, or much sharper than climatology (`background`). Members are
+independent samples.
 """
 
 from __future__ import annotations
@@ -101,10 +102,11 @@ def window_of(prior: Prior, known: WindowPrior, needs: Needs, *, background_erro
     return Window(first + step * np.arange(n_frames), states, variance)
 
 
-def background_parts(window: Window, shape: tuple[int, ...], *, by_waves: bool) -> tuple[Part, ...]:
-    """What is known of the first frame of a window of `shape` without its observations."""
+def background_parts(window: Window, known: WindowPrior, shape: tuple[int, ...], *, by_waves: bool) -> tuple[Part, ...]:
+    """What is known of the first frame of a window of `shape` without its observations, beside the prior."""
     if by_waves:
-        return (wave_background(window.states, shape),)
+        n = window.states.shape[1]
+        return (wave_background(window.states, known.lags[0, :n, :n].permute(2, 3, 0, 1), shape),)
     return frame_part(0, window.states.mean(dim=0), window.variance, shape)
 
 

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
 #: Samplers and how many steps they take where nothing else is said.
 SAMPLERS: Mapping[str, int] = {"redrawn": 8, "second_order": 16, "exponential": 16, "ancestral": 16}
+#: Steps from coupled windows with the first of them, from a noise that is small already.
+COUPLED_STEPS = 2
 GRIDS = ("ratio", "linear")
 LIKELIHOODS = ("known_covariance", "moment_matching", "sda", "soad", "dps")
 #: How a known covariance takes curves of cells: by their mean slope over what is left, or the slope at the estimate.
@@ -164,7 +166,9 @@ def guided(
     return WidenedLikelihood(denoiser, schedule, measurement, widenings[likelihood], clip)
 
 
-def sampler_of(sampler: str | None, n_steps: int | None, *, likelihood: str, scheme: str) -> tuple[str, int]:
+def sampler_of(
+    sampler: str | None, n_steps: int | None, *, likelihood: str, scheme: str, is_coupled: bool = False
+) -> tuple[str, int]:
     """Sampler and number of steps where they may be left out: `redrawn` for the likelihood that knows a covariance.
 
     Raises ConfigError for that sampler with another likelihood, and for an unknown one.
@@ -178,7 +182,9 @@ def sampler_of(sampler: str | None, n_steps: int | None, *, likelihood: str, sch
             f"scheme {scheme}: sampler redrawn draws with the covariance of likelihood known_covariance, got "
             f"likelihood {likelihood}; set that, or leave sampler out"
         )
-    return name, SAMPLERS[name] if n_steps is None else n_steps
+    if n_steps is None:
+        n_steps = COUPLED_STEPS if is_coupled and name == "redrawn" else SAMPLERS[name]
+    return name, n_steps
 
 
 def require_likelihood(name: str, *, scheme: str) -> None:
