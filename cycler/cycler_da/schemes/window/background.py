@@ -43,6 +43,8 @@ LEAST_PART = 1e-2
 KNOWN = 0.9
 #: Least variance of the climate that is taken for one, in that of its largest wave.
 LEAST_CLIMATE = 1e-10
+#: Part of the largest precision of a wave below which another is rounding, whose root would be none.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def _by_waves(
 
 def _root(matrices: Complex[Tensor, "y k n n"]) -> Complex[Tensor, "y k n n"]:
     values, vectors = torch.linalg.eigh(matrices)
-    return (vectors * values.clamp(min=0).sqrt()[..., None, :]) @ vectors.mH
+    values = torch.where(values > ROUNDING * values[..., -1:], values, 0.0)
+    return (vectors * values.sqrt()[..., None, :]) @ vectors.mH
 
 
 def spectrum_of(states: Float[Tensor, "member state y x"]) -> Float[Tensor, "shell state state"]:
