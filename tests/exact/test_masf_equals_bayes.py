@@ -30,7 +30,8 @@ from cycler_da.obs.block_mean import BlockMeanSpec
 from cycler_da.obs.nonlinear import ArctanSpec
 from cycler_da.obs.points import CellSpec, PointsSpec
 from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
+from cycler_da.schemes.masf import MasfSpec
 from cycler_da.systems.lorenz63 import Lorenz63Spec
 
 ONE = torch.ones(1, dtype=torch.float64)

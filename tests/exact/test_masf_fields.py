@@ -30,7 +30,8 @@ from cycler_da.obs.points import CellSpec
 from cycler_da.registry import read_strictly
 from cycler_da.schemes.base import Prior, SchemeContext
 from cycler_da.schemes.frame.field_bridge import scaled_longer
-from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
+from cycler_da.schemes.masf import MasfSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
 from cycler_da.training_run import TrainConfig, read_train_config, run_training
 

@@ -40,7 +40,7 @@ from cycler_da.obs.points import CellSpec
 from cycler_da.observed_training import pair_process, rmse_given_all, scaled_pairs
 from cycler_da.registry import read_strictly
 from cycler_da.schemes.base import Prior, SchemeContext
-from cycler_da.schemes.masf import FineTuneSpec
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
 from cycler_da.state_training import StateSimulation
 from cycler_da.training_run import TrainConfig, read_train_config, run_training

@@ -5,8 +5,8 @@
 
 `train_bridge` shows it masks of several strides, one in each step, with the states shifted at random. Adam with warm-up
 and cosine decay; the moving average of the weights is kept. `fine_tuned` goes on from given weights with the members of
-one cycle and one mask, by AdamW, as published (120 steps of all members but a tenth, learning rate 3e-4); its noise is
-keyed.
+one cycle and one mask, by AdamW, as published (120 steps of all members but a tenth, learning rate 3e-4; 200 steps from
+an untrained network); its noise is keyed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cycler_da.generative.cell_interpolation import CellInterpolation
 from cycler_da.generative.checkpoint import Checkpoint
 from cycler_da.generative.fitting import descend, run_steps
 from cycler_da.generative.mixed_denoiser import MixedDenoiser
-from cycler_da.generative.networks import build_network
+from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.training import Progress, TrainSettings
 
 if TYPE_CHECKING:
@@ -116,11 +116,11 @@ def fine_tuned(
     seed: int,
 ) -> Denoiser:
     """A copy of the model, fitted to members of one cycle and to its mask."""
-    tuned = copy.deepcopy(model)
     clean, generator = members.to(torch.float32), torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(tuned.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
     size = max(1, math.ceil(0.9 * len(clean)))
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():  # a cycle may run in inference mode: what it makes is fixed
+        tuned = copy.deepcopy(model)
+        optimiser = torch.optim.AdamW(tuned.parameters(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         for _ in range(steps):
             batch = clean[torch.randperm(len(clean), generator=generator)[:size]].clone()
             a = draw_signals(size, seen.noise_std, generator)
@@ -128,6 +128,11 @@ def fine_tuned(
             descend(tuned.loss(batch, a, xi, seen), optimiser, clip=1.0)
     tuned.eval()
     return tuned
+
+
+def untrained(recipe: NetworkSpec, *, seed: int) -> NetworkDenoiser:
+    """A denoiser that has learned nothing: its network answers 0, and what is left is the interpolation."""
+    return NetworkDenoiser(build_network(recipe, seed=seed))
 
 
 def with_state(model: Denoiser, state: Mapping[str, Tensor]) -> Denoiser:

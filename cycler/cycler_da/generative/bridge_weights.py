@@ -10,6 +10,7 @@ import torch
 from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser
 from cycler_da.generative.covariance import Covariance, spectral_from_blocks
+from cycler_da.generative.networks import NetworkSpec
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
 from cycler_da.layout import TRAIN_FOR_THIS, Layout
@@ -23,6 +24,7 @@ class BridgeWeights:
     """A trained denoiser, its scaling, the covariance of the scaled climate, and the observation error it knows."""
 
     model: NetworkDenoiser
+    network: NetworkSpec  # its recipe
     scaling: Scaling
     covariance: Covariance
     error: float  # scaled
@@ -41,4 +43,4 @@ def load_bridge(folder: Path, *, layout: Layout, sha256: str | None = None) -> B
     layout.require_same(card.layout, what=f"weights {folder}", advice=TRAIN_FOR_THIS)
     covariance = spectral_from_blocks(torch.complex(measured["climatology.real"], measured["climatology.imag"]))
     error = float(card.transition["error"])
-    return BridgeWeights(NetworkDenoiser(network), card.scaling, covariance, error, str(folder))
+    return BridgeWeights(NetworkDenoiser(network), card.network, card.scaling, covariance, error, str(folder))

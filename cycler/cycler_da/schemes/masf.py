@@ -12,13 +12,16 @@ and two priors, each E[x_0 | x_a]:
     no weights   the Gaussian of the forecast members, in closed form: the analysis of a global ETKF, perturbed
     weights      a network trained on the climate (`cycler train`, data.kind masked_climate). As it is it knows nothing
                  of the forecast (amortised). With `fine_tune` it goes on, in every cycle after the first, from the
-                 network of the cycle before, on the members of this one; it is carried from cycle to cycle
+                 network of the cycle before, on the members of this one; it is carried from cycle to cycle. With
+                 `fine_tune: {begin: scratch}` an untrained network of the same architecture is trained on the members
+                 alone in every cycle: of the weights only scaling and error are used, and the covariance that it
+                 stands on is that of the members' own wave numbers
 
-Source: arXiv:2604.02889 and its published code (steps, multipliers, fine-tuning). One network serves all masks, here
-(docs/decisions/0025). Limits: observations of single cells (operator `cell`, or `points` at centres); with weights, of
-the one error of their training. Nonlinear operators and those of another shape than the state are refused: they have
-a scheme of their own, `masf_two_heads`. Without weights there is no localization: a few members see false correlations
-everywhere. Fine-tuning on ten members learns those by heart.
+Source: arXiv:2604.02889 and its published code (steps, multipliers, fine-tuning, scratch). One network serves all
+masks, here (docs/decisions/0025). Limits: observations of single cells (operator `cell`, or `points` at centres); with
+weights, of the one error of their training. Nonlinear operators and those of another shape than the state are refused:
+they have a scheme of their own, `masf_two_heads`. Without weights there is no localization: a few members see false
+correlations everywhere. Fine-tuning on ten members learns those by heart.
 """
 
 from __future__ import annotations
@@ -32,9 +35,10 @@ import torch
 
 from cycler_da.errors import AnalysisFailed
 from cycler_da.generative.bridge_denoiser import bound_denoiser, ensemble_denoiser
-from cycler_da.generative.bridge_training import fine_tuned, with_state
+from cycler_da.generative.bridge_training import fine_tuned, untrained, with_state
 from cycler_da.generative.bridge_weights import BridgeWeights, load_bridge
 from cycler_da.generative.cell_interpolation import cell_interpolation
+from cycler_da.generative.covariance import blocks_from_residuals, spectral_from_blocks
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import (
     PUBLISHED_GUIDANCE,
@@ -56,6 +60,7 @@ from cycler_da.schemes.frame.carried_network import network_in, network_to_carry
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
 from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.frame.stream_checks import require_at_cells, require_error
 from cycler_da.schemes.free_run import keep_background
@@ -67,19 +72,6 @@ if TYPE_CHECKING:
 NEEDS = Needs(couples_members=True, linear_operators=True, n_members=2)
 #: Steps of the samplers where none are given; those of the guided one are published.
 STEPS = {"bridge": 60, "guided": 150}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FineTuneSpec:
-    """How the network of the cycle before goes on; the defaults are published."""
-
-    steps: int = 120
-    learning_rate: float = 3e-4
-
-    def __post_init__(self) -> None:
-        require(self.steps >= 1, "fine_tune.steps", self.steps, expected="1 or more", scheme="masf")
-        expected = "a positive number"
-        require(self.learning_rate > 0, "fine_tune.learning_rate", self.learning_rate, expected=expected, scheme="masf")
 
 
 @register("scheme", "masf")
@@ -230,6 +222,8 @@ class Masf:
         if self.weights is None:
             return _Prior(ensemble_denoiser(bridge, members), members.var(dim=0), {})
         weights, tuning = self.weights, self.settings.fine_tune
+        if tuning is not None and tuning.begin == "scratch":
+            return self._from_scratch(weights, tuning, bridge, members, noise)
         seen = cell_interpolation(weights.covariance, bridge.mask, noise_std=weights.error)
         if tuning is None:
             return _Prior(bound_denoiser(weights.model, seen), seen.variance, {})
@@ -237,9 +231,22 @@ class Masf:
         earlier = network_in(carry)
         if earlier:  # the first cycle uses the network as it is
             seed = int(noise.generator("masf.fine_tune").integers(2**31))
-            steps, rate = tuning.steps, tuning.learning_rate
+            steps, rate = tuning.count, tuning.learning_rate
             model = fine_tuned(with_state(model, earlier), seen, members, steps=steps, learning_rate=rate, seed=seed)
         return _Prior(bound_denoiser(model, seen), seen.variance, network_to_carry(model))
+
+    @staticmethod
+    def _from_scratch(
+        weights: BridgeWeights, tuning: FineTuneSpec, bridge: MaskBridge, members: Tensor, noise: Noise
+    ) -> _Prior:
+        """The prior of a network that has seen the members of this cycle and nothing else."""
+        covariance = spectral_from_blocks(blocks_from_residuals(members))
+        seen = cell_interpolation(covariance, bridge.mask, noise_std=weights.error)
+        seed = int(noise.generator("masf.scratch").integers(2**31))
+        model = untrained(weights.network, seed=seed)
+        steps, rate = tuning.count, tuning.learning_rate
+        model = fine_tuned(model, seen, members, steps=steps, learning_rate=rate, seed=seed)
+        return _Prior(bound_denoiser(model, seen), seen.variance, {})
 
     def _sample(
         self,

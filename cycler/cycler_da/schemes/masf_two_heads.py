@@ -64,11 +64,11 @@ from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
 from cycler_da.schemes.frame.field_bridge import FieldCycle, draw_fields, mixed_heads
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
 from cycler_da.schemes.frame.scaled_pairs import PairFields, fields_by_cell, fields_by_observation
 from cycler_da.schemes.frame.settings import require
 from cycler_da.schemes.frame.stream_checks import field_names, require_error, require_known_fields
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.masf import FineTuneSpec
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -99,6 +99,9 @@ class MasfTwoHeadsSpec(Spec):
         require(self.steps is None or self.steps >= 1, "steps", self.steps, expected="1 or more", scheme=NAME)
         is_held = self.fine_tune is None or self.weights is not None
         require(is_held, "weights", None, expected="a folder, where fine_tune is set", scheme=NAME)
+        begin = None if self.fine_tune is None else self.fine_tune.begin
+        is_from_network = begin in (None, "network")
+        require(is_from_network, "fine_tune.begin", begin, expected="network (scratch is of masf alone)", scheme=NAME)
 
     def build(self, context: SchemeContext) -> MasfTwoHeads:
         """Build the scheme.
@@ -216,7 +219,7 @@ class MasfTwoHeads:
             if earlier:  # the first cycle uses the network as it is
                 model = model.with_state(earlier)
                 seed = int(noise.generator(f"{NAME}.fine_tune").integers(2**31))
-                steps, rate = tuning.steps, tuning.learning_rate
+                steps, rate = tuning.count, tuning.learning_rate
                 model = tuned_on_members(model, process, pairs.z, steps=steps, learning_rate=rate, seed=seed)
             carried = network_to_carry(model)
         return NetworkHeads(model, process, weights.unexplained), process, carried
@@ -231,7 +234,7 @@ class MasfTwoHeads:
     ) -> tuple[Float[Tensor, "member n"], Mapping[str, Tensor]]:
         """Draws with weights for fields of a torus, and the network to be carried on."""
         tuning = self.settings.fine_tune
-        steps_and_rate = None if tuning is None else (tuning.steps, tuning.learning_rate)
+        steps_and_rate = None if tuning is None else (tuning.count, tuning.learning_rate)
         cycle = FieldCycle(weights, self.fields, pairs, background, steps_and_rate, noise, carry, NAME)
         if self.settings.form == "augmented":
             return draw_fields(cycle, steps=self._steps)

@@ -34,9 +34,10 @@ from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import AnalysisScheme, Needs, Prior, SchemeContext
 from cycler_da.schemes.enkf import EnkfSpec
 from cycler_da.schemes.ensf import EnsfSpec
+from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
 from cycler_da.schemes.letkf import LetkfSpec
-from cycler_da.schemes.masf import FineTuneSpec, MasfSpec
+from cycler_da.schemes.masf import MasfSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
 from cycler_da.schemes.particle import ParticleSpec
 from cycler_da.systems.lorenz96 import Lorenz96Spec

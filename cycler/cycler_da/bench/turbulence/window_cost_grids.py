@@ -80,8 +80,9 @@ def forecast_on(size: int) -> InterpolantForecast:
 def untrained_bridge(size: int) -> BridgeWeights:
     """A denoiser for MASF on the climate of QG, of the released shape."""
     climatology = _covariance_on(_released().climatology, size)
-    network = build_network(read_card(BRIDGE).network).requires_grad_(False).eval()
-    return BridgeWeights(NetworkDenoiser(network), Scaling((0.0, 0.0), STD), climatology, ERROR, "untrained")
+    recipe = read_card(BRIDGE).network
+    network = build_network(recipe).requires_grad_(False).eval()
+    return BridgeWeights(NetworkDenoiser(network), recipe, Scaling((0.0, 0.0), STD), climatology, ERROR, "untrained")
 
 
 def network_on(network: QuadraticSpectralNet, size: int) -> QuadraticSpectralNet:
