@@ -8,6 +8,7 @@ from cycler_da.obs import (
     nonlinear,
     points,
     radar_network,
+    speed,
     velocity,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "nonlinear",
     "points",
     "radar_network",
+    "speed",
     "velocity",
 ]

@@ -105,7 +105,7 @@ class SigmoidSpec(Spec):
 
     def build(self, layout: Layout) -> CurveOperator:
         """Make the operator; it suits every grid."""
-        return CurveOperator("sigmoid", PointsSpec().build(layout), _logistic, self.scale)
+        return CurveOperator("sigmoid", PointsSpec().build(layout), logistic, self.scale)
 
 
 @register("operator", "sine")
@@ -160,7 +160,7 @@ class Above:
         return torch.where(x.isnan(), x, (x > self.threshold).to(x.dtype))
 
 
-def _logistic(v: Tensor) -> Tensor:
+def logistic(v: Tensor) -> Tensor:
     """1 / (1 + exp(-v)), with the same bits for a value wherever it stands in a batch, which torch.sigmoid has not."""
     return 0.5 * (1.0 + torch.tanh(0.5 * v))
 
