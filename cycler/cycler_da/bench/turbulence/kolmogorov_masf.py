@@ -19,66 +19,71 @@ densest grid.
                          is a quarter as large (`generative/observed_bridge`)
     MASF, fine-tuned     the same network, tuned on the members in every analysis after the first (120 steps, as
                          published), on the densest grid
+    MASF, from scratch   an untrained one, trained on the members alone in every analysis (200 steps, as published), on
+                         the densest grid: what amortising saves
 
-Radius, relaxation, inflation and the EnSF's eps_beta are searched on another truth, with three analyses of the densest
-grid, linear and curved each by itself. Seconds are processor seconds of one analysis of all members, without the first,
-fine-tuning included where there is one; beside them those of the forecasts to it and of the trainings on the climate.
-Intervals are over truths; `minus LETKF` are differences on the same truth. About half an hour of one core.
+Options of the filters (radius, relaxation, inflation, the EnSF's eps_beta) are searched for each grid and sensor, on
+three analyses of another truth. Seconds are processor seconds of one analysis of all members, without the first,
+training on the members included where there is one; beside them those of the forecasts to it, and what training on the
+climate costs (`kolmogorov_masf_costs`). Intervals are over truths; `minus LETKF` and `minus EnKF` are differences on
+the same truth. The slowest methods have three truths of five (column n). About 45 minutes of processor time.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from cycler_da.bench.independent import independent_row, spread_skill_row
-from cycler_da.bench.pattern_search import pattern_search
+from cycler_da.bench.in_processes import in_processes
 from cycler_da.bench.registry import Progress, benchmark
 from cycler_da.bench.turbulence.kolmogorov_masf_case import (
     ERROR,
     GAP,
     LAYOUT,
     MEMBERS,
-    START,
     SYSTEM,
     Case,
-    Run,
     Setting,
-    cycle,
-    make_case,
+    known_case,
+)
+from cycler_da.bench.turbulence.kolmogorov_masf_costs import (
+    card_rows,
+    forecast_seconds,
+    paid_off_rows,
+    training_seconds,
 )
 from cycler_da.bench.turbulence.kolmogorov_masf_methods import (
     AUGMENTED,
     DENSEST,
     DUAL_HEAD,
     LEARNED,
-    REFERENCE,
     SEARCHED,
     SETTINGS,
+    SLOW_TRUTHS,
     WEIGHTS,
-    Method,
-    Searched,
     methods,
 )
-from cycler_da.ensemble import Ensemble
-from cycler_da.errors import AnalysisFailed, MissingInput
+from cycler_da.bench.turbulence.kolmogorov_masf_rows import (
+    RunsOfTruth,
+    mean_seconds,
+    runs_in,
+    runs_of_truth,
+    setting_rows,
+)
+from cycler_da.bench.turbulence.kolmogorov_masf_search import search_all, unsearched
+from cycler_da.errors import MissingInput
 from cycler_da.forecast.base import ForecastModel
 from cycler_da.forecast.interpolant import InterpolantSpec
 from cycler_da.forecast.numerical import NumericalSpec
-from cycler_da.generative.weights import read_card
-from cycler_da.noise import Noise
 from cycler_da.tables.report import BenchResult, Row
 
 #: Seed of the tuning truth; the truths that are scored have the seeds after it.
 SEED = 20261128
 TUNING_ANALYSES = 3
-SCORES = {"rmse": "RMSE", "crps": "fair CRPS", "spread_skill": "spread/skill"}
 
 
 @dataclass(frozen=True)
@@ -98,46 +103,33 @@ FULL, QUICK = Size(), Size(truths=1, analyses=2, settings=SETTINGS[:1], is_searc
     "kolmogorov_masf", summary="Kolmogorov flow after MASF's protocol: MASF, EnSF, EnKF, LETKF, interpolant filter"
 )
 def kolmogorov_masf(quick: bool, progress: Progress) -> BenchResult:
-    """Search options on one truth, score on others."""
-    size, rows, notes = QUICK if quick else FULL, list[Row](), list[str]()
-    for folder in (WEIGHTS, AUGMENTED, DUAL_HEAD, LEARNED):
-        if not Path(folder).is_dir():
-            raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
-    torch.set_num_threads(1)
-    n_parts = 2 + len(size.settings)
-    progress(0, n_parts, "truths")
-    true, learned = NumericalSpec().build(LAYOUT), InterpolantSpec(weights=LEARNED).build(LAYOUT)
-    other, cases = (
-        make_case(SEED, TUNING_ANALYSES),
-        [make_case(SEED + 1 + i, size.analyses) for i in range(size.truths)],
-    )
-    chosen: dict[bool, dict[str, Any]] = {}
-    for is_curved in sorted({setting.is_curved for setting in size.settings}):
-        progress(1, n_parts, "search of options")
-        chosen[is_curved] = dict[str, Any]()
-        for name, searched in SEARCHED.items():
-            model = learned if searched.is_learned else true
-            chosen[is_curved][name], told = search(
-                other, searched, model, Setting(DENSEST.stride, is_curved), size, chosen[is_curved]
-            )
-            notes.append(f"{name}{', sigmoid' if is_curved else ''}: {told}")
-    for done, setting in enumerate(size.settings):
-        progress(2 + done, n_parts, setting.label)
-        rows += setting_rows(setting, methods(setting, chosen[setting.is_curved], true, learned), cases, notes)
-    rows += cost_rows(cases[0], true, learned)
+    """Search options on one truth, score on others; grids and truths have processes of their own."""
+    size = QUICK if quick else FULL
+    require_weights((WEIGHTS, AUGMENTED, DUAL_HEAD, LEARNED))
+    seeds = tuple(SEED + 1 + i for i in range(size.truths))
+    chosen, notes = options(size, progress)
+    parts = {
+        f"{setting.label}, truth {seed}": (setting, seed, size.analyses, i, chosen[setting])
+        for setting in size.settings
+        for i, seed in enumerate(seeds)
+    }
+    of_parts = iter(in_processes(run_part, parts, progress))
+    found = {setting: [next(of_parts) for _ in seeds] for setting in size.settings}
+    rows = [row for setting in size.settings for row in setting_rows(setting.label, found[setting], notes)]
+    rows += cost_rows(known_case(seeds[0], 2), found[DENSEST])
     return BenchResult(
         name="kolmogorov_masf",
         config={
             "grid": "64 x 64",
             "Reynolds number": SYSTEM.reynolds,
             "members": MEMBERS,
-            "truths": size.truths,
+            "truths": f"{size.truths}; {SLOW_TRUTHS} for the slowest methods",
             "analyses": size.analyses,
             "time between analyses": GAP * SYSTEM.count()[1],
             "error": ERROR,
             "weights": f"{WEIGHTS}, {AUGMENTED}, {DUAL_HEAD}, {LEARNED}",
         },
-        seeds=(SEED, *(case.seed for case in cases)),
+        seeds=(SEED, *seeds),
         rows=tuple(rows),
         notes=(
             *notes,
@@ -145,82 +137,60 @@ def kolmogorov_masf(quick: bool, progress: Progress) -> BenchResult:
             "Velocities have a climatological deviation of 1: an RMSE of 1 is the climatological mean, 1.4 that of one "
             "state of the climate for another.",
             "The networks of MASF are small and were trained for minutes (their cards); the published ones for hours. "
-            "They stand on an interpolation of the observed cells, which the published ones do not have.",
+            "They stand on an interpolation of the observed cells, which the published ones do not have: with the "
+            "covariance of the climate, from scratch with that of the members.",
+            "Seconds by amortised: of one analysis, same sampler. Training paid off after: analyses until processor "
+            "seconds of climate and training are less than what they save of training from scratch.",
         ),
     )
 
 
-def search(
-    other: Case, searched: Searched, model: ForecastModel, setting: Setting, size: Size, known: Mapping[str, Any]
-) -> tuple[Any, str]:
-    """The scheme of least RMSE on the tuning truth, and a sentence on how it was found."""
-    first = known.get(REFERENCE) if searched.is_learned else None
+def require_weights(folders: Sequence[str]) -> None:
+    """Raise MissingInput for weights that are not here."""
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise MissingInput(f"no weights in {folder}; run from the repository root, or train them")
 
-    def rmse(point: tuple[float, ...]) -> float:
-        try:
-            return float(
-                np.nan_to_num(cycle(other, searched.make(*point), model, setting, first=first).mean("rmse"), nan=np.inf)
-            )
-        except AnalysisFailed:
-            return np.inf
 
+def options(size: Size, progress: Progress) -> tuple[dict[Setting, dict[str, Any]], list[str]]:
+    """Schemes with the options of every setting, and how they were found."""
     if not size.is_searched:
-        return searched.make(*searched.start), "not searched"
-    found = pattern_search(searched.axes, searched.start, rmse)
-    values = ", ".join(f"{name} {value:g}" for name, value in zip(searched.axes, found.point, strict=True))
-    return searched.make(*found.point), f"{values}, best of {found.n_scored} on another truth{found.ends}"
+        return {setting: unsearched(SEARCHED) for setting in size.settings}, ["options are not searched"]
+    found = in_processes(search_part, {f"options, {one.label}": (one,) for one in size.settings}, progress)
+    chosen = {setting: schemes for setting, (schemes, _) in zip(size.settings, found, strict=True)}
+    return chosen, [note for _, told in found for note in told]
 
 
-def setting_rows(
-    setting: Setting, listed: Mapping[str, Method], cases: Sequence[Case], notes: list[str]
-) -> Iterator[Row]:
-    """Scores with intervals over truths, differences to the LETKF, seconds; a row that says so for what fails."""
-    reference = runs_of(listed[REFERENCE], cases, setting)
-    for name, method in listed.items():
-        try:
-            runs = reference if name == REFERENCE else runs_of(method, cases, setting)
-        except AnalysisFailed as error:
-            notes.append(f"failed, {setting.label}, {name}: {error}")
-            yield Row(setting.label, name, "failed", 1.0)
-            continue
-        yield from metric_rows(setting.label, name, runs)
-        if name != REFERENCE:
-            yield difference_row(setting.label, name, runs, reference)
-        yield Row(setting.label, name, "seconds per analysis", mean_seconds(runs))
+def search_part(setting: Setting) -> tuple[dict[str, Any], list[str]]:
+    """The search of one setting."""
+    torch.set_num_threads(1)
+    return search_all(SEARCHED, known_case(SEED, TUNING_ANALYSES), setting, models())
 
 
-def runs_of(method: Method, cases: Sequence[Case], setting: Setting) -> list[Run]:
-    """A method on every truth."""
-    return [cycle(case, method.spec, method.model, setting, first=method.first) for case in cases]
+def run_part(setting: Setting, seed: int, analyses: int, i_truth: int, chosen: Mapping[str, Any]) -> RunsOfTruth:
+    """All methods of a setting on one truth."""
+    torch.set_num_threads(1)
+    known = models()
+    listed = methods(setting, chosen, known[False], known[True])
+    return runs_of_truth(listed, known_case(seed, analyses), setting, i_truth=i_truth)
 
 
-def difference_row(label: str, name: str, runs: Sequence[Run], reference: Sequence[Run]) -> Row:
-    """RMSE less that of the reference on the same truth."""
-    pairs = [one.mean("rmse") - other.mean("rmse") for one, other in zip(runs, reference, strict=True)]
-    return independent_row(label, name, f"{SCORES['rmse']} minus {REFERENCE}", pairs)
+def models() -> dict[bool, ForecastModel]:
+    """The true and the learned model, by whether it is learned."""
+    return {False: NumericalSpec().build(LAYOUT), True: InterpolantSpec(weights=LEARNED).build(LAYOUT)}
 
 
-def metric_rows(label: str, name: str, runs: Sequence[Run]) -> list[Row]:
-    """Means over truths of the means over steps; spread/skill of all steps and truths together."""
-    rows = [independent_row(label, name, SCORES[key], [run.mean(key) for run in runs]) for key in ("rmse", "crps")]
-    pooled = [run.pooled() for run in runs]
-    return [*rows, spread_skill_row(label, name, SCORES["spread_skill"], *zip(*pooled, strict=True))]
-
-
-def mean_seconds(runs: Sequence[Run]) -> float:
-    """Processor seconds of one analysis."""
-    return float(np.mean([run.seconds for run in runs]))
-
-
-def cost_rows(case: Case, true: ForecastModel, learned: ForecastModel) -> list[Row]:
-    """Seconds of the forecasts from one analysis to the next, and of the trainings on the climate (from the cards)."""
-    start = Ensemble(case.members[:, None], np.array([START]), tuple(range(MEMBERS)), LAYOUT)
-    times, rows = START + LAYOUT.step * np.arange(1, GAP + 1), []
-    for name, model in (("true", true), ("learned", learned)):
-        began = time.process_time()
-        model.forecast(start, times, noise=Noise(case.seed))
-        rows.append(Row("all", f"forecast of the members, {name} model", "seconds", time.process_time() - began))
-    for name, folder in (("MASF", WEIGHTS), ("MASF, augmented", AUGMENTED), ("MASF, two heads", DUAL_HEAD)):
-        seconds = float(read_card(Path(folder)).training["seconds"])
-        rows.append(Row("all", f"training on the climate, {name} (wall clock)", "seconds", seconds))
-    return rows
+def cost_rows(case: Case, densest: Sequence[RunsOfTruth]) -> list[Row]:
+    """Seconds of forecasts and of training on the climate, and when that has paid off."""
+    torch.set_num_threads(1)
+    known = models()
+    forecast = {is_learned: forecast_seconds(case, model) for is_learned, model in known.items()}
+    training = training_seconds(case, forecast[False])
+    rows = [
+        Row("all", f"forecast of the members, {name} model", "seconds", forecast[is_learned])
+        for name, is_learned in (("true", False), ("learned", True))
+    ]
+    rows.append(Row("all", "climate and training, MASF", "seconds", training))
+    rows += card_rows({"MASF": WEIGHTS, "MASF, augmented": AUGMENTED, "MASF, two heads": DUAL_HEAD})
+    seconds = {name: mean_seconds(runs_in([runs.get(name) for runs in densest])) for name in densest[0]}
+    return [*paid_off_rows(DENSEST.label, seconds, training), *rows]
