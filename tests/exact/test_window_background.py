@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cycler_da.generative.shells import Shells
-from cycler_da.schemes.window.background import is_by_waves, spectrum_of, wave_background
+from cycler_da.schemes.window.background import background_form, spectrum_of, wave_background
 from cycler_da.schemes.window.measurement import WindowMeasurement
 from cycler_da.schemes.window.options import LEAST_STD
 
@@ -104,12 +104,14 @@ def test_what_it_tells_of_waves_is_exact():
 @pytest.mark.parametrize(
     ("options", "grid", "expected"),
     [
-        ((None, None), (8, 8), True),
-        ((None, None), (8, 4), False),
-        (("cells", None), (8, 8), False),
-        ((None, 0.1), (8, 8), False),
+        ((None, None), (8, 8), "waves"),
+        ((None, None), (8, 4), "cells"),
+        (("cells", None), (8, 8), "cells"),
+        ((None, 0.1), (8, 8), "cells"),
+        (("none", None), (8, 4), "none"),
     ],
 )
 def test_waves_are_taken_where_nothing_speaks_against_them(options, grid, expected):
-    assert is_by_waves(*options, grid, likelihood="known_covariance", scheme="sda") is expected
-    assert not is_by_waves(*options, grid, likelihood="sda", scheme="sda")
+    assert background_form(*options, grid, likelihood="known_covariance", scheme="sda") == expected
+    other = background_form(*options, grid, likelihood="sda", scheme="sda")
+    assert other == ("none" if expected == "none" else "cells")

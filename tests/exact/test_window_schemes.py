@@ -184,6 +184,29 @@ def test_pdediff_goes_on_window_by_window():
     assert bool((misfit < (seen.values - seen.hx(before.background.latest)).square().mean(dim=1)).all())
 
 
+@pytest.mark.parametrize(("background", "is_same"), [("none", True), ("cells", False)])
+def test_without_a_background_a_window_does_not_ask_what_was_known_before(background, is_same):
+    before, seen = prior(3), observations()
+    moved = before.previous.with_values(before.previous.values + 0.5)
+    scheme = SdaSpec(background=background, n_steps=2, correlation=CORRELATION).build(CONTEXT)
+    drawn = [
+        scheme.analyse(Prior(before.background, previous), seen, noise=Noise(1), carry={}).ensemble.latest
+        for previous in (before.previous, moved)
+    ]
+    assert torch.equal(*drawn) == is_same
+
+
+def test_pdediff_takes_observations_nearest_to_the_given_frame_for_the_next():
+    before, at_one = prior(2), observations(frames=(1,))
+    early = dataclasses.replace(at_one.batches[0], times=at_one.batches[0].times - np.timedelta64(3000, "s"))
+    scheme = PdediffSpec(correlation=CORRELATION).build(CONTEXT)
+    drawn = [
+        scheme.analyse(before, Observations((batch,), LAYOUT), noise=Noise(1), carry={}).ensemble.latest
+        for batch in (at_one.batches[0], early)
+    ]
+    assert torch.equal(*drawn)
+
+
 def test_published_soad_draws_near_the_posterior_but_not_from_it():
     """What the replacement and the stale score cost on a linear problem; the corrected scheme is exact (above)."""
     seen, before = observations(), prior(40)
@@ -247,7 +270,8 @@ def test_sda_takes_any_operator_that_can_be_differentiated():
         (lambda: SoadSpec(variant="old"), "variant is 'old'"),
         (lambda: SoadSpec(replaced="observed"), "goes with sampler exponential"),
         (lambda: PdediffSpec(mode="plain"), "mode is 'plain'"),
-        (lambda: SdaSpec(background="spectrum"), "background is 'spectrum'; valid: cells, waves"),
+        (lambda: SdaSpec(background="spectrum"), "background is 'spectrum'; valid: cells, waves, none"),
+        (lambda: SdaSpec(background="none", background_error=0.1), "background none has no error"),
         (lambda: SdaSpec(background="waves", background_error=0.1), "leave one of them out"),
         (lambda: SdaSpec(background="waves", likelihood="sda"), "goes with likelihood known_covariance"),
         (lambda: SoadSpec(background="waves", variant="published"), "set background to cells"),

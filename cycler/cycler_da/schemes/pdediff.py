@@ -7,14 +7,14 @@ frames of this one, until the cycle time. One network forecasts (nothing observe
     universal   known frames enter through the network's input (it was trained with any number of them)
     joint       known frames are observations with a small error: a network of windows is enough
 
-Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, n_steps: 16}` (joint:
-128).
+Source: Shysheya et al. (2024), arXiv:2410.16415; its settings: `{likelihood: sda, gamma: 0.1, sampler: exponential,
+times: linear, n_steps: 16}` (joint: 128).
 Departures by default: covariance of every wave in the likelihood and the reverse chain, on a grid in log(sigma / mu),
 curves of cells by their mean slope (`sda`); with `coupling` first frames are moved by what the members' forecasts say
 of the window's observations (`window.coupling`).
 Limits: without it members are guided one by one, p(y | x_k), which says how likely each start was, is missing: from an
 uncertain start the spread of the first frame stays (`flowdas` has the same fault; `sda` draws the first frame anew).
-Observations of the first frame are not used: it is given.
+The first frame is given: observations nearest to it count for the second.
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ class Pdediff:
         if self.coupling is not None:
             begun = self.coupling.moved(begun, prior, observations, scheme="pdediff")
         first = self.known.scaling.to_scaled(begun[:, 0].to(torch.float64)).to(dtype)
-        by_frame = split_by_frame(observations, window.times)
+        by_frame = split_by_frame(observations, window.times[1:])  # the first is given
 
         def parts_of(frame: int, place: int, shape: tuple[int, ...]) -> tuple[Part, ...]:
-            some = by_frame[frame]
+            some = by_frame[frame - 1]
             return state_parts(place, some, self.known.scaling, shape) if len(some) else ()
 
         windows = self.continue_from(first[:, None], parts_of, len(window.times), noise, prior.background.members)

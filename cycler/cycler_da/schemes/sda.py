@@ -5,8 +5,7 @@ every frame and the background of the first one; samples are smoothed windows, a
 Windows longer than the network's are composed of its windows (the pseudo Markov blanket).
 
 Source: Rozet and Louppe (2023), arXiv:2306.10574 and 2310.01853 (two-layer QG). As published: `{likelihood: sda, gamma:
-0.01, sampler: exponential, times: linear, n_steps: 256, corrector_steps: 1}`, without a background, which it does not
-know.
+0.01, background: none, sampler: exponential, times: linear, n_steps: 256, corrector_steps: 1}`.
 Departures by default: the likelihood's covariance is that of the prior's spectra, C_t of every wave (no gamma to tune,
 no backward pass through the network); the reverse chain with that covariance (`redrawn`, 8 steps) on a grid in
 log(sigma / mu); curves of cells by their mean slope over what is left (`window.mean_slope`; or `linearisation:
@@ -32,7 +31,7 @@ from cycler_da.obs.base import Observations
 from cycler_da.registry import Spec, register
 from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.free_run import keep_background
-from cycler_da.schemes.window.background import is_by_waves, require_background
+from cycler_da.schemes.window.background import background_form, require_background
 from cycler_da.schemes.window.coupling import WindowCouplingSpec
 from cycler_da.schemes.window.guess import Beginning, Guess, beginning_of, require_start
 from cycler_da.schemes.window.mean_slope import require_operators
@@ -64,7 +63,7 @@ class SdaSpec(Spec):
     likelihood: str = "known_covariance"
     linearisation: str = "mean_slope"  # of curves, with likelihood known_covariance; or tangent
     gamma: float = 0.01  # of likelihood sda
-    background: str | None = None  # cells | waves; None: waves where grid and options allow it
+    background: str | None = None  # cells | waves | none; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     stride: int = 1  # between the network's windows in a longer one
     start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
@@ -99,9 +98,9 @@ class SdaSpec(Spec):
             tau=self.tau,
         )
 
-    def is_by_waves(self, grid: tuple[int, ...]) -> bool:
+    def background_form(self, grid: tuple[int, ...]) -> str:
         """How the background is taken on a grid; raises ConfigError for waves where they cannot be."""
-        return is_by_waves(self.background, self.background_error, grid, likelihood=self.likelihood, scheme="sda")
+        return background_form(self.background, self.background_error, grid, likelihood=self.likelihood, scheme="sda")
 
     def build(self, context: SchemeContext) -> Sda:
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
@@ -109,7 +108,7 @@ class SdaSpec(Spec):
         if self.likelihood == "known_covariance":
             require_operators(self.linearisation, context.operators, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
-        self.is_by_waves(context.layout.grid.shape)
+        self.background_form(context.layout.grid.shape)
         beginning = beginning_of(self, known, context.layout, scheme="sda")
         return Sda(self, known, window_needs(known), beginning)
 
@@ -140,7 +139,7 @@ class Sda:
             if len(some)
             for part in state_parts(frame, some, self.known.scaling, shape)
         ]
-        background = background_parts(window, self.known, shape, by_waves=self.settings.is_by_waves(shape[2:]))
+        background = background_parts(window, self.known, shape, form=self.settings.background_form(shape[2:]))
         measurement = WindowMeasurement((*background, *parts))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "sda", dtype)

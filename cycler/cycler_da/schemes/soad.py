@@ -43,7 +43,7 @@ from cycler_da.schemes.base import Analysis, Needs, Prior, SchemeContext
 from cycler_da.schemes.frame.stream_checks import field_names, require_known_fields
 from cycler_da.schemes.free_run import keep_background
 from cycler_da.schemes.window.augmented import Augmented, replace_entries
-from cycler_da.schemes.window.background import is_by_waves, require_background
+from cycler_da.schemes.window.background import background_form, require_background
 from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.coupling import WindowCouplingSpec
 from cycler_da.schemes.window.guess import Beginning, Guess, beginning_of, require_start
@@ -111,7 +111,7 @@ class SoadSpec(Spec):
     gamma: float = 0.01  # of likelihood sda
     clip: float | None = None
     replaced: str | None = None  # none | observed | observed_and_background (then in no likelihood)
-    background: str | None = None  # cells | waves; None: waves where grid and options allow it
+    background: str | None = None  # cells | waves | none; None: waves where grid and options allow it
     background_error: float | None = None  # climatological standard deviations; None: the ensemble's spread
     start: str | None = None  # noise | background, carried through the window; None: this where weights can carry it
     coupling: WindowCouplingSpec | None = None  # of the carried members by the window's observations; None: none
@@ -177,10 +177,10 @@ class SoadSpec(Spec):
                 f"likelihood {whole.likelihood} and replaced {whole.replaced}; set these, or relation learned"
             )
 
-    def is_by_waves(self, grid: tuple[int, ...]) -> bool:
+    def background_form(self, grid: tuple[int, ...]) -> str:
         """How the background is taken on a grid; raises ConfigError for waves where they cannot be."""
         whole = self.resolved()
-        return is_by_waves(
+        return background_form(
             self.background,
             self.background_error,
             grid,
@@ -205,7 +205,7 @@ class SoadSpec(Spec):
         """Build the scheme; raises ConfigError for an operator that the weights do not know."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="soad")
         require_stride(self.stride, known, scheme="soad")
-        self.is_by_waves(context.layout.grid.shape)
+        self.background_form(context.layout.grid.shape)
         fields = observed_fields(known.observed, context.layout)
         _require_known(context, fields, self.weights)
         settings = self._for(fields)
@@ -264,7 +264,7 @@ class Soad:
         n_states = self.known.n_states
         shape = (window.n_frames, n_states + len(used), *prior.background.layout.grid.shape)
         parts = self.augmented.parts(observations, window.times, used, shape)
-        background = background_parts(window, self.known, shape, by_waves=self.settings.is_by_waves(shape[2:]))
+        background = background_parts(window, self.known, shape, form=self.settings.background_form(shape[2:]))
         dtype = torch.float32 if self.known.network is not None else prior.background.values.dtype
         keyed = MemberNoise(noise, prior.background.members, "soad", dtype)
         guess = self.beginning.guess(prior, self.known, observations, window.n_frames, scheme="soad")

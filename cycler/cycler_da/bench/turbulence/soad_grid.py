@@ -7,7 +7,7 @@ answers in the corners of the published grid, on 64 x 64 points,
     part       1, 6.25 and 25 % of the cells (velocities 1 and 6.25 %: four values a cell)
     interval   every day, and the first and last of the nine days alone
 
-    SOAD                corrected; in setting I from the background carried through the window
+    SOAD                corrected; in setting I from the background carried through the window, and called so
     interpolant filter  the learned model, radius and inflation of the next row, two passes
     LETKF               the true model, radius, inflation and linearisation searched in every cell on other windows
 
@@ -114,11 +114,13 @@ def methods(case: Case, windows: WindowMethods, each: Sequence[Window], size: Si
     tuned = tune(case, years=size.years, is_searched=size.is_searched, searches_interpolant=False)
     answers = trivial(case.has_background)
     name = "true-model forecast of the background" if case.has_background else "draws from climatology"
-    draw = windows.soad_from_background if case.has_background else windows.soad
+    soad, draw = "SOAD, corrected", windows.soad
+    if case.has_background:
+        soad, draw = "SOAD, from the background", windows.soad_from_background
     letkf, ours = tuned.letkf_spec, tuned.interpolant_spec
     return {
         name: partial(answered, answers[name], list(each)),
-        "SOAD, corrected": partial(drawn, windows, draw, seen_of(case, each), 2),
+        soad: partial(drawn, windows, draw, seen_of(case, each), 2),
         "interpolant filter, learned model": partial(filtered, ours, letkf, "learned", case, each),
         "LETKF, true model": partial(filtered, letkf, letkf, "true", case, each),
     }, tuned.words()

@@ -94,10 +94,13 @@ def run_setting(setting: str, size: Size) -> tuple[list[Row], list[str]]:
 
 def methods(case: Case, windows: WindowMethods, each: Sequence[Window], tuned: Tuned) -> dict[str, Method]:
     """The schemes of the table."""
-    soad, sda = windows.soad, windows.sda
+    draws = {"SOAD, corrected": windows.soad, "SDA, C_t of every wave": windows.sda}
     if case.has_background:
-        soad, sda = windows.soad_from_background, windows.sda_from_background
-    draws = {"SOAD, corrected": soad, "SDA, C_t of every wave": sda, "PDEDiff": windows.pdediff}
+        draws = {
+            "SOAD, from the background": windows.soad_from_background,
+            "SDA, from the background": windows.sda_from_background,
+        }
+    draws |= {"PDEDiff": windows.pdediff}
     letkf, ours = tuned.letkf_spec, tuned.interpolant_spec
     return {
         **{name: partial(drawn, windows, draw, seen_of(case, each), 2) for name, draw in draws.items()},

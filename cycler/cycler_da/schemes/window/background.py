@@ -3,6 +3,7 @@
     cells   every cell by itself, with one error variance for each variable: what a config says (`background_error`),
             and what likelihoods take that know no covariance
     waves   the law N(xbar, S) of the whole frame, S the ensemble's covariance by shells of waves
+    none    nothing is said of it: every window knows the climate alone, as published SDA does
 
 Errors of an analysis are smooth where its observations are far apart. Taken for independent from cell to cell they
 count as thousands of observations of what is one, and a cycled ensemble becomes too sure of it (decision 0045).
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from jaxtyping import Complex, Float
     from torch import Tensor
 
-CELLS, WAVES = "cells", "waves"
+CELLS, WAVES, NONE = "cells", "waves", "none"
 #: Deviations with the variance of cells that are added to those of the ensemble, in every shell.
 PRIOR = 4.0
 #: Least part of the variance of cells in any shell.
@@ -149,15 +150,16 @@ def require_background(
     name: str | None, background_error: float | None, *, likelihood: str, replaced: str = "none", scheme: str
 ) -> None:
     """Raise ConfigError for an unknown way to take the background, and for waves where they cannot be."""
-    if name not in (None, CELLS, WAVES):
-        raise ConfigError(f"scheme {scheme}: background is {name!r}; valid: {CELLS}, {WAVES}")
+    if name not in (None, CELLS, WAVES, NONE):
+        raise ConfigError(f"scheme {scheme}: background is {name!r}; valid: {CELLS}, {WAVES}, {NONE}")
+    if name in (WAVES, NONE) and background_error is not None:
+        has = "no error" if name == NONE else "the covariance of the ensemble"
+        raise ConfigError(
+            f"scheme {scheme}: background {name} has {has}, and background_error is {background_error:g}; leave one of "
+            "them out"
+        )
     if name != WAVES:
         return
-    if background_error is not None:
-        raise ConfigError(
-            f"scheme {scheme}: background waves has the covariance of the ensemble, and background_error is "
-            f"{background_error:g}; leave one of them out"
-        )
     if likelihood != "known_covariance" or replaced == "observed_and_background":
         raise ConfigError(
             f"scheme {scheme}: background waves goes with likelihood known_covariance and a background that is in it, "
@@ -165,7 +167,7 @@ def require_background(
         )
 
 
-def is_by_waves(
+def background_form(
     name: str | None,
     background_error: float | None,
     grid: tuple[int, ...],
@@ -173,7 +175,7 @@ def is_by_waves(
     likelihood: str,
     replaced: str = "none",
     scheme: str,
-) -> bool:
+) -> str:
     """How a background is taken: by waves on a square grid, if a config says nothing that speaks against it.
 
     Raises ConfigError where a config wants waves on another grid.
@@ -181,5 +183,7 @@ def is_by_waves(
     is_square = len(grid) == 2 and grid[0] == grid[1]
     if name == WAVES and not is_square:
         raise ConfigError(f"scheme {scheme}: background waves needs a square grid, got {grid}; set it to {CELLS}")
-    may = is_square and background_error is None
-    return name != CELLS and may and likelihood == "known_covariance" and replaced != "observed_and_background"
+    if name is not None:
+        return name
+    may = is_square and background_error is None and replaced != "observed_and_background"
+    return WAVES if may and likelihood == "known_covariance" else CELLS

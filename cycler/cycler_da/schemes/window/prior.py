@@ -26,7 +26,7 @@ from cycler_da.generative.covariance import SpectralCovariance
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags
 from cycler_da.generative.window_weights import WindowPrior, load_window
 from cycler_da.schemes.base import Needs, Prior, SchemeContext
-from cycler_da.schemes.window.background import wave_background
+from cycler_da.schemes.window.background import NONE, WAVES, wave_background
 from cycler_da.schemes.window.measurement import Part, frame_part
 from cycler_da.schemes.window.options import LEAST_STD
 
@@ -102,9 +102,14 @@ def window_of(prior: Prior, known: WindowPrior, needs: Needs, *, background_erro
     return Window(first + step * np.arange(n_frames), states, variance)
 
 
-def background_parts(window: Window, known: WindowPrior, shape: tuple[int, ...], *, by_waves: bool) -> tuple[Part, ...]:
-    """What is known of the first frame of a window of `shape` without its observations, beside the prior."""
-    if by_waves:
+def background_parts(window: Window, known: WindowPrior, shape: tuple[int, ...], *, form: str) -> tuple[Part, ...]:
+    """What is known of the first frame of a window of `shape` without its observations, beside the prior.
+
+    `form`: how it is taken (`window.background`).
+    """
+    if form == NONE:
+        return ()
+    if form == WAVES:
         n = window.states.shape[1]
         return (wave_background(window.states, known.lags[0, :n, :n].permute(2, 3, 0, 1), shape),)
     return frame_part(0, window.states.mean(dim=0), window.variance, shape)
