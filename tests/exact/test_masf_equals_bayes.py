@@ -231,7 +231,7 @@ def test_members_of_the_bridge_differ_by_their_own_noise():
     members = Noise(1).normal("x", (1, 2), members=range(5), dtype=torch.float64)
     arguments = (bridge, ensemble_denoiser(bridge, members), torch.zeros_like(mask), (0.0, 0.3, 1.0))
     drawn = [
-        sample_bridge(*arguments, prior_variance=torch.ones_like(mask), noise=MemberNoise(Noise(2), ids, "masf"))
+        sample_bridge(*arguments, left=torch.ones_like(mask).mul, noise=MemberNoise(Noise(2), ids, "masf"))
         for ids in ((3, 7), (7,))
     ]
     torch.testing.assert_close(drawn[0][1:], drawn[1], rtol=0, atol=1e-12)

@@ -34,6 +34,7 @@ from cycler_da.generative.mask_bridge import (
     bridge_signals,
     sample_bridge,
     sample_guided,
+    variance_of_prior,
 )
 from cycler_da.tables.report import BenchResult, Row
 
@@ -93,7 +94,7 @@ def bridge_moments(problem: Gaussian, n_steps: int, z: Float[Tensor, "n"]) -> tu
         problem.denoiser(),
         z[None],
         signals,
-        prior_variance=problem.covariance.diagonal()[None],
+        left=variance_of_prior(problem.bridge, problem.covariance.diagonal()[None]),
         noise=cast(MemberNoise, noise),
     )
     return moments(drawn)

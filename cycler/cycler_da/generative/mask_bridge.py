@@ -10,8 +10,14 @@ E[x_0 | x_a] exact this is Bayes in the limit of small steps. A step from a to b
 
     x_b = A_b D + k M (x_a - A_a D) + sqrt(k S + (A_b - k M A_a)^2 C) xi,    k = Sigma_b / Sigma_a,        x_1 = D
 
-with M, S from b to a. C is not known; that of independent cells of prior variance P, P Sigma_a / (A_a^2 P + Sigma_a),
-stands for it: right for one cell, so that a single value is sampled exactly in few steps, too large for smooth fields.
+with M, S from b to a. C is not known. One of two stands for it, both that of independent cells, so that a single value
+is sampled exactly in few steps, and both too large for smooth fields (v = Sigma_a):
+
+    P v / (v + A_a^2 P)     P: variance of the cell before anything is observed        `variance_of_prior`
+    r^2 v / (v + r^2 a^2)   r^2: its variance given the observations, x_a at a = 0     `variance_of_seen`
+
+They are one number where a cell alone is observed: 1/r^2 = 1/P + 1/sigma^2, and x_a there has the precision 1/v =
+1/sigma^2 + a^2/v. So r^2 must not stand for P: the observation would count twice, and variance be lost.
 
 The published sampler (`sample_guided`) starts from members that are carried forward to a(T), and adds the score of
 p(z | x_a) = N(z; M x_a, S) along the same chain, which counts z twice: for a prior N(m, P) of one observed value and
@@ -45,6 +51,8 @@ GUARD = 1e-5
 
 #: E[x_0 | x_a]: (x_a, a) -> estimate.
 BridgeDenoiser = Callable[["Tensor", float], "Tensor"]
+#: Variance of every cell given x_a: a -> `(channel, *space)`.
+EstimateVariance = Callable[[float], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -103,19 +111,39 @@ def published_times(n_steps: int) -> tuple[float, ...]:
     return tuple(T_END * (1e-5 + (1.0 - i / n_steps) ** 2 * (T_END - 1e-5)) for i in range(n_steps + 1))
 
 
+def variance_of_prior(bridge: MaskBridge, prior: Float[Tensor, "channel *space"]) -> EstimateVariance:
+    """What is left of independent cells of these variances, 0 for a known field, before anything is observed."""
+
+    def left(a: float) -> Tensor:
+        noise = bridge.variance(a)
+        return prior * noise / (prior * bridge.factor(a) ** 2 + noise)
+
+    return left
+
+
+def variance_of_seen(bridge: MaskBridge, seen: Float[Tensor, "channel *space"]) -> EstimateVariance:
+    """What is left of independent cells whose variances given the observations are these."""
+
+    def left(a: float) -> Tensor:
+        noise = bridge.variance(a)
+        return seen * noise / (seen * a**2 + noise)
+
+    return left
+
+
 def sample_bridge(
     bridge: MaskBridge,
     denoiser: BridgeDenoiser,
     observed: Float[Tensor, "channel *space"],
     signals: Sequence[float],
     *,
-    prior_variance: Float[Tensor, "channel *space"],
+    left: EstimateVariance,
     noise: MemberNoise,
 ) -> Float[Tensor, "member channel *space"]:
     """Draw every member from p(x_0 | x(a = 0) = z); `signals` ascend from 0 to 1; `observed` counts where seen.
 
-    Cells that are not observed start as noise of their own in every member. `prior_variance` (of each cell, 0 for a
-    known field) is read by the noise of the steps alone, an effect that goes with their size.
+    Cells that are not observed start as noise of their own in every member. `left`, what the estimate leaves of each
+    cell's variance, is read by the noise of the steps alone, an effect that goes with their size.
     """
     xi = noise.normal("bridge.end", observed.shape, step=0).to(observed)
     x = torch.where(bridge.mask > 0, observed, bridge.noise.sqrt() * xi)
@@ -127,9 +155,8 @@ def sample_bridge(
         ratio, kept = low / high, bridge.variance(b) / bridge.variance(a)
         share = high - ratio * kept * low  # of the clean state in the mean
         lost = kept * (bridge.variance(a) - ratio**2 * bridge.variance(b))
-        unknown = prior_variance * bridge.variance(a) / (prior_variance * low**2 + bridge.variance(a))
         xi = noise.normal("bridge", observed.shape, step=step).to(observed)
-        x = high * clean + ratio * kept * (x - low * clean) + (lost + share**2 * unknown).sqrt() * xi
+        x = high * clean + ratio * kept * (x - low * clean) + (lost + share**2 * left(a)).sqrt() * xi
     return x
 
 

@@ -26,7 +26,7 @@ from cycler_da.errors import WeightsMismatch
 from cycler_da.generative.bridge_denoiser import NetworkDenoiser, bound_denoiser
 from cycler_da.generative.cell_interpolation import CellInterpolation
 from cycler_da.generative.covariance import SpectralCovariance, spectral_from_blocks
-from cycler_da.generative.mask_bridge import MaskBridge, bridge_signals, sample_bridge
+from cycler_da.generative.mask_bridge import MaskBridge, bridge_signals, sample_bridge, variance_of_seen
 from cycler_da.generative.mixed_denoiser import MixedDenoiser
 from cycler_da.generative.scaling import Scaling
 from cycler_da.generative.weights import load_parts
@@ -119,4 +119,4 @@ def sample_longer(
     bridge = MaskBridge(seen.mask, torch.full_like(seen.mask, seen.noise_std**2))
     signals = bridge_signals(steps, noise_std=seen.noise_std)
     denoiser = bound_denoiser(model, seen)
-    return sample_bridge(bridge, denoiser, observed, signals, prior_variance=seen.variance, noise=noise)
+    return sample_bridge(bridge, denoiser, observed, signals, left=variance_of_seen(bridge, seen.variance), noise=noise)

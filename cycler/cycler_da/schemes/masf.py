@@ -49,6 +49,8 @@ from cycler_da.generative.mask_bridge import (
     bridge_signals,
     sample_bridge,
     sample_guided,
+    variance_of_prior,
+    variance_of_seen,
 )
 from cycler_da.layout import Layout
 from cycler_da.noise import Noise
@@ -156,7 +158,10 @@ def field_scaling(mean: Sequence[float], std: Sequence[float], layout: Layout) -
 
 @dataclass(frozen=True)
 class _Prior:
-    """E[x_0 | x_a] of one cycle, the variance of its cells, and the network to be carried on."""
+    """E[x_0 | x_a] of one cycle, the variance of its cells, and the network to be carried on.
+
+    The variance is that of the members, or, with weights, what the observations leave of the climate.
+    """
 
     denoiser: BridgeDenoiser
     variance: Tensor
@@ -263,7 +268,9 @@ class Masf:
         observed = self.scaling.to_scaled(cells.values)
         if settings.sampler == "bridge":
             signals = bridge_signals(steps, noise_std=float(bridge.noise.mean().sqrt()))
-            return sample_bridge(bridge, known.denoiser, observed, signals, prior_variance=known.variance, noise=keyed)
+            variance = variance_of_prior if self.weights is None else variance_of_seen
+            left = variance(bridge, known.variance)
+            return sample_bridge(bridge, known.denoiser, observed, signals, left=left, noise=keyed)
         blank = bridge.noise.sqrt() * noise.shared_normal("masf.blank", tuple(observed.shape), dtype=torch.float64)
         published = settings.multipliers == "published"
         return sample_guided(
