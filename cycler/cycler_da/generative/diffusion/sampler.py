@@ -165,5 +165,5 @@ def integrate(z: Tensor, clean: Tensor, schedule: Schedule, t: float, t_next: fl
 
 
 def draw_start(draws: Draws, shape: Sequence[int], *, dtype: torch.dtype) -> Float[Tensor, "batch *state"]:
-    """Noise at t = 1; its mean mu(1) z_0 of a thousandth is left out, as published."""
+    """Noise at the first time of a grid; its mean mu z_0 is left out, as published (at t = 1 it is a thousandth)."""
     return draws.normal("start", shape, step=0).to(dtype)

@@ -59,7 +59,9 @@ def _cosine(t: float) -> float:
     return math.cos(_W * t)
 
 
-#: Noise ratios between which windows are drawn: less than the error of any observation, more than any window's size.
+#: Noise ratios between which windows are drawn: less than the error of any observation; more than the size of all waves
+#: but the largest of many frames (two-layer QG: 14 in five frames, 19 in nine), of which chains that begin here without
+#: mu z_0 lose a part (`redrawn` 8 % of its variance, the second order 28 %; from 100, CRPS changes by .2 to .5 %).
 LOW, HIGH = 0.01, 30.0
 
 COSINE_SQUARED = Schedule("cosine_squared", _cosine_squared)
