@@ -105,7 +105,7 @@ class Experiment:
         if self._is_served and any(self.store(chain).latest() is not None for chain in self.chains):
             return
         for note in self.setting.notes:
-            log.warning("event=other_physics text=%s", note)
+            log.warning("event=config_note text=%s", note)
 
     def _require_folder(self, stream: Stream) -> None:
         try:

@@ -5,7 +5,8 @@ Nothing here reads fields or writes files; weights are loaded, so that wrong one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import numpy as np
 from cycler_da import nature as _nature  # noqa: F401  (registers the nature kinds)
 from cycler_da.config import ChainBlock, DrawBlock, ExperimentConfig, StreamBlock, load_config, read_settings, read_spec
 from cycler_da.control import Control, control_of, verified_variables
-from cycler_da.errors import ConfigError
+from cycler_da.errors import ConfigError, LayoutMismatch, WeightsMismatch
 from cycler_da.executor import ModelSource
 from cycler_da.forecast import ForecastModel
 from cycler_da.generative.climatology import StateClimatology
@@ -31,7 +32,7 @@ from cycler_da.products.covariance_file import read_covariance
 from cycler_da.registry import Spec
 from cycler_da.schemes import catalogue as _schemes  # noqa: F401  (registers the schemes)
 from cycler_da.schemes.base import AnalysisScheme, SchemeContext
-from cycler_da.setting_checks import check_forecasts, check_needs, check_verification, step_within
+from cycler_da.setting_checks import check_forecasts, check_needs, check_verification, frame_notes, step_within
 from cycler_da.start import Start
 from cycler_da.systems import catalogue as _systems  # noqa: F401  (registers the systems)
 from cycler_da.systems.sevir import SevirNatureSpec, SevirSystemSpec
@@ -96,7 +97,7 @@ class Setting:
     valid_times: np.ndarray
     window_length: np.timedelta64
     frame_step: np.timedelta64 | None = None  # between frames of a window; None: its end alone
-    notes: tuple[str, ...] = ()  # models of another physics than the truth
+    notes: tuple[str, ...] = ()  # models of another physics than the truth, observations beside the kept forecasts
 
     def __post_init__(self) -> None:
         every = self.valid_times[1] - self.valid_times[0]
@@ -178,11 +179,16 @@ def build_setting(config: ExperimentConfig) -> Setting:
         )
     streams = tuple(_stream(block, layout, every, window) for block in config.observations)
     seen = tuple(_seen(stream, config.valid_times()[1]) for stream in streams)
+    chains = tuple(_chain(block, config, control, seen) for block in config.chains)
+    spacings, needs = (
+        {stream.name: stream.every for stream in streams},
+        {one.name: one.scheme.needs for one in chains},
+    )
     return Setting(
         config=config,
         layout=layout,
         control=control,
-        chains=tuple(_chain(block, config, control, seen) for block in config.chains),
+        chains=chains,
         streams=streams,
         nature=nature,
         start=read_spec("start", config.start, where="start").build(),  # type: ignore[attr-defined]
@@ -190,7 +196,7 @@ def build_setting(config: ExperimentConfig) -> Setting:
         valid_times=config.valid_times(),
         window_length=window,
         frame_step=frame_step,
-        notes=check_physics(config, system, nature),
+        notes=(*check_physics(config, system, nature), *frame_notes(config, spacings, needs)),
     )
 
 
@@ -210,17 +216,26 @@ def _physical_layout(system: Spec, nature: Spec | None) -> Layout:
     return layout if system.has_position else nature.layout()
 
 
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Put the place in a config before what is wrong with it."""
+    try:
+        yield
+    except (ConfigError, LayoutMismatch, WeightsMismatch) as error:
+        raise type(error)(f"{where}: {error}") from error
+
+
 def _chain(block: ChainBlock, config: ExperimentConfig, control: Control, streams: tuple[SeenStream, ...]) -> Chain:
     where, operators = f"chains.{block.name}", tuple(stream.operator for stream in streams)
     options: Mapping[str, Any] = config.forecast if block.forecast is None else block.forecast
-    forecast = read_spec("forecast", options, where=f"{where}.forecast" if block.forecast else "forecast")
-    model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
+    own = f"{where}.forecast" if block.forecast else "forecast"
+    forecast = read_spec("forecast", options, where=own)
     scheme_spec = read_spec("scheme", block.scheme, where=f"{where}.scheme")
+    with _named(own):
+        model: ForecastModel = forecast.build(control.layout)  # type: ignore[attr-defined]
     context = SchemeContext(control.layout, model, read_covariance, operators, streams)
-    try:
+    with _named(where):
         scheme = scheme_spec.build(context)  # type: ignore[attr-defined]
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
     check_needs(scheme.needs, config, control.layout, operators, where=f"{where}: scheme {block.scheme['kind']}")
     members = block.members or config.ensemble.members
     if members < scheme.needs.n_members:

@@ -5,6 +5,8 @@ All raise ConfigError that names the key, what it is, what was expected and what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from cycler_da.config import ExperimentConfig
@@ -26,6 +28,13 @@ def check_needs(
             f"{where} smooths windows of {needs.window} frames or more, from one analysis to the next; cycles.every of "
             f"{config.cycles.every} gives {n_frames}. Set cycles.every to "
             f"{format_duration((needs.window - 1) * layout.step)}, or take a filter (interpolant_filter, letkf)"
+        )
+    window = config.cycles.window
+    if needs.window > 1 and window is not None and parse_duration(window) > parse_duration(config.cycles.every):
+        raise ConfigError(
+            f"{where} smooths windows from one analysis to the next; cycles.window of {window} begins before the "
+            f"analysis that is {config.cycles.every} earlier, and what is observed before that has no frame. Set "
+            f"cycles.window to {config.cycles.every}, or leave it out"
         )
     if needs.longest_window is not None and n_frames > needs.longest_window:
         raise ConfigError(
@@ -62,6 +71,27 @@ def step_within(text: str | None, window: np.timedelta64, layout: Layout, *, whe
             f"at most the window of {format_duration(window)}"
         )
     return step
+
+
+def frame_notes(
+    config: ExperimentConfig, spacings: Mapping[str, np.timedelta64 | None], needs: Mapping[str, Needs]
+) -> tuple[str, ...]:
+    """Notes of streams that observe inside a window of which no forecast is kept; each once.
+
+    `spacings`: between the observing times of each drawn stream, None for the end of the window alone; `needs`: of the
+    scheme of each chain.
+    """
+    chains = ", ".join(name for name, need in needs.items() if need.own_times)
+    window = parse_duration(config.cycles.window or config.cycles.every)
+    if config.cycles.frames is not None or not chains:
+        return ()
+    return tuple(
+        f"observations.{stream} observes every {format_duration(spacing)} in windows of {format_duration(window)}, and "
+        "cycles.frames is not set: first guesses and quality control compare all of a window with the forecast of its "
+        f"end (chains {chains}). Set cycles.frames to {format_duration(spacing)}"
+        for stream, spacing in spacings.items()
+        if spacing is not None and spacing < window
+    )
 
 
 def check_verification(config: ExperimentConfig, names: tuple[str, ...]) -> None:

@@ -151,7 +151,7 @@ def test_an_experiment_is_built_with_its_weights(path: Path, repository: Path, m
     setting = build_setting(config)
     assert [chain.name for chain in setting.chains] == [block.name for block in config.chains]
     assert len(setting.valid_times) == config.cycles.count + 1
-    assert setting.notes == (), "a model of another physics than the truth"
+    assert setting.notes == (), "what `cycler check` warns of"
 
 
 @pytest.mark.parametrize("path", named(EXPERIMENTS))

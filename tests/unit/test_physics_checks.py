@@ -125,8 +125,8 @@ def test_a_run_warns_and_keeps_the_notes_with_the_experiment(tmp_path, caplog):
     )
     with caplog.at_level(logging.WARNING), Experiment(setting) as experiment:
         experiment.prepare()
-    assert [text for text in caplog.messages if "event=other_physics" in text] == [
-        f"event=other_physics text={note}" for note in setting.notes
+    assert [text for text in caplog.messages if "event=config_note" in text] == [
+        f"event=config_note text={note}" for note in setting.notes
     ]
     assert len(setting.notes) == 2
     kept = (experiment.folder / "experiment.yaml").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cycler_da.errors import ConfigError, WeightsMismatch
+from cycler_da.errors import ConfigError, LayoutMismatch, WeightsMismatch
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags
 from cycler_da.generative.networks import NetworkSpec, build_network
 from cycler_da.generative.scaling import Scaling
@@ -63,6 +63,35 @@ def test_pdediff_goes_on_for_as_long_as_a_cycle_lasts(repository, monkeypatch, w
 def test_a_smoother_in_a_window_of_one_step_is_refused(repository, monkeypatch, weights):
     with pytest.raises(ConfigError, match=r"3 frames or more.* cycles.every of 24h gives 2. Set cycles.every to 48h"):
         setting(repository, monkeypatch, f"{{kind: sda, weights: {weights}}}", "cycles.every=24h")
+
+
+@pytest.mark.parametrize("kind", ["sda", "pdediff", "soad"])
+def test_observations_before_the_first_frame_are_refused(repository, monkeypatch, weights, kind):
+    scheme, longer = f"{{kind: {kind}, weights: {weights}}}", ["cycles.frames=null", "cycles.window=192h"]
+    with pytest.raises(
+        ConfigError, match=r"chains.it: .* cycles.window of 192h begins before .* Set cycles.window to 96h"
+    ):
+        setting(repository, monkeypatch, scheme, *longer)
+    assert setting(repository, monkeypatch, scheme, "cycles.frames=null", "cycles.window=96h").chains
+    assert setting(repository, monkeypatch, "{kind: letkf}", *longer).chains
+
+
+def test_observations_inside_a_window_without_frames_are_noted(repository, monkeypatch, weights):
+    scheme = f"{{kind: sda, weights: {weights}}}"
+    assert setting(repository, monkeypatch, scheme).notes == ()
+    (note,) = setting(repository, monkeypatch, scheme, "cycles.frames=null").notes
+    assert "observes every 24h in windows of 96h" in note and "(chains it). Set cycles.frames to 24h" in note
+    # A scheme that takes everything at the end of the window says so by itself: frames are refused there.
+    assert setting(repository, monkeypatch, "{kind: enkf}", "cycles.frames=null", "cycles.every=24h").notes == ()
+
+
+def test_weights_that_are_refused_name_their_chain_and_a_way_out(repository, monkeypatch, weights):
+    with pytest.raises(
+        WeightsMismatch, match=r"^chains.it: weights .* the config says 0123.*set sha256 to [0-9a-f]{16}"
+    ):
+        setting(repository, monkeypatch, f"{{kind: sda, weights: {weights}, sha256: '0123456789abcdef'}}")
+    with pytest.raises(LayoutMismatch, match=r"^chains.it: layout of weights"):
+        setting(repository, monkeypatch, "{kind: masf, weights: data/weights/kolmogorov/masf}")
 
 
 def test_a_window_longer_than_the_covariances_is_refused(repository, monkeypatch, weights):

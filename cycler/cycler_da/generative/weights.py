@@ -161,10 +161,14 @@ def _read(folder: Path, card: WeightCard, sha256: str | None) -> bytes:
         raise WeightsMismatch(f"weights {folder}: {WEIGHTS} is missing beside its card")
     raw = path.read_bytes()
     found = hashlib.sha256(raw).hexdigest()
-    for wanted, source in ((card.sha256, "its card"), (sha256, "the config")):
+    way_out = "Put the folder back as it was released, or train again"
+    for wanted, source, advice in (
+        (card.sha256, "its card", way_out),
+        (sha256, "the config", f"{way_out}; if this file is meant, set sha256 to {found[:16]} or leave it out"),
+    ):
         if wanted is not None and not found.startswith(wanted):
             raise WeightsMismatch(
                 f"weights {path}: sha256 is {found[:16]}, {source} says {wanted[:16]}; "
-                "the file is damaged or not the one meant"
+                f"the file is damaged or not the one meant. {advice}"
             )
     return raw
