@@ -20,8 +20,9 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import Prior
+from cycler_da.schemes.frame.field_scaling import field_scaling
 from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
-from cycler_da.schemes.masf import Masf, MasfSpec, field_scaling
+from cycler_da.schemes.masf import Masf, MasfSpec
 from cycler_da.schemes.masf_two_heads import MasfTwoHeadsSpec
 
 ERROR, SIZE = 0.2, 8

@@ -27,7 +27,8 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Locations, ObsBatch, Observations
 from cycler_da.obs.points import CellSpec
 from cycler_da.schemes.base import Prior
-from cycler_da.schemes.masf import Masf, MasfSpec, field_scaling
+from cycler_da.schemes.frame.field_scaling import field_scaling
+from cycler_da.schemes.masf import Masf, MasfSpec
 
 SIZE, STEPS = 4, 30
 HOUR, TIME = np.timedelta64(3600, "s"), np.array(["2020-01-01T12:00:00"], "datetime64[s]")

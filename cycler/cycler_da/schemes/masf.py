@@ -26,7 +26,7 @@ correlations everywhere. Fine-tuning on ten members learns those by heart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -41,6 +41,7 @@ from cycler_da.generative.cell_interpolation import cell_interpolation
 from cycler_da.generative.covariance import blocks_from_residuals, spectral_from_blocks
 from cycler_da.generative.localisation import MemberNoise
 from cycler_da.generative.mask_bridge import (
+    LEAST_ERROR,
     PUBLISHED_GUIDANCE,
     PUBLISHED_PRIOR,
     BridgeDenoiser,
@@ -62,9 +63,10 @@ from cycler_da.schemes.frame.carried_network import network_in, network_to_carry
 from cycler_da.schemes.frame.checks import finite_hx, require_finite
 from cycler_da.schemes.frame.conclusion import conclude
 from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnostics
+from cycler_da.schemes.frame.field_scaling import FieldScaling, field_scaling, unit_of_members
 from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
-from cycler_da.schemes.frame.settings import require
-from cycler_da.schemes.frame.stream_checks import require_at_cells, require_error
+from cycler_da.schemes.frame.settings import require, require_used
+from cycler_da.schemes.frame.stream_checks import require_at_cells, require_error, require_least_error
 from cycler_da.schemes.free_run import keep_background
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
 NEEDS = Needs(couples_members=True, linear_operators=True, n_members=2)
 #: Steps of the samplers where none are given; those of the guided one are published.
 STEPS = {"bridge": 60, "guided": 150}
+SMALLER_UNIT = "Set a smaller scale (the error itself will do), or sampler bridge"
 
 
 @register("scheme", "masf")
@@ -87,7 +90,9 @@ class MasfSpec(Spec):
     weights: str | None = None  # folder; None: the Gaussian of the members
     sha256: str | None = None
     fine_tune: FineTuneSpec | None = None
-    scale: tuple[float, ...] = (1.0,)  # without weights: unit of the process, one number or one for each variable
+    #: Without weights: unit of the process, one number or one for each variable; None: the power of ten nearest to the
+    #: members' deviation.
+    scale: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.sampler in STEPS, "sampler", self.sampler, expected="bridge or guided", scheme="masf")
@@ -99,8 +104,12 @@ class MasfSpec(Spec):
             scheme="masf",
         )
         require(self.steps is None or self.steps >= 1, "steps", self.steps, expected="1 or more", scheme="masf")
-        is_positive = len(self.scale) > 0 and min(self.scale) > 0
+        is_positive = self.scale is None or (len(self.scale) > 0 and min(self.scale) > 0)
         require(is_positive, "scale", self.scale, expected="positive numbers", scheme="masf")
+        is_learned, is_guided = self.weights is not None, self.sampler == "guided"
+        require_used(is_guided, self, "multipliers", where="sampler guided", scheme="masf")
+        require_used(is_learned, self, "sha256", where="weights", scheme="masf")
+        require_used(not is_learned, self, "scale", where="the members (no weights)", scheme="masf")
         if self.fine_tune is not None:
             require(
                 self.weights is not None, "weights", None, expected="a folder, where fine_tune is set", scheme="masf"
@@ -110,8 +119,8 @@ class MasfSpec(Spec):
         """Build the scheme.
 
         Raises ConfigError for operators that are no masks, drawn observations between cells or with another error than
-        that of the weights, and scales of other variables; WeightsMismatch for weights of another kind, LayoutMismatch
-        for those of other states.
+        that of the weights or too small for the guided sampler, and scales of other variables; WeightsMismatch for
+        weights of another kind, LayoutMismatch for those of other states.
         """
         layout = context.layout
         for operator in context.operators:
@@ -122,38 +131,18 @@ class MasfSpec(Spec):
             weights = load_bridge(Path(self.weights), layout=layout, sha256=self.sha256)
             std = weights.scaling.std
             require_error(context.streams, weights.error, std, layout, scheme="masf", weights=self.weights)
+            is_far = self.sampler == "bridge" or weights.error >= LEAST_ERROR
+            require(is_far, "sampler", "guided", expected=f"bridge, for {_too_small(weights.error)}", scheme="masf")
             return Masf(self, layout, field_scaling(weights.scaling.mean, weights.scaling.std, layout), weights)
+        if self.scale is None:
+            return Masf(self, layout, None, None)
         names = layout.channels
         expected = f"one number, or one for each of {', '.join(names)}"
         require(len(self.scale) in (1, len(names)), "scale", self.scale, expected=expected, scheme="masf")
         scale = self.scale if len(self.scale) == len(names) else self.scale * len(names)
+        if self.sampler == "guided":
+            require_least_error(context.streams, LEAST_ERROR, scale, layout, scheme="masf", way_out=SMALLER_UNIT)
         return Masf(self, layout, field_scaling((0.0,) * len(names), scale, layout), None)
-
-
-@dataclass(frozen=True)
-class FieldScaling:
-    """x = mean + std z for each channel, on grids of any number of axes."""
-
-    mean: Float[Tensor, "channel *one"]
-    std: Float[Tensor, "channel *one"]
-
-    def to_scaled(self, x: Tensor) -> Tensor:
-        """z of states `(..., channel, *space)`."""
-        return (x - self.mean.to(x)) / self.std.to(x)
-
-    def to_physical(self, z: Tensor) -> Tensor:
-        """x of scaled states."""
-        return z * self.std.to(z) + self.mean.to(z)
-
-    def shrink(self, difference: Tensor) -> Tensor:
-        """A difference of states, scaled."""
-        return difference / self.std.to(difference)
-
-
-def field_scaling(mean: Sequence[float], std: Sequence[float], layout: Layout) -> FieldScaling:
-    """Put one number for each channel on the axes of a layout."""
-    shape = (-1, *(1 for _ in layout.grid.axes))
-    return FieldScaling(*(torch.tensor(one, dtype=torch.float64).reshape(shape) for one in (mean, std)))
 
 
 @dataclass(frozen=True)
@@ -174,7 +163,7 @@ class Masf:
 
     settings: MasfSpec
     layout: Layout
-    scaling: FieldScaling
+    scaling: FieldScaling | None  # None: that of the members
     weights: BridgeWeights | None
     needs: Needs = NEEDS
 
@@ -193,27 +182,32 @@ class Masf:
         innovations = observations.values.to(hx.device) - hx.mean(dim=0)
         report = innovation_diagnostics(innovations, hx.var(dim=0), observations=observations)
         cells = observed_cells(observations, scheme="masf")
-        members = self.scaling.to_scaled(background.latest.to(torch.float64))
-        bridge = self._bridge(cells)
+        wide = background.latest.to(torch.float64)
+        scaling = unit_of_members(wide) if self.scaling is None else self.scaling
+        members, bridge = scaling.to_scaled(wide), self._bridge(cells, scaling)
         known = self._prior(bridge, members, noise, carry)
-        sample = self.scaling.to_physical(self._sample(bridge, known, cells, members, background.members, noise))
+        observed = scaling.to_scaled(cells.values)
+        sample = scaling.to_physical(self._sample(bridge, known, observed, members, background.members, noise))
         moved = sample.to(background.values.dtype)
         require_finite(moved, layout=self.layout, scheme="masf")
         report["dof_signal"] = dof_estimate(observations.hx(sample), observations.error_variance)
         return conclude(background, moved, carry={**carry, **known.carried}, report=report)
 
-    def _bridge(self, cells: ObservedCells) -> MaskBridge:
+    def _bridge(self, cells: ObservedCells, scaling: FieldScaling) -> MaskBridge:
         """The forward process, scaled; cells that are not observed have the mean error variance of those that are."""
         if self.weights is not None:
-            self._require_error(cells)
+            self._require_error(cells, scaling)
             return MaskBridge(cells.mask, torch.full_like(cells.mask, self.weights.error**2))
-        variance = self.scaling.shrink(self.scaling.shrink(cells.variance))
-        common = variance[cells.mask > 0].mean()
+        variance = scaling.shrink(scaling.shrink(cells.variance))
+        seen = variance[cells.mask > 0]
+        least, common = float(seen.min().sqrt()), seen.mean()
+        if self.settings.sampler == "guided" and least < LEAST_ERROR:
+            raise AnalysisFailed(f"masf: {_too_small(least)}. {SMALLER_UNIT}")
         return MaskBridge(cells.mask, torch.where(cells.mask > 0, variance, common))
 
-    def _require_error(self, cells: ObservedCells) -> None:
+    def _require_error(self, cells: ObservedCells, scaling: FieldScaling) -> None:
         assert self.weights is not None
-        scaled = self.scaling.shrink(cells.error)[cells.mask > 0]
+        scaled = scaling.shrink(cells.error)[cells.mask > 0]
         low, high = float(scaled.min()), float(scaled.max())
         if max(abs(low - self.weights.error), abs(high - self.weights.error)) > 0.01 * self.weights.error:
             raise AnalysisFailed(
@@ -257,7 +251,7 @@ class Masf:
         self,
         bridge: MaskBridge,
         known: _Prior,
-        cells: ObservedCells,
+        observed: Float[Tensor, "channel *space"],
         members: Float[Tensor, "member channel *space"],
         ids: tuple[int, ...],
         noise: Noise,
@@ -265,7 +259,6 @@ class Masf:
         settings = self.settings
         steps = settings.steps or STEPS[settings.sampler]
         keyed = MemberNoise(noise, ids, "masf")
-        observed = self.scaling.to_scaled(cells.values)
         if settings.sampler == "bridge":
             signals = bridge_signals(steps, noise_std=float(bridge.noise.mean().sqrt()))
             variance = variance_of_prior if self.weights is None else variance_of_seen
@@ -283,3 +276,10 @@ class Masf:
             prior=PUBLISHED_PRIOR if published else Multiplier(),
             guidance=PUBLISHED_GUIDANCE if published else Multiplier(),
         )
+
+
+def _too_small(error: float) -> str:
+    return (
+        f"an observation error of {error:.3g} in the unit of the process is lost beside the published guard of the "
+        f"guided sampler, which takes errors from {LEAST_ERROR:.3g}"
+    )

@@ -66,7 +66,7 @@ from cycler_da.schemes.frame.diagnostics import dof_estimate, innovation_diagnos
 from cycler_da.schemes.frame.field_bridge import FieldCycle, draw_fields, mixed_heads
 from cycler_da.schemes.frame.fine_tuning import FineTuneSpec
 from cycler_da.schemes.frame.scaled_pairs import PairFields, fields_by_cell, fields_by_observation
-from cycler_da.schemes.frame.settings import require
+from cycler_da.schemes.frame.settings import require, require_used
 from cycler_da.schemes.frame.stream_checks import field_names, require_error, require_known_fields
 from cycler_da.schemes.free_run import keep_background
 
@@ -97,6 +97,8 @@ class MasfTwoHeadsSpec(Spec):
             got = getattr(self, name)
             require(got in valid, name, got, expected=" or ".join(valid), scheme=NAME)
         require(self.steps is None or self.steps >= 1, "steps", self.steps, expected="1 or more", scheme=NAME)
+        require_used(self.form == "dual_head", self, "multipliers", where="form dual_head", scheme=NAME)
+        require_used(self.weights is not None, self, "sha256", where="weights", scheme=NAME)
         is_held = self.fine_tune is None or self.weights is not None
         require(is_held, "weights", None, expected="a folder, where fine_tune is set", scheme=NAME)
         begin = None if self.fine_tune is None else self.fine_tune.begin

@@ -37,8 +37,9 @@ from cycler_da.noise import Noise
 from cycler_da.obs.base import Observations
 from cycler_da.obs.fields import observed_fields
 from cycler_da.schemes.base import Prior, SchemeContext
+from cycler_da.schemes.frame.field_scaling import field_scaling
 from cycler_da.schemes.interpolant_filter import InterpolantFilterSpec
-from cycler_da.schemes.masf import Masf, MasfSpec, field_scaling
+from cycler_da.schemes.masf import Masf, MasfSpec
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import Soad, SoadSpec

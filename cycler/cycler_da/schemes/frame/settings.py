@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from cycler_da.errors import ConfigError
 from cycler_da.layout import Layout
+from cycler_da.registry import Spec
 
 
 def require(is_valid: bool, name: str, got: object, *, expected: str, scheme: str) -> None:
     """Raise ConfigError, naming scheme and setting, unless valid."""
     if not is_valid:
         raise ConfigError(f"scheme {scheme}: {name} is {got}; expected {expected}")
+
+
+def require_used(is_used: bool, spec: Spec, name: str, *, where: str, scheme: str) -> None:
+    """Raise ConfigError for an option that nothing uses, unless it is at its default: it would be believed.
+
+    `where`: what it is used with.
+    """
+    default = {field.name: field.default for field in fields(spec)}[name]  # type: ignore[arg-type]
+    value, expected = getattr(spec, name), f"nothing, for it is used with {where} alone; leave it out"
+    require(is_used or value == default, name, value, expected=expected, scheme=scheme)
 
 
 def require_inflation(inflation: float, *, scheme: str, name: str = "inflation") -> None:

@@ -66,6 +66,20 @@ def require_error(
                 )
 
 
+def require_least_error(
+    streams: Sequence[SeenStream], least: float, units: Sequence[float], layout: Layout, *, scheme: str, way_out: str
+) -> None:
+    """Raise ConfigError for a stream whose drawn errors, in units of their channels, are below `least`."""
+    for stream in streams:
+        for channel, errors in stream.drawn_errors(layout).items():
+            low = float(errors.min())
+            if low < least * units[channel]:
+                raise ConfigError(
+                    f"scheme {scheme}: stream {stream.name} is drawn with an error of {low:.4g} for "
+                    f"{layout.channels[channel]}; expected {least * units[channel]:.4g} or more. {way_out}"
+                )
+
+
 def field_names(fields: Sequence[ObservedField]) -> str:
     """Operators with their settings, and their variables."""
     names = [f"{operator_words(field.operator)} of {field.layout.channels[field.channel]}" for field in fields]

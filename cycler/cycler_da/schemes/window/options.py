@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from cycler_da.generative.window_weights import WindowPrior
 from cycler_da.registry import Spec
-from cycler_da.schemes.frame.settings import require
+from cycler_da.schemes.frame.settings import require, require_used
 
 #: Smallest deviation of a background, in climatological standard deviations: the sampler's own last noise.
 LEAST_STD = 1e-3
@@ -46,9 +46,8 @@ def require_options(spec: Spec, *, likelihood: str, corrector_steps: int, scheme
         ("sha256", has_weights, "weights"),
         ("correlation", not has_weights, "the Gaussian that stands in for weights"),
     ):
-        value = got.get(name, default.get(name))
-        expected = f"nothing, for it is used with {where} alone; leave it out"
-        require(is_used or value == default.get(name), name, value, expected=expected, scheme=scheme)
+        if name in default:
+            require_used(is_used, spec, name, where=where, scheme=scheme)
 
 
 def require_stride(stride: int, known: WindowPrior, *, scheme: str) -> None:
