@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cycler_da.bench.unit_draws import UnitDraws, moments
-from cycler_da.errors import ConfigError
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.climatology import ScaledCovariance, StateClimatology
 from cycler_da.generative.covariance import spectral_from_shells
 from cycler_da.generative.diffusion.likelihood import KnownCovariance
@@ -19,16 +19,20 @@ from cycler_da.generative.diffusion.window import WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import persistent_lags, window_gaussian
 from cycler_da.generative.scaling import Scaling
 from cycler_da.layout import Axis, Grid, Layout, Variable
-from cycler_da.obs.nonlinear import SineSpec
+from cycler_da.obs.base import Locations
+from cycler_da.obs.networks import Sites
+from cycler_da.obs.nonlinear import ArctanSpec, SigmoidSpec, SineSpec, logistic
 from cycler_da.obs.points import PointsSpec
+from cycler_da.obs.seen_stream import SeenStream
 from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.pdediff import PdediffSpec
 from cycler_da.schemes.sda import SdaSpec
 from cycler_da.schemes.soad import SoadSpec
 from cycler_da.schemes.window.cells import CurvePart, EntryPart, frame_cells
 from cycler_da.schemes.window.linearised_fields import Curves
-from cycler_da.schemes.window.mean_slope import LinearisedCurves, LinearPosterior, line_part
+from cycler_da.schemes.window.mean_slope import LinearisedCurves, LinearPosterior, line_part, mean_line
 from cycler_da.schemes.window.measurement import WindowMeasurement, frame_part
+from cycler_da.schemes.window.sampling import guided
 
 N, SHAPE = 4, (2, 2, 4, 4)
 SCALING = Scaling((1.0, -1.0), (2.0, 0.5))
@@ -126,12 +130,60 @@ def test_without_curves_nothing_changes():
 
 @pytest.mark.parametrize("spec", [SdaSpec, PdediffSpec])
 def test_operators_that_an_option_does_not_fit_are_refused(spec):
-    steep, straight = SineSpec(scale=0.1).build(LAYOUT), PointsSpec().build(LAYOUT)
-    with pytest.raises(ConfigError, match=r"sine has the scale 0\.1, 20 of which are a climatological deviation"):
+    steep, straight = SineSpec(scale=0.05).build(LAYOUT), PointsSpec().build(LAYOUT)
+    with pytest.raises(ConfigError, match=r"sine has the scale 0\.05, 10 of which are a climatological deviation"):
         spec().build(dataclasses.replace(CONTEXT, operators=(steep,)))
     spec(linearisation="tangent").build(dataclasses.replace(CONTEXT, operators=(steep,)))
     with pytest.raises(ConfigError, match="linearisation tangent is for operators that are curves"):
         spec(linearisation="tangent").build(dataclasses.replace(CONTEXT, operators=(straight,)))
+
+
+BENDS = {"arctan": (ArctanSpec, torch.atan, 8.0), "sigmoid": (SigmoidSpec, logistic, 15.0)}
+
+
+def line_errors(curve, steep):
+    """Largest error of the mean, and of the slope as a part of it, within 1.5 deviations; fine quadrature."""
+    at, fine = torch.linspace(-1.5, 1.5, 25).double()[:, None], torch.linspace(-9, 9, 40_001).double()
+    weight = torch.softmax(-0.5 * fine**2, dim=0)
+    h = curve(steep * (at + fine))
+    mean, rise, _ = mean_line(lambda node: curve(steep * (at[:, 0] + node)))
+    expected = (h * weight).sum(dim=1), (h * weight * fine).sum(dim=1)
+    return float((mean - expected[0]).abs().max()), float((rise / expected[1] - 1.0).abs().max())
+
+
+@pytest.mark.parametrize("kind", BENDS)
+def test_bends_are_known_up_to_their_limit_and_not_far_beyond(kind):
+    _, curve, limit = BENDS[kind]
+    mean, slope = line_errors(curve, limit)
+    assert mean < 0.01 and slope < 0.02
+    mean, slope = line_errors(curve, 1.5 * limit)
+    assert mean > 0.01 or slope > 0.02
+
+
+@pytest.mark.parametrize("kind", BENDS)
+@pytest.mark.parametrize("spec", [SdaSpec, PdediffSpec])
+def test_bends_beyond_their_limit_are_refused_for_the_variables_that_are_seen(kind, spec):
+    """The deviations are 2 and 0.5; of a stream that may see either the smaller one counts, and an analysis tells."""
+    curved, _, limit = BENDS[kind]
+
+    def build(scale, channels, **options):
+        operator = curved(scale=scale).build(LAYOUT)
+        sites = Sites(Locations(torch.zeros(len(channels), 2).double(), torch.tensor(channels)), ("a",) * len(channels))
+        stream = SeenStream("toy", operator, (lambda: sites) if channels else None)
+        spec(**options).build(dataclasses.replace(CONTEXT, operators=(operator,), streams=(stream,)))
+
+    for std, channels in ((0.5, [1]), (0.5, []), (2.0, [0, 1])):
+        build(1.001 * std / limit, channels)
+        with pytest.raises(ConfigError, match=rf"{kind} has the scale .* mean slope is known up to {limit:g}. Set a"):
+            build(0.97 * std / limit, channels)
+        build(0.97 * std / limit, channels, linearisation="tangent")
+
+
+def test_an_analysis_refuses_bends_beyond_their_limit():
+    measurement = WindowMeasurement((dataclasses.replace(curve_of(torch.atan), std=torch.full((4,), 8.1).double()),))
+    with pytest.raises(AnalysisFailed, match=r"deviation is 8.1 scales of an observed curve; .* up to 8"):
+        guided(denoiser(), COSINE, measurement, likelihood="known_covariance")
+    guided(denoiser(), COSINE, measurement, likelihood="known_covariance", linearisation="tangent")
 
 
 def test_a_relation_to_fields_that_weights_do_not_know_is_refused():

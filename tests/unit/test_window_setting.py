@@ -21,7 +21,11 @@ OBSERVED = [{"variable": "q1", "operator": {"kind": "arctan", "scale": 2.0e-6}}]
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Untrained weights of windows of three to five frames that know one arctangent."""
-    folder, eye = tmp_path_factory.mktemp("window"), torch.eye(3, dtype=torch.complex128)
+    return saved(tmp_path_factory.mktemp("window"), OBSERVED)
+
+
+def saved(folder, observed):
+    eye = torch.eye(3, dtype=torch.complex128)
     lags = persistent_lags(eye.expand(64, 33, 3, 3), 0.9, 5)
     card = WeightCard(
         name="test",
@@ -33,7 +37,7 @@ def weights(tmp_path_factory):
             "kind": "window",
             "frames": 3,
             "mirror": True,
-            "observed": OBSERVED,
+            "observed": observed,
             "observed_mean": [0.0],
             "observed_std": [0.8],
         },
@@ -92,6 +96,15 @@ def test_weights_that_are_refused_name_their_chain_and_a_way_out(repository, mon
         setting(repository, monkeypatch, f"{{kind: sda, weights: {weights}, sha256: '0123456789abcdef'}}")
     with pytest.raises(LayoutMismatch, match=r"^chains.it: layout of weights"):
         setting(repository, monkeypatch, "{kind: masf, weights: data/weights/kolmogorov/masf}")
+
+
+def test_weights_with_a_bend_that_is_too_steep_serve_a_learned_relation_alone(repository, monkeypatch, tmp_path):
+    steep = {"kind": "arctan", "scale": 1.0e-6}  # 8.2 of them in a climatological deviation
+    folder = saved(tmp_path, [{"variable": "q1", "operator": steep}])
+    seen = ("observations.insitu.draw=null", "observations.insitu.operator={kind: points}")  # by streams of any day
+    with pytest.raises(ConfigError, match=r"arctan has the scale 1e-06, 8.2 of which .* relation learned \(soad\)"):
+        setting(repository, monkeypatch, f"{{kind: soad, weights: {folder}}}", *seen)
+    assert setting(repository, monkeypatch, f"{{kind: soad, weights: {folder}, relation: learned}}", *seen).chains
 
 
 def test_a_window_longer_than_the_covariances_is_refused(repository, monkeypatch, weights):

@@ -96,7 +96,7 @@ class PdediffSpec(Spec):
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="pdediff")
         if self.likelihood == "known_covariance":
-            require_operators(self.linearisation, context.operators, known.scaling, "pdediff")
+            require_operators(self.linearisation, context, known.scaling, "pdediff")
         if self.n_given >= known.seen:
             raise ConfigError(
                 f"scheme pdediff: n_given is {self.n_given}; expected fewer than the {known.seen} frames of a window"

@@ -106,7 +106,7 @@ class SdaSpec(Spec):
         """Build the scheme; raises ConfigError, WeightsMismatch or LayoutMismatch."""
         known = read_prior(self.weights, self.sha256, self.correlation, context, scheme="sda")
         if self.likelihood == "known_covariance":
-            require_operators(self.linearisation, context.operators, known.scaling, "sda")
+            require_operators(self.linearisation, context, known.scaling, "sda")
         require_stride(self.stride, known, scheme="sda")
         self.background_form(context.layout.grid.shape)
         beginning = beginning_of(self, known, context.layout, scheme="sda")

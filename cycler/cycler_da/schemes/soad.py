@@ -48,7 +48,7 @@ from cycler_da.schemes.window.cells import EntryPart
 from cycler_da.schemes.window.coupling import WindowCouplingSpec
 from cycler_da.schemes.window.guess import Beginning, Guess, beginning_of, require_start
 from cycler_da.schemes.window.linearised_fields import Curves, FieldValues, LinearisedFields, without_fields
-from cycler_da.schemes.window.mean_slope import require_operators
+from cycler_da.schemes.window.mean_slope import require_operators, require_slope
 from cycler_da.schemes.window.measurement import (
     Part,
     WindowMeasurement,
@@ -211,7 +211,10 @@ class SoadSpec(Spec):
         settings = self._for(fields)
         beginning = beginning_of(settings, known, context.layout, scheme="soad")
         if settings.relation == "linearised":
-            require_operators("mean_slope", context.operators, known.scaling, "soad")
+            require_operators("mean_slope", context, known.scaling, "soad")
+            for field in fields:
+                if isinstance(field.operator, CurveOperator):
+                    require_slope(field.operator, known.scaling.std[field.channel], "soad")
         return Soad(settings, known, fields, window_needs(known), beginning)
 
     def _for(self, fields: tuple[ObservedField, ...]) -> SoadSpec:

@@ -19,34 +19,40 @@ that are neither linear nor curves of cells count as linear, by their tangents.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from cycler_da.errors import ConfigError
+from cycler_da.errors import AnalysisFailed, ConfigError
 from cycler_da.generative.diffusion.likelihood import KnownCovariance
 from cycler_da.generative.diffusion.sampler import Draws
 from cycler_da.generative.diffusion.window import GivenFrames, WindowDenoiser
 from cycler_da.generative.diffusion.window_gaussian import LeftOfWindow
 from cycler_da.generative.scaling import Scaling
-from cycler_da.obs.base import ObservationOperator
-from cycler_da.obs.nonlinear import CurveOperator, Sine
+from cycler_da.obs.nonlinear import CurveOperator, Sine, logistic
+from cycler_da.schemes.base import SchemeContext
 from cycler_da.schemes.window.cells import CurvePart, LinePart
 from cycler_da.schemes.window.measurement import Part, WindowMeasurement
 
 if TYPE_CHECKING:
     from jaxtyping import Float
-    from torch import Tensor
 
-#: Even nodes of the quadrature, and how many deviations they reach: sines to rounding up to `STEEPEST`, arctan(3 x) to
-#: a thousandth.
+#: Even nodes of the quadrature, and how many deviations they reach: sines to rounding up to `STEEPEST`; a bend that is
+#: narrower than their distance is seen as a step (`STEEPEST_BENDS`).
 NODES, REACH = 47, 7.0
 #: Most periods of a sine, times 2 pi, in a climatological deviation.
 STEEPEST = 7.0
+#: Most scales of a curve in a climatological deviation: up to it its mean is right to .01 and its slope to 2 %, within
+#: 1.5 deviations. At arctan(3 x) both are right to some ten-thousandths.
+STEEPEST_BENDS: Mapping[Callable[[Tensor], Tensor], float] = {torch.atan: 8.0, logistic: 15.0}
+#: What takes steeper ones.
+WAYS_OUT = "linearisation tangent (sda, pdediff) or relation learned (soad)"
 #: Draws by which s is found where linear observations do not cover whole frames.
 PROBES = 4
 #: Least deviation of a value about which h is linearised; below, the line is the tangent.
@@ -142,29 +148,50 @@ class LinearisedCurves:
         return LinearPosterior(parts, self.denoiser.left, self.tolerance, self.most_iterations)
 
 
-def require_operators(
-    linearisation: str, operators: Sequence[ObservationOperator], known: Scaling, scheme: str
-) -> None:
-    """Raise ConfigError for tangents without a curve, and for a sine that is too steep for the quadrature.
+def steepest(curve: Callable[[Tensor], Tensor]) -> float:
+    """Most scales of a curve in a climatological deviation for which the quadrature is good enough."""
+    return STEEPEST if isinstance(curve, Sine) else STEEPEST_BENDS.get(curve, math.inf)
 
-    `known` is the scaling of the states.
+
+def require_operators(linearisation: str, context: SchemeContext, known: Scaling, scheme: str) -> None:
+    """Raise ConfigError for tangents without a curve, and for curves that are too steep for the quadrature.
+
+    `known` is the scaling of the states. Of streams whose variables are not known the least deviation counts; an
+    analysis tells (`require_slopes`).
     """
-    curved = [operator for operator in operators if isinstance(operator, CurveOperator)]
+    curved = [operator for operator in context.operators if isinstance(operator, CurveOperator)]
     if linearisation == "tangent":
-        if operators and not curved:
-            names = ", ".join(sorted({operator.name for operator in operators}))
+        if context.operators and not curved:
+            names = ", ".join(sorted({operator.name for operator in context.operators}))
             raise ConfigError(
                 f"scheme {scheme}: linearisation tangent is for operators that are curves of a value, got {names}; "
                 "leave it out"
             )
         return
     for operator in curved:
-        steep = max(known.std) / operator.scale
-        if isinstance(operator.curve, Sine) and steep > STEEPEST:
-            raise ConfigError(
-                f"scheme {scheme}: operator {operator.name} has the scale {operator.scale:g}, {steep:.3g} of which are "
-                f"a climatological deviation; its mean slope is known up to {STEEPEST:g}. Set a larger scale, or "
-                "linearisation tangent (sda, pdediff) or relation learned (soad)"
+        if steepest(operator.curve) < math.inf:
+            channels = [c for stream in context.streams if stream.operator is operator for c in stream.channels()]
+            require_slope(operator, max((known.std[c] for c in channels), default=min(known.std)), scheme)
+
+
+def require_slope(operator: CurveOperator, std: float, scheme: str) -> None:
+    """Raise ConfigError for a curve that is too steep for values of a climatological deviation."""
+    steep, most = std / operator.scale, steepest(operator.curve)
+    if steep > most:
+        raise ConfigError(
+            f"scheme {scheme}: operator {operator.name} has the scale {operator.scale:g}, {steep:.3g} of which are "
+            f"a climatological deviation; its mean slope is known up to {most:g}. Set a larger scale, or {WAYS_OUT}"
+        )
+
+
+def require_slopes(parts: Sequence[CurvePart]) -> None:
+    """Raise AnalysisFailed for curves that are too steep for the values that they are seen to have."""
+    for part in parts:
+        steep, most = float(part.std.max()), steepest(part.curve)
+        if steep > most:
+            raise AnalysisFailed(
+                f"a climatological deviation is {steep:.3g} scales of an observed curve; its mean slope is known up to "
+                f"{most:g}. Set a larger scale, or {WAYS_OUT}"
             )
 
 

@@ -50,7 +50,7 @@ from cycler_da.schemes.frame.diagnostics import used_share
 from cycler_da.schemes.window.cells import CurvePart
 from cycler_da.schemes.window.guess import Guess
 from cycler_da.schemes.window.hx import window_hx
-from cycler_da.schemes.window.mean_slope import LinearisedCurves
+from cycler_da.schemes.window.mean_slope import LinearisedCurves, require_slopes
 from cycler_da.schemes.window.measurement import WindowMeasurement
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ def guided(
 ) -> Denoiser:
     """The denoiser given the measurement, by the name of the likelihood score."""
     if likelihood == "known_covariance":
-        if linearisation == "mean_slope" and any(isinstance(part, CurvePart) for part in measurement.parts):
+        curves = [part for part in measurement.parts if isinstance(part, CurvePart)]
+        if linearisation == "mean_slope" and curves:
+            require_slopes(curves)
             return LinearisedCurves(denoiser, measurement.parts, SOLVED, MOST_ITERATIONS)
         return KnownCovariance(denoiser, measurement, denoiser.left, SOLVED, MOST_ITERATIONS)
     if likelihood == "moment_matching":
