@@ -32,7 +32,7 @@ TRUE = "LETKF, true model"
 NS_SETTINGS = ("SR 4x", "SO 1.5625 %")
 #: Radius and inflation of the filter and of the LETKF, as `navier_stokes_cycled` has found them.
 NS_CHOSEN = {navier_stokes_cycled.OURS: (5.0, 1.05), TRUE: (3.0, 1.05)}
-#: The densest grid of `kolmogorov_masf`, with the options that it has found.
+#: The densest grid of `kolmogorov_masf`, with options that an earlier search there has found.
 KOLMOGOROV_FILTER = InterpolantFilterSpec(localization_radius_cells=6.0, inflation=1.0, weight_stride=2)
 KOLMOGOROV_LETKF = LetkfSpec(localization_radius_cells=8.0, inflation=1.0, rtps=0.25, weight_stride=2)
 #: Truths of `qg_default`.
