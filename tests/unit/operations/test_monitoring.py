@@ -254,8 +254,12 @@ def test_a_webhook_that_answers_rubbish_was_not_told_and_raises_nothing(answer):
         def serve():
             connection, _ = server.accept()
             with connection:
+                connection.settimeout(10.0)
                 connection.recv(65536)
                 connection.sendall(answer)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):  # a request may come in two parts; closed on one of them it is reset
+                    pass
 
         threading.Thread(target=serve, daemon=True).start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
