@@ -180,10 +180,8 @@ def build_setting(config: ExperimentConfig) -> Setting:
     streams = tuple(_stream(block, layout, every, window) for block in config.observations)
     seen = tuple(_seen(stream, config.valid_times()[1]) for stream in streams)
     chains = tuple(_chain(block, config, control, seen) for block in config.chains)
-    spacings, needs = (
-        {stream.name: stream.every for stream in streams},
-        {one.name: one.scheme.needs for one in chains},
-    )
+    spacings = {stream.name: stream.every for stream in streams}
+    needs = {chain.name: chain.scheme.needs for chain in chains}
     return Setting(
         config=config,
         layout=layout,

@@ -125,7 +125,7 @@ def require_transition(known: WindowPrior, *, scheme: str) -> None:
     if not has_transition(known):
         raise ConfigError(
             f"scheme {scheme}: start is 'background', which needs window weights with a transition, such as "
-            "data/weights/two_layer_qg/window; set it to noise"
+            "data/weights/two_layer_qg/window; set it to noise, without coupling"
         )
 
 
